@@ -1,0 +1,29 @@
+//! The contract between the engine and everything outside.
+//!
+//! ```text
+//! bytes ──Decoder──► Decoded ──► engine ──► ChangeBatch ──Sink──► Committable ──commit──► target
+//!        (SourceReader)                                 (net changes of some epochs)
+//! ```
+//!
+//! **Invariant:** no I/O, no DataFusion, nothing of the engine: a connector depends on this crate
+//! alone, and the engine meets a connector only through these types.
+//!
+//! Not here: the algebra of changes (`src/change`), which only the engine needs.
+
+mod change;
+mod error;
+mod format;
+mod options;
+mod sink;
+mod source;
+mod upsert;
+
+pub use change::ChangeBatch;
+pub use error::{ConnectorError, ConnectorErrorKind, Result, Retry};
+pub use format::{Decoded, Decoder, Format, Message};
+pub use options::Options;
+pub use sink::{CommitOutcome, Committable, Sink, SinkMode, SinkStatus};
+pub use source::{
+    BadMessage, Offset, Offsets, Source, SourceBatch, SourcePoll, SourceReader, SplitId,
+};
+pub use upsert::{UpsertBatch, UpsertOp};

@@ -1,0 +1,88 @@
+//! [`Source`]: an external stream, read split by split from known offsets.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Decoded, Result};
+
+/// A split's name, unique in its source: a Kafka partition, a file, a generator's lane.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SplitId(pub String);
+
+/// The place of the next message to read in a split; 0 is the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offset(pub i64);
+
+/// Next offset of each split.
+pub type Offsets = BTreeMap<SplitId, Offset>;
+
+/// A message that could not be decoded: a row of the errors table.
+#[derive(Debug, Clone)]
+pub struct BadMessage {
+    /// Where it was read.
+    pub split: SplitId,
+    /// Its place there.
+    pub offset: Offset,
+    /// Its key, if it had one.
+    pub key: Option<Vec<u8>>,
+    /// Its value, if it had one.
+    pub payload: Option<Vec<u8>>,
+    /// Why it could not be decoded.
+    pub reason: String,
+}
+
+/// Some messages, decoded, and where to read on after them.
+#[derive(Debug)]
+pub struct SourceBatch {
+    /// The rows.
+    pub data: Decoded,
+    /// The messages that gave no rows because they are broken.
+    pub bad: Vec<BadMessage>,
+    /// Next offset of every split that this batch has read from.
+    pub offsets: Offsets,
+    /// Bytes read, for the metrics.
+    pub bytes: u64,
+}
+
+/// What a poll gave.
+#[derive(Debug)]
+pub enum SourcePoll {
+    /// Rows.
+    Batch(SourceBatch),
+    /// Nothing within the time-out: the reader has caught up.
+    Idle,
+    /// The source is bounded and has ended.
+    End,
+}
+
+/// A configured external stream.
+pub trait Source: Debug + Send + Sync {
+    /// The splits that exist now. May grow later; asked again by the job now and then.
+    ///
+    /// # Errors
+    /// `Unavailable` if the system is out of reach.
+    fn splits(&self) -> Result<Vec<SplitId>>;
+
+    /// A reader over some splits, each from its offset.
+    ///
+    /// # Errors
+    /// `Config`, `Unavailable` or `Target` (an offset that is gone: never silently another one).
+    fn open(&self, splits: &Offsets) -> Result<Box<dyn SourceReader>>;
+}
+
+/// Reads splits on a thread of its own.
+///
+/// Law: what is read depends on the offsets alone, so that reading again from the same offsets
+/// gives the same rows.
+pub trait SourceReader: Send {
+    /// Waits up to `timeout` for the next rows; about `rows_max` rows at most.
+    ///
+    /// # Errors
+    /// `Unavailable` (the job reopens after a pause) or `Target`.
+    fn poll(&mut self, rows_max: usize, timeout: Duration) -> Result<SourcePoll>;
+}

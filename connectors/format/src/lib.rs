@@ -1,0 +1,1 @@
+//! Bytes to changes: the formats.

@@ -1,0 +1,1 @@
+//! Generated streams: shop and nexmark.

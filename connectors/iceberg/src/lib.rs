@@ -1,0 +1,1 @@
+//! Iceberg tables: exactly-once sink and reader.
