@@ -1,0 +1,1 @@
+//! Names to tables, sources, views, sinks, pipelines.

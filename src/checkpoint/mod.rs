@@ -1,0 +1,1 @@
+//! Epochs made durable: manifest, segments, recovery.

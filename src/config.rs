@@ -1,0 +1,1 @@
+//! [`Config`]: every setting, with its unit and default.

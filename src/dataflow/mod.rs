@@ -1,0 +1,3 @@
+//! Incremental plan to running dataflow.
+
+pub mod operators;

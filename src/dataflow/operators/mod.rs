@@ -1,0 +1,15 @@
+//! Incremental operators: synchronous state machines over batches of changes.
+//!
+//! ```text
+//!            on_changes*            on_epoch_end            checkpoint (some epochs)
+//! input ───► Operator ───► output   ───► output              ───► touched keys
+//! ```
+//!
+//! **Invariant:** an operator knows nothing of threads, time or Timely. All changes of one epoch
+//! come before `on_epoch_end`, none of a later epoch; the sum of all its outputs is its function
+//! of the sum of all its inputs after every epoch; and a new operator that is given what
+//! `checkpoint` wrote goes on as the old one would have.
+
+mod operator;
+
+pub use operator::{Operator, Output};

@@ -1,0 +1,79 @@
+//! [`Operator`]: the contract of one step of a dataflow.
+
+use frazil_connector_api::{ChangeBatch, UpsertBatch};
+
+use crate::error::{Error, Result};
+use crate::state::{StateDelta, StateTable};
+
+/// Where an operator puts its output changes.
+#[derive(Debug, Default)]
+pub struct Output {
+    batches: Vec<ChangeBatch>,
+}
+
+impl Output {
+    /// Emits a batch; an empty one is dropped.
+    pub fn push(&mut self, batch: ChangeBatch) {
+        if batch.num_rows() > 0 {
+            self.batches.push(batch);
+        }
+    }
+
+    /// Takes what was emitted.
+    pub fn take(&mut self) -> Vec<ChangeBatch> {
+        std::mem::take(&mut self.batches)
+    }
+}
+
+/// One step of a dataflow. The module's doc gives the law.
+pub trait Operator {
+    /// Name for `EXPLAIN`, metrics and errors.
+    fn name(&self) -> &'static str;
+
+    /// Takes changes of the current epoch on input `input`.
+    ///
+    /// # Errors
+    /// What an expression met in a row; the job fails with it. State may be left half-changed.
+    fn on_changes(&mut self, input: usize, changes: ChangeBatch, out: &mut Output) -> Result<()>;
+
+    /// Takes changes by key of the current epoch; only a table's operator does.
+    ///
+    /// # Errors
+    /// As [`Operator::on_changes`].
+    fn on_upserts(&mut self, _upserts: UpsertBatch, _out: &mut Output) -> Result<()> {
+        Err(Error::internal(format!("operator {} takes no upserts", self.name())))
+    }
+
+    /// All changes of the epoch have come: emits what waited for that.
+    ///
+    /// # Errors
+    /// As [`Operator::on_changes`].
+    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()>;
+
+    /// The keyed tables that hold this operator's durable state; empty for a stateless one.
+    fn state_tables(&self) -> Vec<StateTable> {
+        Vec::new()
+    }
+
+    /// What changed in the state tables since the last call. Called between epochs.
+    ///
+    /// # Errors
+    /// Arrow kernels' only.
+    fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes stored rows of one state table, before the first change. Called once or more a table;
+    /// the rows are live and their keys unique.
+    ///
+    /// # Errors
+    /// `Corrupt` if the rows do not have the table's columns.
+    fn restore(&mut self, _table: usize, _rows: arrow::array::RecordBatch) -> Result<()> {
+        Ok(())
+    }
+
+    /// Memory of the state in bytes.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+}

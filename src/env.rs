@@ -1,0 +1,1 @@
+//! [`Env`]: the one door to time, chance, disk and tasks.

@@ -1,0 +1,1 @@
+//! The life of streaming queries and pipelines.

@@ -1,0 +1,27 @@
+//! [`StateTable`] and [`StateDelta`]: what an operator keeps, and what changed in it.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+/// A keyed table of an operator's durable state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateTable {
+    /// All columns; the first `key_columns` of them are the key, which is unique.
+    pub schema: SchemaRef,
+    /// Number of leading key columns; 0 for a table of a single row.
+    pub key_columns: usize,
+}
+
+/// The keys of one state table that changed since the last checkpoint.
+///
+/// Law: applying the deltas of all checkpoints in order gives the table. A key is in `puts` or in
+/// `deletes`, never in both, and once.
+#[derive(Debug, Clone)]
+pub struct StateDelta {
+    /// Index in [`Operator::state_tables`](crate::dataflow::operators::Operator::state_tables).
+    pub table: usize,
+    /// New or changed rows, all columns.
+    pub puts: RecordBatch,
+    /// Keys that went: the key columns only.
+    pub deletes: RecordBatch,
+}

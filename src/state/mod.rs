@@ -1,0 +1,8 @@
+//! Keyed state: arrangements in memory, a durable log of segments on the object store.
+//!
+//! **Invariant:** on disk there is one form for all operators, `key -> row | tombstone`; what an
+//! operator keeps in memory is its own affair.
+
+mod delta;
+
+pub use delta::{StateDelta, StateTable};

@@ -1,0 +1,1 @@
+//! Keeps the floors: reads the tree and fails on what `ARCHITECTURE.md` forbids.

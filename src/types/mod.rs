@@ -1,0 +1,1 @@
+//! SQL types, Arrow types, Postgres types.
