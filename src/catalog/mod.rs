@@ -1,1 +1,13 @@
 //! Names to tables, sources, views, sinks, pipelines.
+//!
+//! **Invariant:** a catalog is a function of the statements applied to it, in their order: every
+//! worker of every process keeps its own and they agree. Ids are never reused.
+
+mod definition;
+mod relation;
+
+pub use definition::{
+    CatalogDef, ColumnDef, Definition, FormatDef, PipelineDef, SinkDef, SinkInput, SourceDef,
+    TableDef, ViewDef, columns_schema,
+};
+pub use relation::{Catalog, Relation};

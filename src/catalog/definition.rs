@@ -1,0 +1,128 @@
+//! [`Definition`]: what a CREATE statement says, bound.
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use frazil_connector_api::{Options, SinkMode};
+use std::sync::Arc;
+
+use crate::plan::IncrementalPlan;
+
+/// A column of a table or source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnDef {
+    /// Name, folded as PostgreSQL does.
+    pub name: String,
+    /// Arrow type.
+    pub data_type: DataType,
+    /// Whether NULL may be stored.
+    pub nullable: bool,
+}
+
+/// `FORMAT … ENCODE … (…)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatDef {
+    /// `PLAIN`, `DEBEZIUM`, in capitals.
+    pub format: String,
+    /// `JSON`, in capitals.
+    pub encode: String,
+    /// Options in parentheses.
+    pub options: Options,
+}
+
+/// `CREATE TABLE`: rows that are kept; own (DML) or fed by a connector.
+#[derive(Debug, Clone)]
+pub struct TableDef {
+    /// Columns; a table without primary key that is not fed by a connector has none hidden.
+    pub columns: Vec<ColumnDef>,
+    /// Indexes of the primary key; empty for none.
+    pub primary_key: Vec<usize>,
+    /// `APPEND ONLY`: no UPDATE or DELETE.
+    pub append_only: bool,
+    /// `WITH (connector = …)`; `None` for an own table.
+    pub connector: Option<Options>,
+    /// Format of the connector's messages.
+    pub format: Option<FormatDef>,
+}
+
+/// `CREATE SOURCE`: an append-only stream that is not kept. Every view over it reads it from the
+/// start.
+#[derive(Debug, Clone)]
+pub struct SourceDef {
+    /// Columns.
+    pub columns: Vec<ColumnDef>,
+    /// `WITH (connector = …)`.
+    pub connector: Options,
+    /// Format of the connector's messages; none for generators of rows.
+    pub format: Option<FormatDef>,
+}
+
+/// `CREATE MATERIALIZED VIEW`.
+#[derive(Debug, Clone)]
+pub struct ViewDef {
+    /// The query, planned.
+    pub plan: IncrementalPlan,
+    /// Text of the query, for `SHOW CREATE` and `pg_get_viewdef`.
+    pub query: String,
+}
+
+/// What a sink writes.
+#[derive(Debug, Clone)]
+pub struct SinkInput {
+    /// `FROM name` is planned as a scan, `AS SELECT …` as its query.
+    pub plan: IncrementalPlan,
+}
+
+/// `CREATE SINK`.
+#[derive(Debug, Clone)]
+pub struct SinkDef {
+    /// What it writes.
+    pub input: SinkInput,
+    /// Append-only, or upsert by key.
+    pub mode: SinkMode,
+    /// `WITH (connector = …)`, as given.
+    pub connector: Options,
+    /// Least time between two commits, in milliseconds.
+    pub commit_interval_ms: u64,
+}
+
+/// `CREATE PIPELINE … SCHEDULE … AS INSERT INTO …`.
+#[derive(Debug, Clone)]
+pub struct PipelineDef {
+    /// Cron expression with five fields, in UTC.
+    pub schedule: String,
+    /// The query and its target; commits at firings only.
+    pub sink: SinkDef,
+}
+
+/// `CREATE CATALOG name WITH (type = 'iceberg', …)`: tables of others, read by name.
+#[derive(Debug, Clone)]
+pub struct CatalogDef {
+    /// Options.
+    pub options: Options,
+}
+
+/// What a CREATE statement says, bound.
+#[derive(Debug, Clone)]
+pub enum Definition {
+    /// A kept table.
+    Table(TableDef),
+    /// An append-only stream.
+    Source(SourceDef),
+    /// A live view.
+    View(ViewDef),
+    /// A target.
+    Sink(SinkDef),
+    /// A scheduled target.
+    Pipeline(PipelineDef),
+    /// Tables of others.
+    Catalog(CatalogDef),
+    /// Messages that the table or source of this name could not decode; made along with it.
+    Errors,
+}
+
+/// Schema of columns.
+pub fn columns_schema(columns: &[ColumnDef]) -> SchemaRef {
+    let fields = columns
+        .iter()
+        .map(|column| Field::new(&column.name, column.data_type.clone(), column.nullable));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}

@@ -1,0 +1,83 @@
+//! [`Catalog`] and [`Relation`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use super::Definition;
+use crate::plan::{ChangelogMode, RelationId};
+
+/// A named thing.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// Its id, never reused.
+    pub id: RelationId,
+    /// Its name.
+    pub name: String,
+    /// Text of the statement that made it; applying it again makes it again.
+    pub sql: String,
+    /// What it is.
+    pub definition: Arc<Definition>,
+    /// Columns of its rows; empty for sinks without rows to read.
+    pub schema: SchemaRef,
+    /// Unique columns, if known.
+    pub upsert_key: Option<Vec<usize>>,
+    /// What may appear on its stream.
+    pub mode: ChangelogMode,
+    /// What it reads.
+    pub depends_on: Vec<RelationId>,
+}
+
+/// Names to relations.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    relations: BTreeMap<String, Arc<Relation>>,
+    next_id: u32,
+}
+
+impl Catalog {
+    /// Looks a name up.
+    pub fn get(&self, name: &str) -> Option<&Arc<Relation>> {
+        self.relations.get(name)
+    }
+
+    /// Looks an id up.
+    pub fn by_id(&self, id: RelationId) -> Option<&Arc<Relation>> {
+        self.relations.values().find(|relation| relation.id == id)
+    }
+
+    /// All relations, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.relations.values()
+    }
+
+    /// The id that the next relation gets.
+    pub fn next_id(&self) -> RelationId {
+        RelationId(self.next_id)
+    }
+
+    /// Sets the id that the next relation gets, when a catalog is restored.
+    pub fn set_next_id(&mut self, id: RelationId) {
+        self.next_id = id.0;
+    }
+
+    /// Adds a relation under its own id, which is at least [`Catalog::next_id`].
+    pub fn insert(&mut self, relation: Relation) -> Arc<Relation> {
+        self.next_id = self.next_id.max(relation.id.0 + 1);
+        let relation = Arc::new(relation);
+        self.relations.insert(relation.name.clone(), Arc::clone(&relation));
+        relation
+    }
+
+    /// Removes a relation.
+    pub fn remove(&mut self, name: &str) -> Option<Arc<Relation>> {
+        self.relations.remove(name)
+    }
+
+    /// Relations that read `id`, directly.
+    pub fn dependents(&self, id: RelationId) -> Vec<Arc<Relation>> {
+        let reads = |relation: &&Arc<Relation>| relation.depends_on.contains(&id);
+        self.relations.values().filter(reads).cloned().collect()
+    }
+}
