@@ -4,5 +4,9 @@
 //! operator keeps in memory is its own affair.
 
 mod delta;
+mod segment;
+mod snapshots;
 
 pub use delta::{StateDelta, StateTable};
+pub use segment::{SegmentRef, append_batch, encode_delta, live_rows, merge, read_batch};
+pub use snapshots::{SnapshotStore, Snapshots};
