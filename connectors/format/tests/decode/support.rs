@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use frazil_connector_api::{
     ConnectorError, ConnectorErrorKind, Decoded, Decoder, Message, Options, UpsertOp,
@@ -116,8 +116,19 @@ fn cells(batch: &RecordBatch, row: usize, unchanged: impl Fn(usize) -> bool) -> 
         } else if column.is_null(row) {
             "∅".to_string()
         } else {
-            array_value_to_string(column, row).unwrap()
+            array_value_to_string(&with_offset(column), row).unwrap()
         }
     });
     cells.collect::<Vec<_>>().join("|")
+}
+
+/// Arrow draws offsets without a table of zone names, but not "UTC".
+fn with_offset(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
+            let instants = column.as_primitive::<TimestampMicrosecondType>().clone();
+            Arc::new(instants.with_timezone("+00:00"))
+        }
+        _ => ArrayRef::clone(column),
+    }
 }
