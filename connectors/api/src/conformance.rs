@@ -6,5 +6,5 @@
 mod reading;
 mod text_format;
 
-pub use reading::{assert_restartable, read_all, Reading};
+pub use reading::{Reading, assert_restartable, read_all};
 pub use text_format::TextFormat;

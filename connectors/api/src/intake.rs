@@ -5,6 +5,9 @@ use crate::{
     SourceBatch, SplitId,
 };
 
+/// Bytes of messages in a batch, about: large messages must not fill the memory.
+const BATCH_BYTES_MAX: u64 = 16 << 20;
+
 /// Feeds messages to a decoder and sets the broken ones aside.
 ///
 /// **Invariant:** after an error other than `BadMessage` the intake is not used again; the job
@@ -28,8 +31,8 @@ impl Intake {
     /// Whatever the decoder says that is not `BadMessage`.
     pub fn push(&mut self, split: &SplitId, offset: Offset, message: Message<'_>) -> Result<()> {
         self.message_count += 1;
-        self.bytes += (message.key.map_or(0, <[u8]>::len)
-            + message.value.map_or(0, <[u8]>::len)) as u64;
+        self.bytes +=
+            (message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len)) as u64;
         match self.decoder.push(message) {
             Ok(()) => Ok(()),
             Err(error) if error.kind == ConnectorErrorKind::BadMessage => {
@@ -45,9 +48,11 @@ impl Intake {
         self.message_count
     }
 
-    /// Rows and bytes gathered are about as much as one batch should hold.
+    /// Whether this is enough for one batch: `rows_max` messages or rows, or 16 MB.
     pub fn is_full(&self, rows_max: usize) -> bool {
-        self.message_count >= rows_max || self.decoder.buffered_rows() >= rows_max
+        self.message_count >= rows_max
+            || self.decoder.buffered_rows() >= rows_max
+            || self.bytes >= BATCH_BYTES_MAX
     }
 
     /// Hands out the batch and starts anew. `offsets`: the next offset of every split read.
