@@ -2,6 +2,7 @@
 //!
 //! It holds no rows. It is built from the table itself, so there is no second copy of the truth.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
@@ -184,21 +185,21 @@ impl UpsertState {
             state.rows = file.record_count();
         }
         let mut marked = self.take_marks();
-        let mut dead = Vec::new();
+        let mut dead = HashSet::new();
         marked.retain(|(number, positions)| {
             let state = &self.files[*number as usize];
             let all = *number >= first_new && positions.len() as u64 == state.rows;
             if all {
-                dead.push(state.path.clone());
+                dead.insert(state.path.clone());
             }
             !all
         });
-        closed.retain(|file| !dead.iter().any(|path| path == file.file.file_path()));
+        closed.retain(|file| !dead.contains(file.file.file_path()));
         let deletes = match self.version {
             FormatVersion::V3 => self.write_vectors(io, marked, first_new, folder).await?,
             _ => self.write_positions(io, marked, first_new, folder).await?,
         };
-        Ok((deletes, dead))
+        Ok((deletes, dead.into_iter().collect()))
     }
 
     /// The marks by file, positions ascending.
@@ -262,14 +263,16 @@ impl UpsertState {
         first_new: u32,
         folder: &DataFolder,
     ) -> Result<Vec<DeleteFile>> {
+        let mut numbers: HashMap<(i32, &Struct), usize> = HashMap::new();
         let mut groups: Vec<((i32, &Struct), Vec<(u32, Vec<u64>)>)> = Vec::new();
         for (number, positions) in marked {
             let state = &self.files[number as usize];
             let group = (state.spec_id, &state.partition);
-            match groups.iter_mut().find(|(other, _)| *other == group) {
-                Some((_, members)) => members.push((number, positions)),
-                None => groups.push((group, vec![(number, positions)])),
-            }
+            let at = *numbers.entry(group).or_insert_with(|| {
+                groups.push((group, Vec::new()));
+                groups.len() - 1
+            });
+            groups[at].1.push((number, positions));
         }
         let mut deletes = Vec::with_capacity(groups.len());
         for ((spec_id, partition), members) in groups {
