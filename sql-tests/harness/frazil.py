@@ -53,7 +53,7 @@ class Frazil:
 
         found = wait_for("frazil's port", attempt, seconds, pause=0.02)
         if found == "dead":
-            raise ChildDied(f"frazil exited with {self.child.process.returncode}")
+            raise ChildDied(f"frazil exited with {self.process_code()}")
         return found
 
     def rows(self, query):
@@ -63,6 +63,10 @@ class Frazil:
 
     def alive(self):
         return self.child is not None and self.child.alive()
+
+    def process_code(self):
+        """The exit code of the process that has ended; None while it lives."""
+        return self.child.process.poll()
 
     def kill(self):
         if self.child is not None:

@@ -162,4 +162,4 @@ class Connect:
         wait_for(f"connector {name}", running, 60, pause=0.2)
 
     def stop(self):
-        self.child.stop(5)
+        self.child.kill()

@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 
 import psycopg
@@ -69,4 +70,5 @@ class Postgres:
         )
 
     def stop(self):
-        self.child.stop()
+        # "Immediate": the cluster is thrown away, and a connector may still hold a connection.
+        self.child.stop(signal.SIGQUIT)

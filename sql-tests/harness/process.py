@@ -1,5 +1,6 @@
 """A child process, a free port, a wait with a limit."""
 
+import atexit
 import os
 import signal
 import socket
@@ -45,14 +46,20 @@ def listens(port):
 
 
 class Child:
-    """A process in a group of its own, with its output in a file."""
+    """A process in a group of its own, with its output in a file.
+
+    It ends with the lane: at the lane's exit, and also when the lane itself is killed.
+    """
+
+    running = set()
 
     def __init__(self, argv, log_path, env=None, user=None, cwd=None):
         self.argv = [str(a) for a in argv]
         self.log_path = str(log_path)
+        self.name = os.path.basename(self.argv[0])
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                self.argv,
+                ["setpriv", "--pdeathsig", "KILL", "--", *self.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -61,6 +68,7 @@ class Child:
                 cwd=cwd,
                 start_new_session=True,
             )
+        Child.running.add(self)
 
     @property
     def pid(self):
@@ -69,7 +77,7 @@ class Child:
     def alive(self):
         return self.process.poll() is None
 
-    def signal(self, number):
+    def send(self, number):
         """Sends a signal to the whole group; a group that is gone is no error."""
         try:
             os.killpg(self.process.pid, number)
@@ -78,13 +86,14 @@ class Child:
 
     def kill(self):
         """kill -9, and the exit code."""
-        self.signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
+        Child.running.discard(self)
         return self.process.wait()
 
-    def stop(self, seconds=10):
-        """Asks politely, then kills."""
+    def stop(self, number=signal.SIGTERM, seconds=10):
+        """Asks by a signal, then kills."""
         if self.alive():
-            self.signal(signal.SIGTERM)
+            self.send(number)
             try:
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -96,9 +105,24 @@ class Child:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise Timeout(f"{self.argv[0]} did not exit within {seconds} s") from None
+            raise Timeout(f"{self.name} did not exit within {seconds} s") from None
 
     def tail(self, lines=30):
         """The end of its output."""
         with open(self.log_path, errors="replace") as log:
             return "".join(log.readlines()[-lines:])
+
+
+@atexit.register
+def end_all():
+    """Ends what a failure left running."""
+    for child in list(Child.running):
+        child.kill()
+
+
+def exit_on_term(*_):
+    """SIGTERM ends a lane as an exception would, so that its clean-up runs."""
+    raise SystemExit(143)
+
+
+signal.signal(signal.SIGTERM, exit_on_term)

@@ -24,7 +24,6 @@ from harness.frazil import Frazil, default_bin  # noqa: E402
 from harness.kafka import Connect, Kafka  # noqa: E402
 from harness.lake import Lake  # noqa: E402
 from harness.postgres import Postgres  # noqa: E402
-from harness.process import Timeout  # noqa: E402
 from harness.rows import difference, multiset  # noqa: E402
 from harness.score import Score  # noqa: E402
 
@@ -204,7 +203,7 @@ def main():
     live = Live(parse())
     try:
         live.run()
-    except (Timeout, Exception) as error:
+    except Exception as error:
         live.score.claim("the run comes to its end", f"{type(error).__name__}: {error}")
         for what in live.started:
             live.score.say(f"{what.child.log_path}:\n{what.child.tail(15)}")
