@@ -7,12 +7,10 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from point import Point
 
-from point import Point  # noqa: E402
-
-from harness.frazil import default_bin  # noqa: E402
-from harness.score import Score  # noqa: E402
+from harness.frazil import default_bin
+from harness.score import Score
 
 
 def parse():

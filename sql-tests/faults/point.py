@@ -54,10 +54,12 @@ class Point:
         self.kind = DECK[index % len(DECK)]
         self.detail = self.kind
         self.folder = os.path.join(folder, f"point-{index}")
-        os.makedirs(os.path.join(self.folder, "lake"))
+        lake_dir = os.path.join(self.folder, "lake")
+        os.makedirs(lake_dir)
+        self.lake = Lake(os.path.join(lake_dir, "catalog.db"), lake_dir)
         # A stream of its own: how much is written depends on time, what is chosen must not.
         self.workload = Workload(self.folder, random.Random(f"{seed}:{index}:workload"))
-        self.sinks = Sinks(os.path.join(self.folder, "lake"), self.random)
+        self.sinks = Sinks(lake_dir, self.random)
         self.binary = binary
         self.processes = []
         self.frazil = self.process("frazil")
@@ -225,24 +227,19 @@ class Point:
         """Every view and table shows the truth, by every reader, within a limit."""
         with self.frazil.connect() as connection:
             connection.execute("FLUSH")
-        lake = Lake(os.path.join(self.folder, "lake", "catalog.db"), f"{self.folder}/lake")
         deadline = time.monotonic() + SETTLE_SECONDS
-        try:
-            for relation, (columns, rows) in self.workload.truth().items():
-                expected = multiset(rows)
-                names = ", ".join(columns)
-                if relation != "clicks":  # a source keeps no rows to read
-                    query = f"SELECT {names} FROM {relation}"
-                    self.agree(relation, expected, lambda: self.frazil.rows(query), deadline)
-                if relation not in self.sinks.choices:
-                    continue
-                for reader in Lake.READERS:
-                    def read():
-                        return lake.read(reader, "shop", relation, columns)
+        for relation, (columns, rows) in self.workload.truth().items():
+            expected = multiset(rows)
+            if relation != "clicks":  # a source keeps no rows to read
+                query = f"SELECT {', '.join(columns)} FROM {relation}"
+                self.agree(relation, expected, lambda: self.frazil.rows(query), deadline)
+            if relation not in self.sinks.choices:
+                continue
+            for reader in Lake.READERS:
+                def read():
+                    return self.lake.read(reader, "shop", relation, columns)
 
-                    self.agree(f"{relation} by {reader}", expected, read, deadline)
-        finally:
-            lake.close()
+                self.agree(f"{relation} by {reader}", expected, read, deadline)
 
     def agree(self, name, expected, read, deadline):
         while True:
@@ -260,25 +257,21 @@ class Point:
 
     def check_commits(self):
         """No checkpoint was committed twice to a table, and the versions are those asked for."""
-        lake = Lake(os.path.join(self.folder, "lake", "catalog.db"), f"{self.folder}/lake")
-        try:
-            for relation, (_, _, version, _) in self.sinks.choices.items():
-                table = lake.load("shop", relation)
-                if table.metadata.format_version != version:
-                    raise Wrong(f"{relation} is a v{table.metadata.format_version} table")
-                seen = set()
-                for snapshot in table.metadata.snapshots:
-                    summary = snapshot.summary.additional_properties
-                    mark = (summary.get("frazil.sink-id"), summary.get("frazil.checkpoint"))
-                    if snapshot.summary.operation.value == "replace" or mark[1] is None:
-                        continue
-                    if mark in seen:
-                        raise Wrong(f"{relation} has checkpoint {mark[1]} twice")
-                    seen.add(mark)
-                if not seen:
-                    raise Wrong(f"{relation} has no snapshot that names its checkpoint")
-        finally:
-            lake.close()
+        for relation, (_, _, version, _) in self.sinks.choices.items():
+            metadata = self.lake.load("shop", relation).metadata
+            if metadata.format_version != version:
+                raise Wrong(f"{relation} is a v{metadata.format_version} table")
+            seen = set()
+            for snapshot in metadata.snapshots:
+                summary = snapshot.summary.additional_properties
+                mark = (summary.get("frazil.sink-id"), summary.get("frazil.checkpoint"))
+                if snapshot.summary.operation.value == "replace" or mark[1] is None:
+                    continue
+                if mark in seen:
+                    raise Wrong(f"{relation} has checkpoint {mark[1]} twice")
+                seen.add(mark)
+            if not seen:
+                raise Wrong(f"{relation} has no snapshot that names its checkpoint")
 
 
 def is_refused(frazil):

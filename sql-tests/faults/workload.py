@@ -63,20 +63,20 @@ class Workload:
         """An insert or update of a key, or its delete; deleted keys come back later."""
         key = self.random.randrange(self.keys)
         if key in self.items and self.random.random() < 0.35:
-            before = dict(zip(ITEMS, self.items.pop(key)))
+            before = dict(zip(ITEMS, self.items.pop(key), strict=True))
             return {"before": before, "after": None, "op": "d", "ts_ms": 0}
         r = self.random
         known = key in self.items
         amount = None if r.random() < 0.1 else r.randint(-1000, 1000)
         label = None if r.random() < 0.1 else f"label-{r.randint(0, 99)}"
         self.items[key] = (key, r.randrange(7), amount, label)
-        after = dict(zip(ITEMS, self.items[key]))
+        after = dict(zip(ITEMS, self.items[key], strict=True))
         return {"before": None, "after": after, "op": "u" if known else "c", "ts_ms": 0}
 
     def click(self):
         row = (len(self.clicks), self.random.randrange(9), self.random.randint(0, 50))
         self.clicks.append(row)
-        return dict(zip(CLICKS, row))
+        return dict(zip(CLICKS, row, strict=True))
 
     def truth(self):
         """Relation -> (columns, rows)."""

@@ -1,6 +1,7 @@
 """Iceberg tables of a SQL catalog in SQLite, read by PyIceberg and by DuckDB."""
 
 import contextlib
+import functools
 import os
 import sqlite3
 
@@ -19,8 +20,19 @@ def extension_file(package):
     raise FileNotFoundError(f"no .duckdb_extension in {package.__name__}")
 
 
+@functools.cache
+def duck():
+    """DuckDB with the extensions it reads Iceberg by; loading them takes longer than a read."""
+    connection = duckdb.connect()
+    connection.execute("SET autoinstall_known_extensions = false")
+    connection.execute("SET TimeZone = 'UTC'")
+    for package in (duckdb_extension_avro, duckdb_extension_iceberg):
+        connection.execute(f"LOAD '{extension_file(package)}'")
+    return connection
+
+
 class Lake:
-    """A warehouse folder with its catalog; one object reads it many times.
+    """A warehouse folder with its catalog, as other engines read it.
 
     The catalog's own name is read from its rows, since readers ask for it.
     """
@@ -30,14 +42,6 @@ class Lake:
     def __init__(self, catalog_path, warehouse_path):
         self.catalog_path = str(catalog_path)
         self.warehouse_path = str(warehouse_path)
-        self.duck = duckdb.connect()
-        self.duck.execute("SET autoinstall_known_extensions = false")
-        self.duck.execute("SET TimeZone = 'UTC'")
-        for package in (duckdb_extension_avro, duckdb_extension_iceberg):
-            self.duck.execute(f"LOAD '{extension_file(package)}'")
-
-    def close(self):
-        self.duck.close()
 
     def entries(self):
         """`(catalog, namespace, table, metadata location)` of all tables; none before the first."""
@@ -79,7 +83,7 @@ class Lake:
             location = self.entry(namespace, table)[3].removeprefix("file://")
             names = ", ".join(f'"{c}"' for c in columns)
             query = f"SELECT {names} FROM iceberg_scan('{location}')"
-            arrow = self.duck.execute(query).to_arrow_table()
+            arrow = duck().execute(query).to_arrow_table()
         lists = [column.to_pylist() for column in arrow.columns]
         return list(zip(*lists, strict=True))
 

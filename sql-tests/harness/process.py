@@ -1,6 +1,7 @@
 """A child process, a free port, a wait with a limit."""
 
 import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -79,10 +80,8 @@ class Child:
 
     def send(self, number):
         """Sends a signal to the whole group; a group that is gone is no error."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            pass
 
     def kill(self):
         """kill -9, and the exit code."""
@@ -94,10 +93,8 @@ class Child:
         """Asks by a signal, then kills."""
         if self.alive():
             self.send(number)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
         return self.kill()
 
     def wait(self, seconds):

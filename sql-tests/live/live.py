@@ -14,18 +14,16 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import shop
+from dml import Traffic
+from topics import Replay
 
-import shop  # noqa: E402
-from dml import Traffic  # noqa: E402
-from topics import Replay  # noqa: E402
-
-from harness.frazil import Frazil, default_bin  # noqa: E402
-from harness.kafka import Connect, Kafka  # noqa: E402
-from harness.lake import Lake  # noqa: E402
-from harness.postgres import Postgres  # noqa: E402
-from harness.rows import difference, multiset  # noqa: E402
-from harness.score import Score  # noqa: E402
+from harness.frazil import Frazil, default_bin
+from harness.kafka import Connect, Kafka
+from harness.lake import Lake
+from harness.postgres import Postgres
+from harness.rows import difference, multiset
+from harness.score import Score
 
 # What the topics must hold for the run to be worth anything.
 CASES = {
@@ -166,7 +164,6 @@ class Live:
             problem = self.look_at(lake, table, version)
             self.score.claim(f"{table} is a v{version} table of many commits", problem)
             seconds = 20
-        lake.close()
 
     def look_at(self, lake, table, version):
         try:

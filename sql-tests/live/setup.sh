@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the lanes with real systems need. Idempotent, and quick when all is there.
 #
-#   sql-tests/live/setup.sh [postgres] [python] [kafka]      no argument: all three
+#   sql-tests/live/setup.sh [build] [postgres] [python] [kafka]      no argument: the last three
 #
 # It installs Debian's packages through apt, a Python venv at $FRAZIL_CACHE/venv from
 # harness/requirements.txt, and jars at $FRAZIL_CACHE/kafka from harness/pom.xml.
@@ -47,6 +47,12 @@ apt_install() {
 # True if the stamp of a folder names the same inputs as now.
 fresh() { [ -f "$1/.stamp" ] && [ "$(cat "$1/.stamp")" = "$2" ]; }
 
+# A C compiler and make, for the crates that bring C sources.
+setup_build() {
+    command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null && return
+    apt_install build-essential
+}
+
 setup_postgres() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || apt_install postgresql
 }
@@ -84,10 +90,11 @@ flock 9
 [ $# -gt 0 ] || set -- postgres python kafka
 for part in "$@"; do
     case $part in
+        build) setup_build ;;
         postgres) setup_postgres ;;
         python) setup_python ;;
         kafka) setup_kafka ;;
-        *) printf 'setup: "%s" is not a part; there are postgres, python and kafka\n' "$part" >&2
+        *) printf 'setup: "%s" is not a part; there are build, postgres, python and kafka\n' "$part" >&2
            exit 2 ;;
     esac
 done
