@@ -40,6 +40,8 @@ CONFIG = {"checkpoint_interval_ms": 50, "epoch_interval_ms": 5}
 FAULT_SECONDS = 20  # limit for a fault to strike
 SETTLE_SECONDS = 30  # limit for all readers to show the truth
 CHUNK_PAUSE = 0.03
+# How an older process says that it may not write any more.
+REFUSALS = ("fenced", "taken over", "newer process")
 
 
 class Wrong(Exception):
@@ -275,7 +277,7 @@ class Point:
 
 
 def is_refused(frazil):
-    """True if the process has ended, or says of a job that it is fenced."""
+    """True if the process has ended, or says of a job that it was refused."""
     if not frazil.alive():
         return True
     try:
@@ -283,4 +285,4 @@ def is_refused(frazil):
             jobs = connection.execute("SHOW JOBS").fetchall()
     except (ChildDied, Timeout):
         return not frazil.alive()
-    return any("fenced" in str(job).lower() for job in jobs)
+    return any(word in str(job).lower() for job in jobs for word in REFUSALS)
