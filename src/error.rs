@@ -16,8 +16,18 @@ pub enum ErrorKind {
     UndefinedTable,
     /// A column that does not exist.
     UndefinedColumn,
+    /// A column name that fits several columns.
+    AmbiguousColumn,
+    /// A column named twice.
+    DuplicateColumn,
     /// A function or operator that does not exist for these types.
     UndefinedFunction,
+    /// A column that is neither grouped nor aggregated.
+    Grouping,
+    /// SQL whose parts do not fit together.
+    InvalidSql,
+    /// An object of another kind than the statement wants.
+    WrongObjectType,
     /// A name that exists already.
     DuplicateTable,
     /// Something else depends on the object.
@@ -59,7 +69,12 @@ impl ErrorKind {
             Self::Syntax => "42601",
             Self::UndefinedTable => "42P01",
             Self::UndefinedColumn => "42703",
+            Self::AmbiguousColumn => "42702",
+            Self::DuplicateColumn => "42701",
             Self::UndefinedFunction => "42883",
+            Self::Grouping => "42803",
+            Self::InvalidSql => "42601",
+            Self::WrongObjectType => "42809",
             Self::DuplicateTable => "42P07",
             Self::DependentObjects => "2BP01",
             Self::DatatypeMismatch => "42804",
@@ -214,4 +229,102 @@ impl From<std::io::Error> for Error {
         Self::new(ErrorKind::Unavailable, "an input or output failed")
             .with_detail(error.to_string())
     }
+}
+
+impl From<datafusion::error::DataFusionError> for Error {
+    fn from(error: datafusion::error::DataFusionError) -> Self {
+        use datafusion::error::DataFusionError as Planner;
+        match error {
+            Planner::ArrowError(error, _) => Self::from(*error),
+            Planner::Context(_, inner) | Planner::Diagnostic(_, inner) => Self::from(*inner),
+            Planner::Collection(errors) => match errors.into_iter().next() {
+                Some(first) => Self::from(first),
+                None => Self::internal("the planner failed without an error"),
+            },
+            Planner::Shared(inner) => from_planner_text(&inner.strip_backtrace()),
+            Planner::External(inner) => match inner.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(other) => Self::internal(other.to_string()),
+            },
+            Planner::NotImplemented(text) => Self::unsupported(first_line(&text)),
+            Planner::SchemaError(schema, _) => from_schema_error(&schema),
+            Planner::ResourcesExhausted(text) => Self::new(ErrorKind::StateTooLarge, text),
+            Planner::ObjectStore(error) => Self::from(*error),
+            Planner::IoError(error) => Self::from(error),
+            Planner::SQL(error, _) => Self::new(ErrorKind::Syntax, error.to_string()),
+            Planner::Plan(text) | Planner::Execution(text) => from_planner_text(&text),
+            other => Self::internal(first_line(&other.strip_backtrace())),
+        }
+    }
+}
+
+/// A column that does not exist, exists twice in the output, or is ambiguous.
+fn from_schema_error(error: &datafusion::common::SchemaError) -> Error {
+    use datafusion::common::SchemaError as Schema;
+    match error {
+        Schema::FieldNotFound { field, valid_fields } => {
+            let message = format!("column \"{}\" does not exist", field.name);
+            let names = valid_fields.iter().map(|column| column.name.as_str());
+            let error = Error::new(ErrorKind::UndefinedColumn, message);
+            match nearest(&field.name, names) {
+                Some(name) => error.with_hint(format!("perhaps you meant \"{name}\"")),
+                None => error,
+            }
+        }
+        Schema::AmbiguousReference { field } => Error::new(
+            ErrorKind::AmbiguousColumn,
+            format!("column reference \"{}\" is ambiguous", field.name),
+        )
+        .with_hint("put the table's name or alias before it"),
+        Schema::DuplicateQualifiedField { name, .. }
+        | Schema::DuplicateUnqualifiedField { name } => Error::new(
+            ErrorKind::DuplicateColumn,
+            format!("column \"{name}\" is specified more than once"),
+        ),
+    }
+}
+
+/// The planner tells most faults of a user's SQL in text alone; the kind is read from it.
+fn from_planner_text(text: &str) -> Error {
+    let text = first_line(text);
+    let lower = text.to_lowercase();
+    let has = |part: &str| lower.contains(part);
+    let kind = if has("no function matches") || has("invalid function") {
+        ErrorKind::UndefinedFunction
+    } else if has("cannot coerce") || has("cannot infer common") || has("cannot get result type") {
+        ErrorKind::UndefinedFunction
+    } else if has("unsupported cast") || has("can't cast") || has("cannot cast") {
+        ErrorKind::DatatypeMismatch
+    } else if has("must appear in the group by") || has("must be in an aggregate") {
+        ErrorKind::Grouping
+    } else if has("not supported") || has("not implemented") || has("unsupported") {
+        ErrorKind::Unsupported
+    } else if has("divide by zero") {
+        ErrorKind::DivisionByZero
+    } else if has("overflow") {
+        ErrorKind::OutOfRange
+    } else {
+        ErrorKind::InvalidSql
+    };
+    let text = text.trim_start_matches("Error during planning: ");
+    let mut characters = text.chars();
+    let first = characters.next().map(|letter| letter.to_lowercase().to_string());
+    Error::new(kind, format!("{}{}", first.unwrap_or_default(), characters.as_str()))
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_end_matches('.').to_string()
+}
+
+/// The name that a mistyped one was most likely meant to be.
+pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wrong = wrong.to_lowercase();
+    let distance = |name: &str| strsim::osa_distance(&wrong, &name.to_lowercase());
+    let limit = 1 + wrong.chars().count() / 4;
+    names
+        .into_iter()
+        .map(|name| (distance(name), name))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, name)| name)
 }

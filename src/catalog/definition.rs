@@ -1,6 +1,7 @@
 //! [`Definition`]: what a CREATE statement says, bound.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::logical_expr::LogicalPlan;
 use frazil_connector_api::{Options, SinkMode};
 use std::sync::Arc;
 
@@ -64,6 +65,15 @@ pub struct ViewDef {
     pub query: String,
 }
 
+/// `CREATE VIEW`: a name for a query, put in its place wherever it is read. Nothing runs for it.
+#[derive(Debug, Clone)]
+pub struct LogicalViewDef {
+    /// The query.
+    pub plan: Arc<LogicalPlan>,
+    /// Text of the query.
+    pub query: String,
+}
+
 /// What a sink writes.
 #[derive(Debug, Clone)]
 pub struct SinkInput {
@@ -109,6 +119,8 @@ pub enum Definition {
     Source(SourceDef),
     /// A live view.
     View(ViewDef),
+    /// A name for a query.
+    LogicalView(LogicalViewDef),
     /// A target.
     Sink(SinkDef),
     /// A scheduled target.
@@ -117,6 +129,35 @@ pub enum Definition {
     Catalog(CatalogDef),
     /// Messages that the table or source of this name could not decode; made along with it.
     Errors,
+}
+
+impl Definition {
+    /// What it is called in messages.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::Table(_) | Self::Errors => "table",
+            Self::Source(_) => "source",
+            Self::View(_) => "materialized view",
+            Self::LogicalView(_) => "view",
+            Self::Sink(_) => "sink",
+            Self::Pipeline(_) => "pipeline",
+            Self::Catalog(_) => "catalog",
+        }
+    }
+
+    /// Whether it has rows that a query can read.
+    pub fn is_readable(&self) -> bool {
+        !matches!(self, Self::Sink(_) | Self::Pipeline(_) | Self::Catalog(_))
+    }
+
+    /// Whether messages that cannot be decoded may arrive.
+    pub fn has_errors(&self) -> bool {
+        match self {
+            Self::Table(table) => table.connector.is_some(),
+            Self::Source(source) => source.format.is_some(),
+            _ => false,
+        }
+    }
 }
 
 /// Schema of columns.

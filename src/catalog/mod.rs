@@ -3,11 +3,13 @@
 //! **Invariant:** a catalog is a function of the statements applied to it, in their order: every
 //! worker of every process keeps its own and they agree. Ids are never reused.
 
+mod change;
 mod definition;
 mod relation;
 
+pub use change::{Creation, Removal, errors_schema};
 pub use definition::{
-    CatalogDef, ColumnDef, Definition, FormatDef, PipelineDef, SinkDef, SinkInput, SourceDef,
-    TableDef, ViewDef, columns_schema,
+    CatalogDef, ColumnDef, Definition, FormatDef, LogicalViewDef, PipelineDef, SinkDef, SinkInput,
+    SourceDef, TableDef, ViewDef, columns_schema,
 };
 pub use relation::{Catalog, Relation};

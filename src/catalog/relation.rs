@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use super::Definition;
+use super::change::lake;
 use crate::plan::{ChangelogMode, RelationId};
 
 /// A named thing.
@@ -30,10 +31,19 @@ pub struct Relation {
 }
 
 /// Names to relations.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Catalog {
     relations: BTreeMap<String, Arc<Relation>>,
     next_id: u32,
+}
+
+impl Default for Catalog {
+    /// A catalog with the predefined Iceberg catalog `lake`.
+    fn default() -> Self {
+        let mut catalog = Self { relations: BTreeMap::new(), next_id: 0 };
+        catalog.insert(lake());
+        catalog
+    }
 }
 
 impl Catalog {

@@ -1,10 +1,25 @@
 //! Logical plan to incremental plan.
 //!
+//! ```text
+//! LogicalPlan ──rules──► LogicalPlan ──translate──► IncrementalPlan ──explain──► text
+//! ```
+//!
 //! **Invariant:** a plan that cannot be kept up incrementally is refused here with `0A000` and the
-//! node's name; what is planned obeys incremental = batch.
+//! node's name; what is planned obeys incremental = batch. Planning is a function of the logical
+//! plan alone: no clock, no chance.
 
+mod aggregate;
+mod explain;
+mod expression;
+mod join;
 mod node;
+mod relation_source;
+mod rules;
+mod translate;
 
+pub use explain::explain;
 pub use node::{
     AggregateCall, ChangelogMode, IncrementalPlan, JoinKind, Node, RelationId, SortKey,
 };
+pub use relation_source::RelationSource;
+pub use translate::plan;

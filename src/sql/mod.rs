@@ -1,1 +1,33 @@
 //! SQL text to bound statements.
+//!
+//! ```text
+//! text ──parse──► Statement ──bind(catalog)──► Bound ──► Creation, Removal, LogicalPlan
+//! ```
+//!
+//! **Invariant:** binding is a function of the catalog and the text: no clock, no chance, no I/O,
+//! so that every worker that binds the same text comes to the same plan.
+//!
+//! Not here: what a bound statement does (`session`, `job`).
+
+mod binder;
+mod column_list;
+mod create_parser;
+mod lexer;
+mod parser;
+mod query_binder;
+mod relation_binder;
+mod scope;
+mod show_parser;
+mod sink_binder;
+mod statement;
+mod syntax_error;
+mod write_binder;
+
+pub use binder::{Bound, Explain, bind, bind_with};
+pub use parser::parse;
+pub use query_binder::parameter_types;
+pub use scope::{ExtraTables, NoExtraTables};
+pub use statement::{
+    ColumnList, CreateCatalog, CreatePipeline, CreateRelation, CreateSink, CreateView, Drop,
+    DropKind, FormatClause, Name, Show, SinkSource, Statement, StatementKind, Transaction,
+};

@@ -1,0 +1,137 @@
+//! [`Functions`]: the one table of functions.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
+
+use super::modulo::modulo;
+
+/// Aggregates that a live view can keep up.
+pub const INCREMENTAL_AGGREGATES: [&str; 5] = ["avg", "count", "max", "min", "sum"];
+
+/// Functions by their names and other names, in lower case.
+pub struct Functions {
+    scalar: BTreeMap<String, Arc<ScalarUDF>>,
+    higher_order: BTreeMap<String, Arc<HigherOrderUDF>>,
+    aggregate: BTreeMap<String, Arc<AggregateUDF>>,
+    window: BTreeMap<String, Arc<WindowUDF>>,
+    planners: Vec<Arc<dyn ExprPlanner>>,
+}
+
+impl Functions {
+    fn new() -> Self {
+        let mut scalar = SessionStateDefaults::default_scalar_functions();
+        scalar.push(modulo());
+        Self {
+            scalar: by_name(scalar, |function| (function.name(), function.aliases())),
+            higher_order: by_name(
+                SessionStateDefaults::default_higher_order_functions(),
+                |function| (function.name(), function.aliases()),
+            ),
+            aggregate: by_name(SessionStateDefaults::default_aggregate_functions(), |function| {
+                (function.name(), function.aliases())
+            }),
+            window: by_name(SessionStateDefaults::default_window_functions(), |function| {
+                (function.name(), function.aliases())
+            }),
+            planners: SessionStateDefaults::default_expr_planners(),
+        }
+    }
+
+    /// A function of a row.
+    pub fn scalar(&self, name: &str) -> Option<&Arc<ScalarUDF>> {
+        self.scalar.get(name)
+    }
+
+    /// A function that takes a function.
+    pub fn higher_order(&self, name: &str) -> Option<&Arc<HigherOrderUDF>> {
+        self.higher_order.get(name)
+    }
+
+    /// A function of a group.
+    pub fn aggregate(&self, name: &str) -> Option<&Arc<AggregateUDF>> {
+        self.aggregate.get(name)
+    }
+
+    /// A function of a window.
+    pub fn window(&self, name: &str) -> Option<&Arc<WindowUDF>> {
+        self.window.get(name)
+    }
+
+    /// How operators such as `EXTRACT` and `[]` become function calls.
+    pub fn planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.planners
+    }
+
+    /// Whether there is any function of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.names().any(|known| known == name)
+    }
+
+    /// All names, sorted within scalar, higher-order, aggregate and window functions.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.scalar.keys().chain(self.higher_order.keys());
+        names.chain(self.aggregate.keys()).chain(self.window.keys()).map(String::as_str)
+    }
+
+    /// Names of functions of a row.
+    pub fn scalar_names(&self) -> impl Iterator<Item = &str> {
+        self.scalar.keys().map(String::as_str)
+    }
+
+    /// Names of functions of a group.
+    pub fn aggregate_names(&self) -> impl Iterator<Item = &str> {
+        self.aggregate.keys().map(String::as_str)
+    }
+
+    /// Names of functions of a window.
+    pub fn window_names(&self) -> impl Iterator<Item = &str> {
+        self.window.keys().map(String::as_str)
+    }
+}
+
+fn by_name<F>(
+    functions: Vec<Arc<F>>,
+    names: impl Fn(&F) -> (&str, &[String]),
+) -> BTreeMap<String, Arc<F>> {
+    let mut table = BTreeMap::new();
+    for function in functions {
+        let (name, aliases) = names(&function);
+        let all = std::iter::once(name.to_string()).chain(aliases.iter().cloned());
+        for name in all.collect::<Vec<_>>() {
+            table.insert(name.to_lowercase(), Arc::clone(&function));
+        }
+    }
+    table
+}
+
+/// The functions; the same in every process.
+pub fn functions() -> &'static Functions {
+    static FUNCTIONS: LazyLock<Functions> = LazyLock::new(Functions::new);
+    &FUNCTIONS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_functions_by_name_and_alias() {
+        assert!(functions().scalar("character_length").is_some());
+        assert!(functions().scalar("length").is_some());
+        assert!(functions().scalar("mod").is_some());
+        assert!(functions().aggregate("sum").is_some());
+        assert!(functions().window("row_number").is_some());
+        assert!(!functions().contains("no_such_function"));
+    }
+
+    #[test]
+    fn lists_only_incremental_aggregates_that_exist() {
+        for name in INCREMENTAL_AGGREGATES {
+            assert!(functions().aggregate(name).is_some(), "{name}");
+        }
+    }
+}

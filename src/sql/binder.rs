@@ -1,0 +1,288 @@
+//! [`bind`]: a statement against a catalog.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::LogicalPlan;
+
+use super::lexer::Places;
+use super::scope::{ExtraTables, NoExtraTables, Scope};
+use super::statement::{Drop, DropKind, Name, Show, Statement, StatementKind, Transaction};
+use crate::catalog::{Catalog, Creation, Definition, Relation, Removal};
+use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::plan::IncrementalPlan;
+
+/// What a statement asks, bound to a catalog.
+#[derive(Debug, Clone)]
+pub enum Bound {
+    /// Makes a relation.
+    Create(Box<Creation>),
+    /// `IF NOT EXISTS` of a name that is taken: nothing to do.
+    AlreadyExists {
+        /// The name.
+        name: String,
+    },
+    /// Drops relations.
+    Drop(Removal),
+    /// `IF EXISTS` of names that are not: nothing to do.
+    NothingToDrop {
+        /// The first of the names.
+        name: String,
+    },
+    /// Reads.
+    Query(LogicalPlan),
+    /// Adds rows to a table.
+    Insert {
+        /// The table.
+        table: Arc<Relation>,
+        /// Gives all columns of the table, in order and of its types.
+        plan: LogicalPlan,
+    },
+    /// Exchanges rows of a table.
+    Update {
+        /// The table.
+        table: Arc<Relation>,
+        /// Gives all columns of the old row, then all columns of the new row.
+        plan: LogicalPlan,
+    },
+    /// Removes rows from a table.
+    Delete {
+        /// The table.
+        table: Arc<Relation>,
+        /// Gives all columns of the old row.
+        plan: LogicalPlan,
+    },
+    /// Shows a plan.
+    Explain(Explain),
+    /// Shows what there is.
+    Show(Show),
+    /// Sets a variable.
+    Set {
+        /// The variable.
+        name: String,
+        /// Its values; empty for the default.
+        value: Vec<String>,
+        /// Until the transaction ends.
+        local: bool,
+    },
+    /// Resets a variable, or all.
+    Reset {
+        /// The variable.
+        name: Option<String>,
+    },
+    /// Waits until all writes are visible everywhere.
+    Flush,
+    /// Runs a pipeline now.
+    RunPipeline(Arc<Relation>),
+    /// Begins or ends a transaction.
+    Transaction(Transaction),
+    /// Forgets what the session holds.
+    Discard,
+}
+
+/// What EXPLAIN shows.
+#[derive(Debug, Clone)]
+pub enum Explain {
+    /// A query that runs once.
+    Batch(LogicalPlan),
+    /// A query that is kept up.
+    Incremental(IncrementalPlan),
+}
+
+/// Binds a statement to the catalog alone.
+///
+/// # Errors
+/// A name that does not exist, types that do not fit, SQL that is not supported; each with its
+/// place, if it is known.
+pub fn bind(catalog: &Catalog, statement: &Statement) -> Result<Bound> {
+    bind_with(catalog, statement, &NoExtraTables)
+}
+
+/// Binds a statement to the catalog and a session's own tables. CREATE does not see these, since it
+/// must bind alike on every worker.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_with(
+    catalog: &Catalog,
+    statement: &Statement,
+    extra: &dyn ExtraTables,
+) -> Result<Bound> {
+    let creates = |statement: &Statement| statement.kind.tag().starts_with("CREATE");
+    let creates = match &statement.kind {
+        StatementKind::Explain(inner) => creates(inner),
+        _ => creates(statement),
+    };
+    let extra = if creates { &NoExtraTables } else { extra };
+    Binder { catalog, scope: Scope::new(catalog, extra), statement }.bind()
+}
+
+/// Binds one statement.
+pub(super) struct Binder<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) scope: Scope<'a>,
+    pub(super) statement: &'a Statement,
+}
+
+impl Binder<'_> {
+    fn bind(&self) -> Result<Bound> {
+        Ok(match &self.statement.kind {
+            StatementKind::Query(query) => Bound::Query(self.query(query)?),
+            StatementKind::Insert(insert) => self.insert(insert)?,
+            StatementKind::Update(update) => self.update(update)?,
+            StatementKind::Delete(delete) => self.delete(delete)?,
+            StatementKind::CreateTable(table) => {
+                self.created(&table.name, table.if_not_exists, || self.table(table))?
+            }
+            StatementKind::CreateSource(source) => {
+                self.created(&source.name, source.if_not_exists, || self.source(source))?
+            }
+            StatementKind::CreateMaterializedView(view) => {
+                self.created(&view.name, view.if_not_exists, || self.materialized_view(view))?
+            }
+            StatementKind::CreateView(view) => {
+                self.created(&view.name, view.if_not_exists, || self.logical_view(view))?
+            }
+            StatementKind::CreateSink(sink) => {
+                self.created(&sink.name, sink.if_not_exists, || self.sink(sink))?
+            }
+            StatementKind::CreatePipeline(pipeline) => {
+                self.created(&pipeline.name, pipeline.if_not_exists, || self.pipeline(pipeline))?
+            }
+            StatementKind::CreateCatalog(catalog) => {
+                self.created(&catalog.name, catalog.if_not_exists, || self.iceberg(catalog))?
+            }
+            StatementKind::Drop(drop) => self.drop(drop)?,
+            StatementKind::Explain(inner) => Bound::Explain(self.explain(inner)?),
+            StatementKind::Show(show) => Bound::Show(self.show(show)?),
+            StatementKind::Set { name, value, local } => {
+                Bound::Set { name: name.clone(), value: value.clone(), local: *local }
+            }
+            StatementKind::Reset { name } => Bound::Reset { name: name.clone() },
+            StatementKind::Flush => Bound::Flush,
+            StatementKind::RunPipeline { name } => Bound::RunPipeline(self.pipeline_named(name)?),
+            StatementKind::Transaction(transaction) => Bound::Transaction(*transaction),
+            StatementKind::Discard => Bound::Discard,
+        })
+    }
+
+    fn created(
+        &self,
+        name: &Name,
+        if_not_exists: bool,
+        make: impl FnOnce() -> Result<Creation>,
+    ) -> Result<Bound> {
+        if self.catalog.get(&name.value).is_none() {
+            return Ok(Bound::Create(Box::new(make()?)));
+        }
+        if if_not_exists {
+            return Ok(Bound::AlreadyExists { name: name.value.clone() });
+        }
+        let message = format!("relation \"{}\" already exists", name.value);
+        Err(Error::new(ErrorKind::DuplicateTable, message).at(name.position))
+    }
+
+    fn drop(&self, drop: &Drop) -> Result<Bound> {
+        let mut roots: Vec<Arc<Relation>> = Vec::new();
+        for name in &drop.names {
+            match self.catalog.get(&name.value) {
+                Some(relation) => {
+                    check_droppable(drop.kind, relation).map_err(|e| e.at(name.position))?;
+                    roots.push(Arc::clone(relation));
+                }
+                None if drop.if_exists => {}
+                None => return Err(self.undefined(drop.kind.noun(), name)),
+            }
+        }
+        match (roots.is_empty(), drop.names.first()) {
+            (true, Some(name)) => Ok(Bound::NothingToDrop { name: name.value.clone() }),
+            _ => Ok(Bound::Drop(self.catalog.removal(&roots, drop.cascade)?)),
+        }
+    }
+
+    fn explain(&self, inner: &Statement) -> Result<Explain> {
+        let binder = Binder {
+            catalog: self.catalog,
+            scope: Scope::new(self.catalog, self.scope.extra()),
+            statement: inner,
+        };
+        let creation = match &inner.kind {
+            StatementKind::Query(query) => return Ok(Explain::Batch(binder.query(query)?)),
+            StatementKind::CreateMaterializedView(view) => binder.materialized_view(view)?,
+            StatementKind::CreateSink(sink) => binder.sink(sink)?,
+            StatementKind::CreatePipeline(pipeline) => binder.pipeline(pipeline)?,
+            other => {
+                let message = format!("EXPLAIN of {} is not supported", other.tag());
+                return Err(Error::unsupported(message).at(inner.offset + 1).with_hint(
+                    "explain a SELECT, CREATE MATERIALIZED VIEW, CREATE SINK or CREATE PIPELINE",
+                ));
+            }
+        };
+        match creation.definition {
+            Definition::View(view) => Ok(Explain::Incremental(view.plan)),
+            Definition::Sink(sink) => Ok(Explain::Incremental(sink.input.plan)),
+            Definition::Pipeline(pipeline) => Ok(Explain::Incremental(pipeline.sink.input.plan)),
+            _ => Err(Error::internal("a statement without a plan was explained")),
+        }
+    }
+
+    fn show(&self, show: &Show) -> Result<Show> {
+        if let Show::Create { name } | Show::Columns { name } = show
+            && self.catalog.get(&name.value).is_none()
+        {
+            return Err(self.undefined("relation", name));
+        }
+        Ok(show.clone())
+    }
+
+    fn pipeline_named(&self, name: &Name) -> Result<Arc<Relation>> {
+        match self.catalog.get(&name.value) {
+            Some(relation) if matches!(*relation.definition, Definition::Pipeline(_)) => {
+                Ok(Arc::clone(relation))
+            }
+            Some(_) => {
+                let message = format!("\"{}\" is not a pipeline", name.value);
+                Err(Error::new(ErrorKind::WrongObjectType, message).at(name.position))
+            }
+            None => Err(self.undefined("pipeline", name)),
+        }
+    }
+
+    /// The name of nothing, with the name that it was most likely meant to be.
+    pub(super) fn undefined(&self, noun: &str, name: &Name) -> Error {
+        let message = format!("{noun} \"{}\" does not exist", name.value);
+        let error = Error::new(ErrorKind::UndefinedTable, message).at(name.position);
+        let names = self.catalog.iter().map(|relation| relation.name.as_str());
+        match nearest(&name.value, names) {
+            Some(near) => error.with_hint(format!("perhaps you meant \"{near}\"")),
+            None => error,
+        }
+    }
+
+    pub(super) fn places(&self) -> Places<'_> {
+        Places::new(&self.statement.text, self.statement.offset)
+    }
+}
+
+/// What is dropped must be what the statement says.
+fn check_droppable(kind: DropKind, relation: &Relation) -> Result<()> {
+    let fits = match relation.definition.as_ref() {
+        Definition::Table(_) => kind == DropKind::Table,
+        Definition::Source(_) => kind == DropKind::Source,
+        Definition::View(_) => kind == DropKind::MaterializedView,
+        Definition::LogicalView(_) => kind == DropKind::View,
+        Definition::Sink(_) => kind == DropKind::Sink,
+        Definition::Pipeline(_) => kind == DropKind::Pipeline,
+        Definition::Catalog(_) => kind == DropKind::Catalog,
+        Definition::Errors => {
+            let message = format!("\"{}\" goes only with what it belongs to", relation.name);
+            return Err(Error::new(ErrorKind::DependentObjects, message));
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    let (is, noun) = (relation.definition.noun(), kind.noun());
+    let message = format!("\"{}\" is not a {noun}", relation.name);
+    Err(Error::new(ErrorKind::WrongObjectType, message)
+        .with_hint(format!("use DROP {}", is.to_uppercase())))
+}

@@ -1,0 +1,95 @@
+//! Columns and primary key of CREATE TABLE and CREATE SOURCE.
+
+use sqlparser::ast::{self, ColumnOption, TableConstraint};
+
+use super::lexer::Places;
+use super::parser::fold;
+use super::statement::ColumnList;
+use crate::catalog::ColumnDef;
+use crate::error::{Error, ErrorKind, Result, nearest};
+use crate::types::arrow_type;
+
+/// Columns, and which of them are the primary key.
+#[derive(Debug)]
+pub(super) struct Columns {
+    pub(super) columns: Vec<ColumnDef>,
+    pub(super) primary_key: Vec<usize>,
+}
+
+/// Binds a list of columns. Columns of the primary key are NOT NULL.
+///
+/// # Errors
+/// `Unsupported` for types and constraints that are not kept; `DuplicateColumn`, `UndefinedColumn`.
+pub(super) fn bind_columns(list: &ColumnList, places: Places<'_>) -> Result<Columns> {
+    let mut columns: Vec<ColumnDef> = Vec::new();
+    let mut keys: Vec<Vec<usize>> = Vec::new();
+    for column in &list.columns {
+        let position = places.position(column.name.span.start);
+        let name = fold(&column.name);
+        if columns.iter().any(|other| other.name == name) {
+            let message = format!("column \"{name}\" is specified more than once");
+            return Err(Error::new(ErrorKind::DuplicateColumn, message).at(position));
+        }
+        let data_type = arrow_type(&column.data_type).map_err(|error| error.at(position))?;
+        let mut nullable = true;
+        for option in &column.options {
+            match &option.option {
+                ColumnOption::Null => nullable = true,
+                ColumnOption::NotNull => nullable = false,
+                ColumnOption::PrimaryKey(_) => keys.push(vec![columns.len()]),
+                ColumnOption::Comment(_) => {}
+                other => return Err(unsupported_constraint(&other.to_string()).at(position)),
+            }
+        }
+        columns.push(ColumnDef { name, data_type, nullable });
+    }
+    for constraint in &list.constraints {
+        let TableConstraint::PrimaryKey(key) = constraint else {
+            return Err(unsupported_constraint(&constraint.to_string()));
+        };
+        let key = key.columns.iter().map(|column| key_column(column, &columns, places));
+        keys.push(key.collect::<Result<_>>()?);
+    }
+    if keys.len() > 1 {
+        return Err(Error::new(ErrorKind::InvalidSql, "a table has only one primary key")
+            .with_hint("name all its columns in PRIMARY KEY (a, b)"));
+    }
+    let primary_key = keys.pop().unwrap_or_default();
+    for index in &primary_key {
+        columns[*index].nullable = false;
+    }
+    Ok(Columns { columns, primary_key })
+}
+
+fn key_column(
+    column: &ast::IndexColumn,
+    columns: &[ColumnDef],
+    places: Places<'_>,
+) -> Result<usize> {
+    let ast::Expr::Identifier(ident) = &column.column.expr else {
+        return Err(Error::unsupported("a primary key has columns, no expressions"));
+    };
+    let name = fold(ident);
+    let found = columns.iter().position(|column| column.name == name);
+    found.ok_or_else(|| {
+        let names = columns.iter().map(|column| column.name.as_str());
+        undefined_column(&name, names).at(places.position(ident.span.start))
+    })
+}
+
+/// A column that does not exist, with the one that it was most likely meant to be.
+pub(super) fn undefined_column<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Error {
+    let message = format!("column \"{name}\" does not exist");
+    let error = Error::new(ErrorKind::UndefinedColumn, message);
+    match nearest(name, names) {
+        Some(near) => error.with_hint(format!("perhaps you meant \"{near}\"")),
+        None => error,
+    }
+}
+
+fn unsupported_constraint(text: &str) -> Error {
+    let text = text.to_uppercase();
+    let head = text.split([' ', '(']).next().unwrap_or_default();
+    Error::unsupported(format!("column constraint {head} is not supported"))
+        .with_hint("columns may be NOT NULL, and PRIMARY KEY")
+}

@@ -1,0 +1,279 @@
+//! [`parse`]: text to statements.
+
+use sqlparser::ast;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use super::lexer::{Piece, Places, is_blank, pieces};
+use super::statement::{Name, Statement, StatementKind, Transaction};
+use super::syntax_error::translate;
+use crate::error::{Error, Result};
+
+/// Parses statements, which semicolons separate.
+///
+/// # Errors
+/// `Syntax` with the place in `text`; `Unsupported` for statements that are only understood.
+pub fn parse(text: &str) -> Result<Vec<Statement>> {
+    pieces(text)?.iter().map(parse_piece).collect()
+}
+
+fn parse_piece(piece: &Piece) -> Result<Statement> {
+    let dialect = PostgreSqlDialect {};
+    let mut parser = StatementParser {
+        inner: Parser::new(&dialect).with_tokens_with_locations(piece.tokens.clone()),
+        piece,
+    };
+    let parsed = parser.statement().and_then(|kind| match &parser.inner.peek_token_ref().token {
+        Token::EOF => Ok(kind),
+        _ => parser.expected("end of statement"),
+    });
+    match parsed {
+        Ok(kind) => Ok(Statement { kind, text: piece.text.clone(), offset: piece.offset }),
+        Err(Fault::Parser(error)) => Err(translate(error, &parser.inner, piece)),
+        Err(Fault::Engine(error)) => Err(error),
+    }
+}
+
+/// Why a statement was not parsed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The text is not SQL.
+    Parser(ParserError),
+    /// The text is understood but refused.
+    Engine(Error),
+}
+
+impl From<ParserError> for Fault {
+    fn from(error: ParserError) -> Self {
+        Self::Parser(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// Result of parsing.
+pub(super) type Parsed<T> = std::result::Result<T, Fault>;
+
+/// Parses one statement: our own syntax here, PostgreSQL's by `sqlparser`.
+pub(super) struct StatementParser<'a> {
+    /// The parser of PostgreSQL's syntax, at the same token.
+    pub(super) inner: Parser<'a>,
+    piece: &'a Piece,
+}
+
+impl StatementParser<'_> {
+    fn statement(&mut self) -> Parsed<StatementKind> {
+        let word = self.word(0).unwrap_or_default();
+        match word.as_str() {
+            "CREATE" => self.create(),
+            "DROP" => self.drop(),
+            "EXPLAIN" => self.explain(),
+            "SHOW" | "DESCRIBE" | "DESC" => self.show(),
+            "SET" => self.set(),
+            "RESET" => self.reset(),
+            "FLUSH" if self.take("FLUSH") => Ok(StatementKind::Flush),
+            "RUN" => {
+                self.inner.next_token();
+                self.expect("PIPELINE")?;
+                Ok(StatementKind::RunPipeline { name: self.name()? })
+            }
+            "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" => self.transaction(&word),
+            "DISCARD" | "DEALLOCATE" | "CLOSE" | "UNLISTEN" => self.discard(&word),
+            _ => self.postgres_statement(),
+        }
+    }
+
+    fn postgres_statement(&mut self) -> Parsed<StatementKind> {
+        Ok(match self.inner.parse_statement()? {
+            ast::Statement::Query(query) => StatementKind::Query(query),
+            ast::Statement::Insert(insert) => StatementKind::Insert(Box::new(insert)),
+            ast::Statement::Update(update) => StatementKind::Update(Box::new(update)),
+            ast::Statement::Delete(delete) => StatementKind::Delete(Box::new(delete)),
+            _ => return Err(self.unsupported_statement().into()),
+        })
+    }
+
+    /// The statement is SQL, but none of ours.
+    pub(super) fn unsupported_statement(&self) -> Error {
+        let words = self.piece.tokens.iter().filter(|token| !is_blank(&token.token));
+        let words = words.map_while(|token| match &token.token {
+            Token::Word(word) => Some(word.value.to_uppercase()),
+            _ => None,
+        });
+        let head = words.take(2).collect::<Vec<_>>().join(" ");
+        Error::unsupported(format!("statement \"{head}\" is not supported"))
+            .at(self.piece.offset + 1)
+    }
+
+    fn explain(&mut self) -> Parsed<StatementKind> {
+        self.expect("EXPLAIN")?;
+        if self.word(0).is_some_and(|word| word == "ANALYZE" || word == "VERBOSE")
+            || self.inner.peek_token_ref().token == Token::LParen
+        {
+            let error = Error::unsupported("options of EXPLAIN are not supported");
+            return Err(error.at(self.position()).into());
+        }
+        let (start, offset) = self.rest();
+        let kind = self.statement()?;
+        let text = Places::new(&self.piece.text, 0).slice(start, usize::MAX);
+        Ok(StatementKind::Explain(Box::new(Statement { kind, text, offset })))
+    }
+
+    /// Parses a query from the tokens `start..end` and goes on at `end`.
+    pub(super) fn query_between(
+        &mut self,
+        start: usize,
+        end: Option<usize>,
+    ) -> Parsed<Box<ast::Query>> {
+        let end = end.unwrap_or(self.piece.tokens.len());
+        let dialect = PostgreSqlDialect {};
+        let tokens = self.piece.tokens[start..end].to_vec();
+        let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
+        let query = parser.parse_query()?;
+        if parser.peek_token_ref().token != Token::EOF {
+            return Ok(parser.expected_ref("end of query", parser.peek_token_ref())?);
+        }
+        while self.inner.index() > end {
+            self.inner.prev_token();
+        }
+        Ok(query)
+    }
+
+    fn transaction(&mut self, word: &str) -> Parsed<StatementKind> {
+        self.inner.next_token();
+        while self.inner.peek_token_ref().token != Token::EOF {
+            if self.word(0).is_some_and(|word| word == "PREPARED" || word == "TO") {
+                return Err(self.unsupported_statement().into());
+            }
+            self.inner.next_token();
+        }
+        Ok(StatementKind::Transaction(match word {
+            "BEGIN" | "START" => Transaction::Begin,
+            "COMMIT" | "END" => Transaction::Commit,
+            _ => Transaction::Rollback,
+        }))
+    }
+
+    fn discard(&mut self, word: &str) -> Parsed<StatementKind> {
+        self.inner.next_token();
+        if self.take("ALL") || (word == "UNLISTEN" && self.inner.consume_token(&Token::Mul)) {
+            return Ok(StatementKind::Discard);
+        }
+        Err(self.unsupported_statement().into())
+    }
+
+    /// The character in the statement's text and in the input, from 0, where the rest begins.
+    pub(super) fn rest(&self) -> (usize, usize) {
+        let start = self.places().within(self.inner.peek_token_ref().span.start);
+        (start, self.piece.offset + start)
+    }
+
+    /// The statement's text from a character that [`Self::rest`] gave.
+    pub(super) fn text_from(&self, start: usize) -> String {
+        self.places().slice(start, usize::MAX)
+    }
+
+    pub(super) fn places(&self) -> Places<'_> {
+        Places::new(&self.piece.text, self.piece.offset)
+    }
+
+    /// Place of the next token in the input, in characters from 1.
+    pub(super) fn position(&self) -> usize {
+        match self.inner.peek_token_ref() {
+            TokenWithSpan { token: Token::EOF, .. } => {
+                self.piece.offset + self.piece.text.chars().count() + 1
+            }
+            token => self.places().position(token.span.start),
+        }
+    }
+
+    /// The n-th next token in capitals, if it is a bare word.
+    pub(super) fn word(&self, n: usize) -> Option<String> {
+        match &self.inner.peek_nth_token_ref(n).token {
+            Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_uppercase()),
+            _ => None,
+        }
+    }
+
+    /// Takes the next token if it is this bare word.
+    pub(super) fn take(&mut self, word: &str) -> bool {
+        let found = self.word(0).is_some_and(|next| next == word);
+        if found {
+            self.inner.next_token();
+        }
+        found
+    }
+
+    /// Takes these bare words if all of them follow.
+    pub(super) fn take_all(&mut self, words: &[&str]) -> bool {
+        let found = words
+            .iter()
+            .enumerate()
+            .all(|(n, word)| self.word(n).is_some_and(|next| next == *word));
+        if found {
+            for _ in words {
+                self.inner.next_token();
+            }
+        }
+        found
+    }
+
+    pub(super) fn expect(&mut self, word: &str) -> Parsed<()> {
+        if self.take(word) { Ok(()) } else { self.expected(word) }
+    }
+
+    pub(super) fn expected<T>(&self, what: &str) -> Parsed<T> {
+        Ok(self.inner.expected_ref(what, self.inner.peek_token_ref())?)
+    }
+
+    /// A name, whose schema may be `public`.
+    pub(super) fn name(&mut self) -> Parsed<Name> {
+        let mut parts = self.qualified_name()?;
+        let known = match parts.as_slice() {
+            [_] => true,
+            [schema, _] => schema.value == "public",
+            [_, schema, _] => schema.value == "public",
+            _ => false,
+        };
+        match parts.pop() {
+            Some(name) if known => Ok(name),
+            _ => Err(Error::unsupported("schemas are not supported")
+                .with_hint("names of one part, or in schema \"public\", are supported")
+                .at(self.position())
+                .into()),
+        }
+    }
+
+    /// A name of one or more parts.
+    pub(super) fn qualified_name(&mut self) -> Parsed<Vec<Name>> {
+        let mut parts = vec![self.name_part()?];
+        while self.inner.consume_token(&Token::Period) {
+            parts.push(self.name_part()?);
+        }
+        Ok(parts)
+    }
+
+    /// A name of one part.
+    pub(super) fn name_part(&mut self) -> Parsed<Name> {
+        let position = self.position();
+        let ident = self.inner.parse_identifier()?;
+        Ok(Name { value: fold(&ident), position })
+    }
+
+    pub(super) fn if_not_exists(&mut self) -> bool {
+        self.take_all(&["IF", "NOT", "EXISTS"])
+    }
+}
+
+/// A name as PostgreSQL folds it: in lower case unless it is quoted.
+pub(super) fn fold(ident: &ast::Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}

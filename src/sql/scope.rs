@@ -1,0 +1,220 @@
+//! [`Scope`]: what names mean to the planner of SQL.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DataFusionError, TableReference};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use sqlparser::ast::DataType as SqlType;
+
+use crate::catalog::{Catalog, Definition, Relation};
+use crate::error::{Error, ErrorKind, nearest};
+use crate::functions::functions;
+use crate::plan::{RelationId, RelationSource};
+use crate::types::arrow_type;
+
+/// Schemas in which relations are found; `pg_catalog` belongs to the session.
+const SCHEMA: &str = "public";
+
+/// Tables and functions beyond the catalog: a session has `pg_catalog` and Iceberg tables.
+pub trait ExtraTables {
+    /// A table that is not in the catalog.
+    fn table(&self, reference: &TableReference) -> Option<Arc<dyn TableSource>>;
+
+    /// A function of a row that only this client may call.
+    fn scalar_function(&self, _name: &str) -> Option<Arc<ScalarUDF>> {
+        None
+    }
+
+    /// A function that gives a table.
+    fn table_function(&self, _name: &str, _args: &[Expr]) -> Option<Arc<dyn TableSource>> {
+        None
+    }
+}
+
+/// No tables beyond the catalog.
+#[derive(Debug, Clone, Copy)]
+pub struct NoExtraTables;
+
+impl ExtraTables for NoExtraTables {
+    fn table(&self, _reference: &TableReference) -> Option<Arc<dyn TableSource>> {
+        None
+    }
+}
+
+/// What names mean while one statement is bound; remembers the relations that were named.
+pub(super) struct Scope<'a> {
+    catalog: &'a Catalog,
+    extra: &'a dyn ExtraTables,
+    options: ConfigOptions,
+    named: RefCell<BTreeSet<RelationId>>,
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn new(catalog: &'a Catalog, extra: &'a dyn ExtraTables) -> Self {
+        let options = ConfigOptions::default();
+        Self { catalog, extra, options, named: RefCell::default() }
+    }
+
+    /// The relations that were looked up, by id.
+    pub(super) fn named(&self) -> Vec<RelationId> {
+        self.named.borrow().iter().copied().collect()
+    }
+
+    /// The tables beyond the catalog.
+    pub(super) fn extra(&self) -> &'a dyn ExtraTables {
+        self.extra
+    }
+
+    /// Whether a function of that name can be called.
+    pub(super) fn has_function(&self, name: &str) -> bool {
+        functions().contains(name) || self.extra.scalar_function(name).is_some()
+    }
+
+    fn undefined(&self, reference: &TableReference) -> Error {
+        let message = format!("relation \"{reference}\" does not exist");
+        let error = Error::new(ErrorKind::UndefinedTable, message);
+        let readable = self.catalog.iter().filter(|relation| relation.definition.is_readable());
+        match nearest(reference.table(), readable.map(|relation| relation.name.as_str())) {
+            Some(name) => error.with_hint(format!("perhaps you meant \"{name}\"")),
+            None => error,
+        }
+    }
+}
+
+/// The relation as the planner sees it.
+pub(super) fn relation_source(relation: &Relation) -> RelationSource {
+    RelationSource {
+        id: relation.id,
+        name: relation.name.clone(),
+        schema: SchemaRef::clone(&relation.schema),
+        mode: relation.mode,
+        upsert_key: relation.upsert_key.clone(),
+    }
+}
+
+/// The name within the catalog, if the reference can be one.
+fn local_name(reference: &TableReference) -> Option<&str> {
+    reference.schema().is_none_or(|schema| schema == SCHEMA).then(|| reference.table())
+}
+
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+impl ContextProvider for Scope<'_> {
+    fn get_table_source(
+        &self,
+        name: TableReference,
+    ) -> datafusion::error::Result<Arc<dyn TableSource>> {
+        let Some(relation) = local_name(&name).and_then(|name| self.catalog.get(name)) else {
+            return self.extra.table(&name).ok_or_else(|| external(self.undefined(&name)));
+        };
+        if !relation.definition.is_readable() {
+            let noun = relation.definition.noun();
+            let message = format!("\"{}\" is a {noun}, which cannot be read", relation.name);
+            return Err(external(Error::new(ErrorKind::WrongObjectType, message)));
+        }
+        self.named.borrow_mut().insert(relation.id);
+        Ok(match relation.definition.as_ref() {
+            Definition::LogicalView(view) => Arc::new(LogicalViewSource {
+                schema: SchemaRef::clone(&relation.schema),
+                plan: Arc::clone(&view.plan),
+            }),
+            _ => Arc::new(relation_source(relation)),
+        })
+    }
+
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<Expr>,
+    ) -> datafusion::error::Result<Arc<dyn TableSource>> {
+        self.extra.table_function(name, &args).ok_or_else(|| {
+            external(Error::unsupported(format!("table function \"{name}\" is not supported here")))
+        })
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        functions().planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(Types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        let name = name.strip_prefix("pg_catalog.").unwrap_or(name);
+        self.extra.scalar_function(name).or_else(|| functions().scalar(name).cloned())
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        functions().higher_order(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        functions().aggregate(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        functions().window(name).cloned()
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        functions().scalar_names().map(str::to_string).collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        functions().aggregate_names().map(str::to_string).collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        functions().window_names().map(str::to_string).collect()
+    }
+}
+
+/// A view whose query takes its place.
+struct LogicalViewSource {
+    schema: SchemaRef,
+    plan: Arc<LogicalPlan>,
+}
+
+impl TableSource for LogicalViewSource {
+    fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
+    fn get_logical_plan(&'_ self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(self.plan.as_ref()))
+    }
+}
+
+/// Types in expressions are the types of columns.
+#[derive(Debug)]
+struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql: &SqlType) -> datafusion::error::Result<Option<FieldRef>> {
+        // What has no column form, such as an array, the planner may know.
+        Ok(arrow_type(sql).ok().map(|data_type| Arc::new(Field::new("", data_type, true))))
+    }
+}

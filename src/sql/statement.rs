@@ -1,0 +1,325 @@
+//! [`Statement`]: what a client asked, not bound to any catalog yet.
+
+use frazil_connector_api::Options;
+use sqlparser::ast;
+
+/// One statement.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// What it asks.
+    pub kind: StatementKind,
+    /// Its own text, without `;` and without comments and blanks around it.
+    pub text: String,
+    /// Where its text begins in the input, in characters from 0.
+    pub offset: usize,
+}
+
+/// A name of one part, folded as PostgreSQL does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The name.
+    pub value: String,
+    /// Character of its beginning in the input, from 1.
+    pub position: usize,
+}
+
+/// What a statement asks.
+#[derive(Debug, Clone)]
+pub enum StatementKind {
+    /// `SELECT`, `VALUES`, `WITH`.
+    Query(Box<ast::Query>),
+    /// `INSERT`.
+    Insert(Box<ast::Insert>),
+    /// `UPDATE`.
+    Update(Box<ast::Update>),
+    /// `DELETE`.
+    Delete(Box<ast::Delete>),
+    /// `CREATE TABLE`.
+    CreateTable(Box<CreateRelation>),
+    /// `CREATE SOURCE`.
+    CreateSource(Box<CreateRelation>),
+    /// `CREATE MATERIALIZED VIEW`.
+    CreateMaterializedView(Box<CreateView>),
+    /// `CREATE VIEW`.
+    CreateView(Box<CreateView>),
+    /// `CREATE SINK`.
+    CreateSink(Box<CreateSink>),
+    /// `CREATE PIPELINE`.
+    CreatePipeline(Box<CreatePipeline>),
+    /// `CREATE CATALOG`.
+    CreateCatalog(CreateCatalog),
+    /// `DROP`.
+    Drop(Drop),
+    /// `EXPLAIN`.
+    Explain(Box<Statement>),
+    /// `SHOW`, `DESCRIBE`.
+    Show(Show),
+    /// `SET name = value, …`.
+    Set {
+        /// The variable.
+        name: String,
+        /// Its values; empty for `DEFAULT`.
+        value: Vec<String>,
+        /// `SET LOCAL`.
+        local: bool,
+    },
+    /// `RESET name`, `RESET ALL`.
+    Reset {
+        /// The variable; `None` for all.
+        name: Option<String>,
+    },
+    /// `FLUSH`.
+    Flush,
+    /// `RUN PIPELINE name`.
+    RunPipeline {
+        /// The pipeline.
+        name: Name,
+    },
+    /// `BEGIN` and the like.
+    Transaction(Transaction),
+    /// `DISCARD ALL`, `DEALLOCATE ALL`, `CLOSE ALL`, `UNLISTEN *`.
+    Discard,
+}
+
+/// Statements of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transaction {
+    /// `BEGIN`, `START TRANSACTION`.
+    Begin,
+    /// `COMMIT`, `END`.
+    Commit,
+    /// `ROLLBACK`, `ABORT`.
+    Rollback,
+    /// `SET TRANSACTION …`, `SET SESSION CHARACTERISTICS …`.
+    SetCharacteristics,
+}
+
+/// Columns and constraints in parentheses.
+#[derive(Debug, Clone, Default)]
+pub struct ColumnList {
+    /// Columns.
+    pub columns: Vec<ast::ColumnDef>,
+    /// Constraints of the table.
+    pub constraints: Vec<ast::TableConstraint>,
+}
+
+/// `FORMAT … ENCODE … (…)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatClause {
+    /// Format, in capitals.
+    pub format: String,
+    /// Encoding, in capitals.
+    pub encode: String,
+    /// Options in parentheses.
+    pub options: Options,
+}
+
+/// `CREATE TABLE`, `CREATE SOURCE`.
+#[derive(Debug, Clone)]
+pub struct CreateRelation {
+    /// Name.
+    pub name: Name,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// Columns; `None` if there is no list.
+    pub columns: Option<ColumnList>,
+    /// `APPEND ONLY`.
+    pub append_only: bool,
+    /// `WITH (…)`; empty if there is none.
+    pub options: Options,
+    /// `FORMAT … ENCODE …`.
+    pub format: Option<FormatClause>,
+}
+
+/// `CREATE [MATERIALIZED] VIEW`.
+#[derive(Debug, Clone)]
+pub struct CreateView {
+    /// Name.
+    pub name: Name,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// Names of its columns, if given.
+    pub columns: Vec<Name>,
+    /// `WITH (…)`.
+    pub options: Options,
+    /// The query.
+    pub query: Box<ast::Query>,
+    /// The query's text.
+    pub query_text: String,
+}
+
+/// What a sink reads.
+#[derive(Debug, Clone)]
+pub enum SinkSource {
+    /// `FROM name`.
+    Relation(Name),
+    /// `AS SELECT …`.
+    Query(Box<ast::Query>),
+}
+
+/// `CREATE SINK`.
+#[derive(Debug, Clone)]
+pub struct CreateSink {
+    /// Name.
+    pub name: Name,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// What it reads.
+    pub source: SinkSource,
+    /// `WITH (…)`.
+    pub options: Options,
+    /// `FORMAT … ENCODE …`.
+    pub format: Option<FormatClause>,
+}
+
+/// `CREATE PIPELINE name SCHEDULE 'cron' AS INSERT INTO target query`.
+#[derive(Debug, Clone)]
+pub struct CreatePipeline {
+    /// Name.
+    pub name: Name,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// Cron expression.
+    pub schedule: String,
+    /// Character of the cron expression in the input, from 1.
+    pub schedule_position: usize,
+    /// Catalog, database and table.
+    pub target: Vec<Name>,
+    /// `WITH (…)`: further options of the target.
+    pub options: Options,
+    /// The query.
+    pub query: Box<ast::Query>,
+}
+
+/// `CREATE CATALOG name WITH (…)`.
+#[derive(Debug, Clone)]
+pub struct CreateCatalog {
+    /// Name.
+    pub name: Name,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// `WITH (…)`.
+    pub options: Options,
+}
+
+/// What a DROP says that it drops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropKind {
+    /// `DROP TABLE`.
+    Table,
+    /// `DROP SOURCE`.
+    Source,
+    /// `DROP MATERIALIZED VIEW`.
+    MaterializedView,
+    /// `DROP VIEW`.
+    View,
+    /// `DROP SINK`.
+    Sink,
+    /// `DROP PIPELINE`.
+    Pipeline,
+    /// `DROP CATALOG`.
+    Catalog,
+}
+
+/// `DROP … [IF EXISTS] name, … [CASCADE]`.
+#[derive(Debug, Clone)]
+pub struct Drop {
+    /// What it says that it drops.
+    pub kind: DropKind,
+    /// `IF EXISTS`.
+    pub if_exists: bool,
+    /// Names.
+    pub names: Vec<Name>,
+    /// `CASCADE`.
+    pub cascade: bool,
+}
+
+/// `SHOW …`, `DESCRIBE name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Show {
+    /// `SHOW JOBS`.
+    Jobs,
+    /// `SHOW TABLES`.
+    Tables,
+    /// `SHOW SOURCES`.
+    Sources,
+    /// `SHOW SINKS`.
+    Sinks,
+    /// `SHOW MATERIALIZED VIEWS`.
+    MaterializedViews,
+    /// `SHOW VIEWS`.
+    Views,
+    /// `SHOW PIPELINES`.
+    Pipelines,
+    /// `SHOW PIPELINE RUNS`.
+    PipelineRuns,
+    /// `SHOW CATALOGS`.
+    Catalogs,
+    /// `SHOW CREATE TABLE name` and the like.
+    Create {
+        /// The relation.
+        name: Name,
+    },
+    /// `SHOW COLUMNS FROM name`, `DESCRIBE name`.
+    Columns {
+        /// The relation.
+        name: Name,
+    },
+    /// `SHOW name`.
+    Variable(String),
+    /// `SHOW ALL`.
+    All,
+}
+
+impl DropKind {
+    /// Its name in messages.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Source => "source",
+            Self::MaterializedView => "materialized view",
+            Self::View => "view",
+            Self::Sink => "sink",
+            Self::Pipeline => "pipeline",
+            Self::Catalog => "catalog",
+        }
+    }
+}
+
+impl StatementKind {
+    /// The command tag that Postgres sends for it, without row counts.
+    pub fn tag(&self) -> &'static str {
+        match self {
+            Self::Query(_) => "SELECT",
+            Self::Insert(_) => "INSERT",
+            Self::Update(_) => "UPDATE",
+            Self::Delete(_) => "DELETE",
+            Self::CreateTable(_) => "CREATE TABLE",
+            Self::CreateSource(_) => "CREATE SOURCE",
+            Self::CreateMaterializedView(_) => "CREATE MATERIALIZED VIEW",
+            Self::CreateView(_) => "CREATE VIEW",
+            Self::CreateSink(_) => "CREATE SINK",
+            Self::CreatePipeline(_) => "CREATE PIPELINE",
+            Self::CreateCatalog(_) => "CREATE CATALOG",
+            Self::Drop(drop) => match drop.kind {
+                DropKind::Table => "DROP TABLE",
+                DropKind::Source => "DROP SOURCE",
+                DropKind::MaterializedView => "DROP MATERIALIZED VIEW",
+                DropKind::View => "DROP VIEW",
+                DropKind::Sink => "DROP SINK",
+                DropKind::Pipeline => "DROP PIPELINE",
+                DropKind::Catalog => "DROP CATALOG",
+            },
+            Self::Explain(_) => "EXPLAIN",
+            Self::Show(_) => "SHOW",
+            Self::Set { .. } | Self::Transaction(Transaction::SetCharacteristics) => "SET",
+            Self::Reset { .. } => "RESET",
+            Self::Flush => "FLUSH",
+            Self::RunPipeline { .. } => "RUN PIPELINE",
+            Self::Transaction(Transaction::Begin) => "BEGIN",
+            Self::Transaction(Transaction::Commit) => "COMMIT",
+            Self::Transaction(Transaction::Rollback) => "ROLLBACK",
+            Self::Discard => "DISCARD ALL",
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! INSERT, UPDATE and DELETE.
+
+use std::sync::Arc;
+
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder};
+use sqlparser::ast;
+
+use super::binder::{Binder, Bound};
+use super::column_list::undefined_column;
+use super::parser::fold;
+use crate::catalog::{Definition, Relation};
+use crate::error::{Error, ErrorKind, Result};
+
+impl Binder<'_> {
+    pub(super) fn insert(&self, insert: &ast::Insert) -> Result<Bound> {
+        let ast::TableObject::TableName(name) = &insert.table else {
+            return Err(Error::unsupported("INSERT INTO a function is not supported"));
+        };
+        let table = self.writable(name, false)?;
+        if insert.returning.is_some() {
+            return Err(self.refused("RETURNING"));
+        }
+        if insert.on.is_some() {
+            return Err(self.refused("ON CONFLICT").with_hint(
+                "leave it out: a row whose primary key is in the table replaces the old row",
+            ));
+        }
+        let mut insert = insert.clone();
+        insert.table_alias = None;
+        let statement = ast::Statement::Insert(insert);
+        self.check_calls(&statement)?;
+        let plan = self.planned(|planner| planner.sql_statement_to_plan(statement))?;
+        match plan {
+            LogicalPlan::Dml(dml) => {
+                Ok(Bound::Insert { table, plan: Arc::unwrap_or_clone(dml.input) })
+            }
+            _ => Err(Error::internal("INSERT was planned as something else")),
+        }
+    }
+
+    pub(super) fn delete(&self, delete: &ast::Delete) -> Result<Bound> {
+        let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) =
+            &delete.from;
+        if delete.returning.is_some() {
+            return Err(self.refused("RETURNING"));
+        }
+        if delete.using.is_some() || !delete.tables.is_empty() {
+            return Err(self.refused("USING").with_hint("use WHERE EXISTS (SELECT …)"));
+        }
+        let (table, qualifier) = self.target(from.first())?;
+        let items = table.schema.fields().iter().map(|field| item(&qualifier, field.name()));
+        let query = select(items.collect(), from.clone(), delete.selection.clone())?;
+        Ok(Bound::Delete { plan: self.query(&query)?, table })
+    }
+
+    pub(super) fn update(&self, update: &ast::Update) -> Result<Bound> {
+        if update.returning.is_some() {
+            return Err(self.refused("RETURNING"));
+        }
+        if update.from.is_some() {
+            return Err(self
+                .refused("UPDATE with FROM")
+                .with_hint("use SET x = (SELECT …) WHERE EXISTS (SELECT …)"));
+        }
+        let (table, qualifier) = self.target(Some(&update.table))?;
+        let fields = table.schema.fields();
+        let mut assigned: Vec<Option<ast::Expr>> = vec![None; fields.len()];
+        for assignment in &update.assignments {
+            let (index, position) = self.assigned_column(assignment, &table)?;
+            if assigned[index].replace(assignment.value.clone()).is_some() {
+                let message = format!("column \"{}\" is set twice", fields[index].name());
+                return Err(Error::new(ErrorKind::DuplicateColumn, message).at(position));
+            }
+        }
+        let old = fields.iter().map(|field| item(&qualifier, field.name()));
+        let new = fields.iter().zip(assigned).map(|(field, value)| match value {
+            Some(expr) => {
+                let alias = quoted(&format!("new.{}", field.name()));
+                ast::SelectItem::ExprWithAlias { expr, alias }
+            }
+            None => aliased(&qualifier, field.name()),
+        });
+        let items = old.chain(new).collect();
+        let query = select(items, vec![update.table.clone()], update.selection.clone())?;
+        let plan = self.with_types_of(self.query(&query)?, &table)?;
+        Ok(Bound::Update { plan, table })
+    }
+
+    /// Casts the new row to the types of the table.
+    fn with_types_of(&self, plan: LogicalPlan, table: &Relation) -> Result<LogicalPlan> {
+        let fields = table.schema.fields();
+        let exprs = plan
+            .schema()
+            .iter()
+            .enumerate()
+            .map(|(index, (qualifier, field))| {
+                let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+                if index < fields.len() {
+                    return Ok(column);
+                }
+                let data_type = fields[index - fields.len()].data_type();
+                Ok(column.cast_to(data_type, plan.schema())?.alias(field.name()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+    }
+
+    fn assigned_column(
+        &self,
+        assignment: &ast::Assignment,
+        table: &Relation,
+    ) -> Result<(usize, usize)> {
+        let ast::AssignmentTarget::ColumnName(name) = &assignment.target else {
+            return Err(self.refused("SET (a, b) = …"));
+        };
+        let Some(ident) = name.0.last().and_then(|part| part.as_ident()) else {
+            return Err(self.refused("SET of an expression"));
+        };
+        let (name, position) = (fold(ident), self.places().position(ident.span.start));
+        let names = table.schema.fields().iter().map(|field| field.name().as_str());
+        match table.schema.index_of(&name) {
+            Ok(index) => Ok((index, position)),
+            Err(_) => Err(undefined_column(&name, names).at(position)),
+        }
+    }
+
+    /// The table of UPDATE or DELETE, and the name by which its columns are called.
+    fn target(&self, from: Option<&ast::TableWithJoins>) -> Result<(Arc<Relation>, ast::Ident)> {
+        match from {
+            Some(ast::TableWithJoins {
+                relation: ast::TableFactor::Table { name, alias, .. },
+                joins,
+            }) if joins.is_empty() => {
+                let table = self.writable(name, true)?;
+                let qualifier = match alias {
+                    Some(alias) => alias.name.clone(),
+                    None => quoted(&table.name),
+                };
+                Ok((table, qualifier))
+            }
+            _ => Err(self.refused("writing to anything but one table")),
+        }
+    }
+
+    /// The table of that name, if clients may write to it.
+    fn writable(&self, name: &ast::ObjectName, changes: bool) -> Result<Arc<Relation>> {
+        let idents: Vec<&ast::Ident> = name.0.iter().filter_map(|part| part.as_ident()).collect();
+        let Some(last) = idents.last() else {
+            return Err(self.refused("writing to an expression"));
+        };
+        let position = self.places().position(last.span.start);
+        let local = match idents.as_slice() {
+            [_] => true,
+            [.., schema, _] => fold(schema) == "public",
+            [] => false,
+        };
+        if !local {
+            return Err(Error::unsupported(format!("writing to \"{name}\" is not supported"))
+                .with_hint("use CREATE SINK or CREATE PIPELINE")
+                .at(position));
+        }
+        let name = super::statement::Name { value: fold(last), position };
+        let Some(relation) = self.catalog.get(&name.value) else {
+            return Err(self.undefined("relation", &name));
+        };
+        let wrong = |message: String| Error::new(ErrorKind::WrongObjectType, message).at(position);
+        match relation.definition.as_ref() {
+            Definition::Table(table) if table.connector.is_some() => {
+                Err(wrong(format!("table \"{}\" is fed by its connector", relation.name))
+                    .with_hint("only tables without a connector can be written"))
+            }
+            Definition::Table(table) if changes && table.append_only => {
+                Err(wrong(format!("table \"{}\" is APPEND ONLY", relation.name)))
+            }
+            Definition::Table(_) => Ok(Arc::clone(relation)),
+            other => {
+                let noun = other.noun();
+                Err(wrong(format!("\"{}\" is a {noun}, which cannot be written", relation.name)))
+            }
+        }
+    }
+
+    fn refused(&self, what: &str) -> Error {
+        Error::unsupported(format!("{what} is not supported")).at(self.statement.offset + 1)
+    }
+}
+
+fn quoted(name: &str) -> ast::Ident {
+    ast::Ident::with_quote('"', name)
+}
+
+fn column(qualifier: &ast::Ident, name: &str) -> ast::Expr {
+    ast::Expr::CompoundIdentifier(vec![qualifier.clone(), quoted(name)])
+}
+
+fn item(qualifier: &ast::Ident, name: &str) -> ast::SelectItem {
+    ast::SelectItem::UnnamedExpr(column(qualifier, name))
+}
+
+fn aliased(qualifier: &ast::Ident, name: &str) -> ast::SelectItem {
+    let alias = quoted(&format!("new.{name}"));
+    ast::SelectItem::ExprWithAlias { expr: column(qualifier, name), alias }
+}
+
+/// `SELECT items FROM from WHERE selection`.
+fn select(
+    items: Vec<ast::SelectItem>,
+    from: Vec<ast::TableWithJoins>,
+    selection: Option<ast::Expr>,
+) -> Result<ast::Query> {
+    let dialect = sqlparser::dialect::PostgreSqlDialect {};
+    let template = sqlparser::parser::Parser::new(&dialect)
+        .try_with_sql("SELECT 1")
+        .and_then(|mut parser| parser.parse_query());
+    let mut query = *template.map_err(|error| Error::internal(error.to_string()))?;
+    let ast::SetExpr::Select(select) = query.body.as_mut() else {
+        return Err(Error::internal("SELECT 1 is not a SELECT"));
+    };
+    select.projection = items;
+    select.from = from;
+    select.selection = selection;
+    Ok(query)
+}
