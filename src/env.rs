@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Env {
     store: Arc<dyn ObjectStore>,
     crash: Option<Arc<CrashPoint>>,
+    fault: Option<Arc<CrashPoint>>,
     start: Instant,
 }
 
@@ -30,17 +31,19 @@ impl fmt::Debug for Env {
 
 impl Env {
     /// The real world over an object store. `FRAZIL_CRASH=point:n` kills the process when it
-    /// reaches the named point for the n-th time, for tests of recovery.
+    /// reaches the named point for the n-th time, `FRAZIL_FAULT=point:n` makes a call fail there;
+    /// for tests of recovery.
     ///
     /// # Errors
-    /// `InvalidParameter` if `FRAZIL_CRASH` is not of that form.
+    /// `InvalidParameter` if one of them is not of that form.
     #[expect(clippy::disallowed_methods, reason = "Env is the door to the clock")]
     pub fn real(store: Arc<dyn ObjectStore>) -> Result<Self> {
-        let crash = match std::env::var("FRAZIL_CRASH") {
-            Err(_) => None,
-            Ok(text) => Some(Arc::new(CrashPoint::parse(&text)?)),
+        let point = |variable: &str| match std::env::var(variable) {
+            Err(_) => Ok(None),
+            Ok(text) => CrashPoint::parse(variable, &text).map(|point| Some(Arc::new(point))),
         };
-        Ok(Self { store, crash, start: Instant::now() })
+        let (crash, fault) = (point("FRAZIL_CRASH")?, point("FRAZIL_FAULT")?);
+        Ok(Self { store, crash, fault, start: Instant::now() })
     }
 
     /// The object store of checkpoints and state.
@@ -64,21 +67,30 @@ impl Env {
     /// to die here.
     pub fn reach(&self, point: &str) {
         let Some(crash) = &self.crash else { return };
-        if crash.name == point && crash.countdown.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if crash.counts(point) {
             crash.die();
         }
+    }
+
+    /// True if the call at this place was asked to fail.
+    pub fn fails(&self, point: &str) -> bool {
+        self.fault.as_ref().is_some_and(|fault| fault.counts(point))
     }
 }
 
 impl CrashPoint {
-    fn parse(text: &str) -> Result<Self> {
+    fn counts(&self, point: &str) -> bool {
+        self.name == point && self.countdown.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    fn parse(variable: &str, text: &str) -> Result<Self> {
         let parsed = text.split_once(':').and_then(|(name, count)| {
             count.parse::<u64>().ok().filter(|count| *count > 0).map(|count| (name, count))
         });
         let (name, count) = parsed.ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidParameter,
-                format!("FRAZIL_CRASH has a bad value \"{text}\""),
+                format!("{variable} has a bad value \"{text}\""),
             )
             .with_hint("write point:n, such as sink.prepared:3")
         })?;
