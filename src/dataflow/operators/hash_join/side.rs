@@ -181,6 +181,7 @@ impl Side {
         let mut before: Vec<(usize, i64)> = Vec::with_capacity(entries.len());
         let mut seen = hashbrown::HashSet::new();
         for (row, entry) in entries.iter().enumerate() {
+            state.key_of[*entry as usize] = slots[row];
             let weight = &mut state.weights[*entry as usize];
             if seen.insert(*entry) {
                 before.push((row, *weight));
