@@ -23,7 +23,8 @@ proptest! {
             Materialize::try_new(rows.clone(), is_append_only, None, writer).unwrap()
         };
         let keys = vec![vec![0, 1]];
-        check(&steps, &[rows.clone()], &rows, &keys, instances, make, |rows| rows[0].clone());
+        let schemas = std::slice::from_ref(&rows);
+        check(&steps, schemas, &rows, &keys, instances, make, |rows| rows[0].clone());
     }
 
     #[test]
@@ -47,7 +48,8 @@ proptest! {
             sorted.sort_by_key(|row| (std::cmp::Reverse(row[1]), row.clone()));
             sorted.into_iter().skip(offset).take(limit).collect()
         };
-        check(&steps, &[rows.clone()], &rows, &[vec![]], 1, make, expected);
+        let schemas = std::slice::from_ref(&rows);
+        check(&steps, schemas, &rows, &[vec![]], 1, make, expected);
     }
 
     #[test]
