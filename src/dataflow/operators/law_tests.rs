@@ -4,6 +4,7 @@
 //! function of this file; with restarts at random epochs, and over 1 to 3 instances by key.
 
 mod aggregate;
+mod datafusion;
 mod join;
 mod stream;
 mod table;
