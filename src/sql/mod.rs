@@ -23,6 +23,9 @@ mod statement;
 mod syntax_error;
 mod write_binder;
 
+#[cfg(test)]
+mod tests;
+
 pub use binder::{Bound, Explain, bind, bind_with};
 pub use parser::parse;
 pub use query_binder::parameter_types;
