@@ -1,1 +1,106 @@
 //! [`Env`]: the one door to time, chance, disk and tasks.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use object_store::ObjectStore;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The outside world of an engine: tests give another one.
+#[derive(Clone)]
+pub struct Env {
+    store: Arc<dyn ObjectStore>,
+    crash: Option<Arc<CrashPoint>>,
+    fault: Option<Arc<CrashPoint>>,
+    start: Instant,
+}
+
+struct CrashPoint {
+    name: String,
+    countdown: AtomicU64,
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Env {{ store: {} }}", self.store)
+    }
+}
+
+impl Env {
+    /// The real world over an object store. `FRAZIL_CRASH=point:n` kills the process when it
+    /// reaches the named point for the n-th time, `FRAZIL_FAULT=point:n` makes a call fail there;
+    /// for tests of recovery.
+    ///
+    /// # Errors
+    /// `InvalidParameter` if one of them is not of that form.
+    #[expect(clippy::disallowed_methods, reason = "Env is the door to the clock")]
+    pub fn real(store: Arc<dyn ObjectStore>) -> Result<Self> {
+        let point = |variable: &str| match std::env::var(variable) {
+            Err(_) => Ok(None),
+            Ok(text) => CrashPoint::parse(variable, &text).map(|point| Some(Arc::new(point))),
+        };
+        let (crash, fault) = (point("FRAZIL_CRASH")?, point("FRAZIL_FAULT")?);
+        Ok(Self { store, crash, fault, start: Instant::now() })
+    }
+
+    /// The object store of checkpoints and state.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Time since the start of the process.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Milliseconds since 1970 in UTC.
+    #[expect(clippy::disallowed_methods, reason = "Env is the door to the clock")]
+    pub fn now_ms(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Marks a place where a crash is worth a test: kills the process with SIGKILL if it was asked
+    /// to die here.
+    pub fn reach(&self, point: &str) {
+        let Some(crash) = &self.crash else { return };
+        if crash.counts(point) {
+            crash.die();
+        }
+    }
+
+    /// True if the call at this place was asked to fail.
+    pub fn fails(&self, point: &str) -> bool {
+        self.fault.as_ref().is_some_and(|fault| fault.counts(point))
+    }
+}
+
+impl CrashPoint {
+    fn counts(&self, point: &str) -> bool {
+        self.name == point && self.countdown.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    fn parse(variable: &str, text: &str) -> Result<Self> {
+        let parsed = text.split_once(':').and_then(|(name, count)| {
+            count.parse::<u64>().ok().filter(|count| *count > 0).map(|count| (name, count))
+        });
+        let (name, count) = parsed.ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidParameter,
+                format!("{variable} has a bad value \"{text}\""),
+            )
+            .with_hint("write point:n, such as sink.prepared:3")
+        })?;
+        Ok(Self { name: name.to_string(), countdown: AtomicU64::new(count) })
+    }
+
+    /// SIGKILL, as the kernel's OOM killer or `kill -9` would: no destructor and no buffer flush.
+    fn die(&self) -> ! {
+        let pid = std::process::id().to_string();
+        let _ = std::process::Command::new("kill").args(["-9", &pid]).status();
+        std::process::abort()
+    }
+}

@@ -3,6 +3,24 @@
 //! A change is a row with a signed weight; a set of them is a Z-set. Two Z-sets are equal if
 //! every row has the same sum of weights in both.
 //!
-//! **Invariant:** every function here keeps the Z-set, but for what its name says.
+//! ```text
+//! + 1 a                                    part 0: + 1 a
+//! + 2 b   consolidate   + 1 a   partition
+//! - 2 b  ────────────►  + 3 c  ──────────► part 1: + 3 c
+//! + 3 c
+//! ```
+//!
+//! **Invariant:** every function here keeps the Z-set, but for what its name says. Hashes are the
+//! same in every process.
 
+mod consolidate;
+mod equal;
+mod hash;
+mod partition;
+pub mod words;
+
+pub use consolidate::{concat, consolidate, negate, with_weights};
+pub use equal::equal_rows;
 pub use frazil_connector_api::{ChangeBatch, UpsertBatch, UpsertOp};
+pub use hash::{hash_bytes, hash_rows, mix};
+pub use partition::{part_of, partition_by, partition_by_key, partition_upserts};

@@ -1,1 +1,16 @@
-//! Epochs made durable: manifest, segments, recovery.
+//! Epochs made durable: the chain of manifests, and what is read from it after a crash.
+//!
+//! ```text
+//! segments of all workers ─┐
+//! committables of all sinks ├─► ONE manifest, put if absent ─► sinks commit ─► next
+//! offsets of all sources  ──┘        (the commit point)
+//! ```
+//!
+//! **Invariant:** manifests form a chain by sequence number, each created only if absent; a process
+//! that loses the race for a number, or sees a higher fence than its own, stops.
+
+mod manifest;
+mod manifests;
+
+pub use manifest::{Manifest, PipelineRecord, SinkRecord, StatementRecord};
+pub use manifests::Manifests;

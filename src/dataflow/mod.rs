@@ -1,3 +1,30 @@
-//! Incremental plan to running dataflow.
+//! Incremental plan to running dataflow on Timely workers.
+//!
+//! ```text
+//! source thread ─► feed ─► route ─► operator ─► … ─► tap ─► the next fragment's feed
+//!                                                    └────► snapshots that sessions read
+//! ```
+//!
+//! Timestamp = epoch; one item on a stream is a batch. The coordinator (`job`) closes epochs by
+//! command; a frontier that has passed an epoch is the only barrier.
+//! **Invariant:** only `adapter` and `route` know Timely and operators both; only `build` knows
+//! `plan`; operators are synchronous and know neither.
 
+mod adapter;
+mod build;
+mod connect;
+mod context;
+mod control;
+mod errors_table;
+mod fragment;
 pub mod operators;
+mod packet;
+mod route;
+mod segments;
+mod sink;
+mod source;
+mod worker;
+
+pub use connect::{build_sink, build_source};
+pub use control::{Command, FragmentProgress, Recovery, Report, SourceOffsets};
+pub use worker::{Event, ProcessShared, Request, run_worker};

@@ -1,1 +1,24 @@
-//! The life of streaming queries and pipelines.
+//! The life of streaming queries and pipelines: create, backfill, run, schedule, drop, supervise.
+//!
+//! ```text
+//! session ─► Engine ─► Coordinator ─► workers (dataflow)
+//!                         │  └──────► Checkpointer ─► manifest (checkpoint)
+//!                         └─────────► Sinks: prepare, commit
+//! ```
+//!
+//! [`Engine`] is the one handle that sessions hold.
+//! **Invariant:** one task, the coordinator, decides what happens next; all others only do it.
+
+mod checkpointer;
+mod compaction;
+mod coordinator;
+mod engine;
+mod schedule;
+mod sink_slot;
+mod sinks;
+mod startup;
+mod state;
+mod status;
+
+pub use engine::{Engine, RelationSnapshot, Snapshot};
+pub use status::{JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};

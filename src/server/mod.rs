@@ -1,1 +1,19 @@
 //! The Postgres wire.
+//!
+//! ```text
+//! client ──TCP──► serve ──► WireHandlers ──► Session ──► Outcome ──► rows, tags, errors
+//! ```
+//!
+//! **Invariant:** a connection owns one session; whatever a statement does to its connection, the
+//! others and the engine go on.
+//!
+//! Not here: SQL. The wire knows statements as text and outcomes as rows.
+
+mod extended;
+mod listener;
+mod reply;
+mod simple;
+mod startup;
+mod wire_handlers;
+
+pub use listener::serve;

@@ -1,1 +1,34 @@
 //! One client's statements.
+//!
+//! ```text
+//! text ──► Statement ──► Session ──┬─ query: one Snapshot, planned and run by DataFusion
+//!                                  ├─ write: changes to Engine::write
+//!                                  └─ CREATE, DROP, FLUSH …: the Engine
+//! ```
+//!
+//! **Invariant:** a statement reads one snapshot, so all tables and views in it agree. A statement
+//! that panics gives `XX000` to its client and nothing to anybody else.
+
+mod created;
+mod explain;
+mod failure;
+mod numeric;
+mod outcome;
+mod pg_catalog;
+mod pg_rows;
+mod query;
+mod relation_schema;
+mod session_state;
+mod show;
+mod snapshot_table;
+mod table_locks;
+mod variables;
+mod write;
+
+pub use crate::sql::Statement;
+pub use created::created;
+pub use failure::query_error;
+pub use outcome::{Description, Outcome};
+pub use pg_rows::{pg_fields, pg_rows, pg_type, text_rows, type_modifier, type_name};
+pub use session_state::{Session, Sessions};
+pub use variables::{SERVER_VERSION, Variables};

@@ -1,8 +1,24 @@
-//! Keyed state: arrangements in memory, a durable log of segments on the object store.
+//! Keyed state: rows in memory, a durable log of segments on the object store.
+//!
+//! ```text
+//! key ──KeyTable──► slot ──locations──► (segment, row)   segments: Arrow batch + live bits
+//!                    └────► columns of an operator's state, one value a slot
+//! ```
 //!
 //! **Invariant:** on disk there is one form for all operators, `key -> row | tombstone`; what an
-//! operator keeps in memory is its own affair.
+//! operator keeps in memory is its own affair. A slot whose row went is freed at the next
+//! checkpoint, when its key has been told as deleted.
 
+mod arrangement;
 mod delta;
+mod key_table;
+mod log;
+mod segments;
+mod snapshots;
 
+pub use arrangement::{Arrangement, Identity, check_columns};
 pub use delta::{StateDelta, StateTable};
+pub use key_table::{KeyTable, NO_SLOT};
+pub use log::{SegmentRef, append_batch, encode_delta, live_rows, merge, read_batch};
+pub use segments::{Location, NO_ROW, RowsSnapshot, Segments};
+pub use snapshots::{SnapshotStore, Snapshots};

@@ -53,6 +53,11 @@ pub trait Decoder: Send {
     /// Rows appended since the last [`Decoder::flush`].
     fn buffered_rows(&self) -> usize;
 
+    /// Messages so far that rightly carried no row: tombstones, heartbeats, marks. For the metrics.
+    fn ignored_messages(&self) -> u64 {
+        0
+    }
+
     /// Hands out the appended rows and starts anew.
     ///
     /// # Errors

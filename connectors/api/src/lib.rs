@@ -11,8 +11,10 @@
 //! Not here: the algebra of changes (`src/change`), which only the engine needs.
 
 mod change;
+pub mod conformance;
 mod error;
 mod format;
+mod intake;
 mod options;
 mod sink;
 mod source;
@@ -21,6 +23,7 @@ mod upsert;
 pub use change::ChangeBatch;
 pub use error::{ConnectorError, ConnectorErrorKind, Result, Retry};
 pub use format::{Decoded, Decoder, Format, Message};
+pub use intake::Intake;
 pub use options::Options;
 pub use sink::{CommitOutcome, Committable, Sink, SinkMode, SinkStatus};
 pub use source::{

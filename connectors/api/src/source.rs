@@ -52,7 +52,8 @@ pub struct SourceBatch {
 /// What a poll gave.
 #[derive(Debug)]
 pub enum SourcePoll {
-    /// Rows.
+    /// Messages, perhaps without rows. A batch without messages says only that the time-out has
+    /// passed before the reader has caught up.
     Batch(SourceBatch),
     /// Nothing within the time-out: the reader has caught up.
     Idle,
@@ -67,6 +68,36 @@ pub trait Source: Debug + Send + Sync {
     /// # Errors
     /// `Unavailable` if the system is out of reach.
     fn splits(&self) -> Result<Vec<SplitId>>;
+
+    /// Where a new job begins to read, for the splits that exist now.
+    ///
+    /// # Errors
+    /// `Unavailable` if the system is out of reach.
+    fn start_offsets(&self) -> Result<Offsets> {
+        self.first_offsets(&self.splits()?)
+    }
+
+    /// The first readable offset of splits, whatever the job's starting mode: where a split begins
+    /// that appeared after the job had started, since nothing of it may be left out.
+    ///
+    /// # Errors
+    /// `Unavailable` if the system is out of reach.
+    fn first_offsets(&self, splits: &[SplitId]) -> Result<Offsets> {
+        Ok(splits.iter().map(|split| (split.clone(), Offset(0))).collect())
+    }
+
+    /// Where every split ends now, for reading up to now and then stopping; `None` if that cannot
+    /// be told, or if there is no end.
+    ///
+    /// Reading is up to now when every split is at its end or the reader is
+    /// [`SourcePoll::Idle`]: places without messages (the markers of Kafka's transactions) may lie
+    /// between the last message and the end.
+    ///
+    /// # Errors
+    /// `Unavailable` if the system is out of reach.
+    fn end_offsets(&self) -> Result<Option<Offsets>> {
+        Ok(None)
+    }
 
     /// A reader over some splits, each from its offset.
     ///

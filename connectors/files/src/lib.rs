@@ -1,1 +1,21 @@
-//! Files as streams.
+//! Files as streams of lines: `connector = 'files'`.
+//!
+//! # Options
+//! | option | meaning |
+//! |---|---|
+//! | `path` | a file, a directory (all files in it, not deeper), or a pattern with `*`, `?` or `[..]` |
+//! | `follow` | `true`: new lines and new files appear, the stream never ends; `false` (default): it ends at the end of the files |
+//!
+//! A split is a file and its name is the path; an offset is the byte where the next line begins.
+//! Files whose names begin with `.` or `_` are left out, as writers call files so that they have
+//! not finished. Every line is one message without a key; blank lines are skipped.
+//!
+//! **Invariant:** files only grow. A file that is shorter than its offset is a `Target` error; one
+//! that was replaced by a longer one cannot be told from one that has grown.
+
+mod line_reader;
+mod listing;
+mod reader;
+mod source;
+
+pub use source::build_files;

@@ -1,1 +1,44 @@
-//! Generated streams: shop and nexmark.
+//! Generated streams: `connector = 'generator'`.
+//!
+//! # Options
+//! | option | meaning |
+//! |---|---|
+//! | `dataset` | `shop` (messages as Debezium writes them) or `nexmark` (rows, append-only) |
+//! | `table` | which table's stream; see below |
+//! | `rows` | number of messages, tombstones too (shop), or of events of all three kinds together (nexmark); then the stream ends. Absent: it never ends |
+//! | `rate` | messages or events a second, counted as `rows` are; 0 or absent: as fast as possible |
+//! | `splits` | number of splits that share the stream, 1 by default; other numbers give other streams of `shop` |
+//! | `seed` | shop only: another shop, 0 by default |
+//! | `scale` | shop only: multiplies the number of snapshot rows, 1 by default |
+//!
+//! # Tables of `shop`, with `FORMAT DEBEZIUM ENCODE JSON`
+//! ```sql
+//! customers   (id BIGINT PRIMARY KEY, name TEXT, email TEXT, city TEXT, updated TIMESTAMPTZ)
+//! products    (id BIGINT PRIMARY KEY, name TEXT, category TEXT, price NUMERIC(12,2))
+//! orders      (id BIGINT PRIMARY KEY, customer BIGINT, amount NUMERIC(12,2), status TEXT, at TIMESTAMPTZ)
+//! order_lines (id BIGINT PRIMARY KEY, order_id BIGINT, product_id BIGINT, quantity INT, price NUMERIC(12,2))
+//! ```
+//!
+//! # Tables of `nexmark`
+//! ```sql
+//! person  (id BIGINT, name TEXT, email_address TEXT, credit_card TEXT, city TEXT, state TEXT,
+//!          date_time TIMESTAMP, extra TEXT)
+//! auction (id BIGINT, item_name TEXT, description TEXT, initial_bid BIGINT, reserve BIGINT,
+//!          date_time TIMESTAMP, expires TIMESTAMP, seller BIGINT, category BIGINT, extra TEXT)
+//! bid     (auction BIGINT, bidder BIGINT, price BIGINT, channel TEXT, url TEXT,
+//!          date_time TIMESTAMP, extra TEXT)
+//! ```
+//!
+//! **Invariant:** message i of a split is a function of the options and of i, found by arithmetic:
+//! a restart costs nothing, wherever it begins.
+
+mod dataset;
+mod nexmark;
+mod pace;
+mod reader;
+mod shop;
+mod source;
+
+pub use nexmark::{NexmarkTable, nexmark_batches, nexmark_schema};
+pub use shop::{ShopRow, ShopTable, shop_truth};
+pub use source::{build_generator, generator_columns};

@@ -1,1 +1,32 @@
-//! Kafka topics as streams.
+//! Kafka topics as streams: `connector = 'kafka'`.
+//!
+//! # Options
+//! | option | meaning |
+//! |---|---|
+//! | `topic` | the topic |
+//! | `properties.bootstrap.server` | `host:port,…`; also written `properties.bootstrap.servers` |
+//! | `scan.startup.mode` | `earliest` (default): from the first message that is kept; `latest`: from the end at the time of CREATE |
+//! | `group.id.prefix` | the group is `<prefix>-<topic>`, `frazil-<topic>` by default; only brokers' access rules see it |
+//! | `timeout.ms` | how long a broker may be silent before it counts as unreachable, 10000 by default |
+//! | `properties.*` | everything else that librdkafka knows, such as `properties.security.protocol` |
+//!
+//! A split is a partition, named by its number; an offset is Kafka's. Partitions are assigned, not
+//! subscribed to: there is no rebalancing, and nothing is committed to the broker, since the
+//! engine's checkpoints hold the offsets. Properties that would move offsets behind the engine's
+//! back are refused.
+//!
+//! # Memory
+//! librdkafka fetches ahead into a queue. Its default of 64 MB a reader is four times what one
+//! batch takes, so the queue is bounded to 16 MB (`queued.max.messages.kbytes`), one answer of a
+//! broker to 16 MB (`fetch.max.bytes`), and when the queue is full the next look is after 5 ms, not
+//! a second (`fetch.queue.backoff.ms`). `properties.*` can change them.
+//!
+//! **Invariant:** the offset that is read next is the one that the engine gave or the one after the
+//! last message: never one that the client chose (`auto.offset.reset = error`).
+
+mod client;
+mod config;
+mod reader;
+mod source;
+
+pub use source::build_kafka;

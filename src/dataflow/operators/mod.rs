@@ -10,6 +10,23 @@
 //! of the sum of all its inputs after every epoch; and a new operator that is given what
 //! `checkpoint` wrote goes on as the old one would have.
 
+mod evaluate;
+mod filter;
+mod hash_aggregate;
+mod hash_join;
+mod materialize;
 mod operator;
+mod project;
+mod top_n;
+mod union;
+mod upsert_table;
 
+pub use filter::Filter;
+pub use hash_aggregate::{Aggregate, AggregateFunction, AggregateSpec, HashAggregate};
+pub use hash_join::{HashJoin, JoinSpec};
+pub use materialize::Materialize;
 pub use operator::{Operator, Output};
+pub use project::Project;
+pub use top_n::{TopN, TopNSpec};
+pub use union::Union;
+pub use upsert_table::UpsertTable;

@@ -1,0 +1,10 @@
+//! Laws of the contract that every connector is tested against.
+//!
+//! These functions panic when a law is broken: they are called from the tests of connectors.
+//! [`TextFormat`] stands in for a real format there.
+
+mod reading;
+mod text_format;
+
+pub use reading::{Reading, assert_restartable, read_all};
+pub use text_format::TextFormat;

@@ -1,0 +1,85 @@
+//! [`Intake`]: what a reader of messages gathers for one batch.
+
+use crate::{
+    BadMessage, ConnectorError, ConnectorErrorKind, Decoder, Message, Offset, Offsets, Result,
+    SourceBatch, SplitId,
+};
+
+/// Bytes of messages in a batch, about: large messages must not fill the memory.
+const BATCH_BYTES_MAX: u64 = 16 << 20;
+
+/// Feeds messages to a decoder and sets the broken ones aside.
+///
+/// **Invariant:** after an error other than `BadMessage` the intake is not used again; the job
+/// reopens the reader from the offsets of the last batch.
+pub struct Intake {
+    decoder: Box<dyn Decoder>,
+    bad: Vec<BadMessage>,
+    message_count: usize,
+    bytes: u64,
+}
+
+impl Intake {
+    /// An empty intake.
+    pub fn new(decoder: Box<dyn Decoder>) -> Self {
+        Self { decoder, bad: Vec::new(), message_count: 0, bytes: 0 }
+    }
+
+    /// Takes one message; a broken one becomes a [`BadMessage`].
+    ///
+    /// # Errors
+    /// Whatever the decoder says that is not `BadMessage`.
+    pub fn push(&mut self, split: &SplitId, offset: Offset, message: Message<'_>) -> Result<()> {
+        self.message_count += 1;
+        self.bytes +=
+            (message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len)) as u64;
+        match self.decoder.push(message) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind == ConnectorErrorKind::BadMessage => {
+                self.set_aside(split, offset, message, &error);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Messages since the last [`Intake::take`], good and bad.
+    pub fn message_count(&self) -> usize {
+        self.message_count
+    }
+
+    /// Whether this is enough for one batch: `rows_max` messages or rows, or 16 MB.
+    pub fn is_full(&self, rows_max: usize) -> bool {
+        self.message_count >= rows_max
+            || self.decoder.buffered_rows() >= rows_max
+            || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    /// Hands out the batch and starts anew. `offsets`: the next offset of every split read.
+    ///
+    /// # Errors
+    /// `Internal` if the decoder fails.
+    pub fn take(&mut self, offsets: Offsets) -> Result<SourceBatch> {
+        let data = self.decoder.flush()?;
+        self.message_count = 0;
+        let bytes = std::mem::take(&mut self.bytes);
+        Ok(SourceBatch { data, bad: std::mem::take(&mut self.bad), offsets, bytes })
+    }
+
+    #[cold]
+    fn set_aside(
+        &mut self,
+        split: &SplitId,
+        offset: Offset,
+        message: Message<'_>,
+        error: &ConnectorError,
+    ) {
+        self.bad.push(BadMessage {
+            split: split.clone(),
+            offset,
+            key: message.key.map(<[u8]>::to_vec),
+            payload: message.value.map(<[u8]>::to_vec),
+            reason: error.to_string(),
+        });
+    }
+}

@@ -1,0 +1,72 @@
+//! [`FilesSource`]: files as a source.
+
+use std::sync::Arc;
+
+use frazil_connector_api::{
+    ConnectorError, ConnectorErrorKind, Format, Intake, Offset, Offsets, Options, Result, Source,
+    SourceReader, SplitId,
+};
+
+use crate::line_reader::{LineReader, end_of_lines, length_of};
+use crate::listing::Listing;
+use crate::reader::FilesReader;
+
+/// Makes the source that the options of a WITH clause describe; each line goes to `format`.
+///
+/// # Errors
+/// `Config` for a wrong option. Whether the files exist is looked at later, by
+/// [`Source::splits`].
+pub fn build_files(mut options: Options, format: Arc<dyn Format>) -> Result<Arc<dyn Source>> {
+    options.take("connector");
+    let path = options.require("path")?;
+    let follow = options.parse("follow", false)?;
+    options.finish()?;
+    Ok(Arc::new(FilesSource { listing: Listing::parse(&path)?, follow, format }))
+}
+
+#[derive(Debug)]
+struct FilesSource {
+    listing: Listing,
+    follow: bool,
+    format: Arc<dyn Format>,
+}
+
+impl Source for FilesSource {
+    fn splits(&self) -> Result<Vec<SplitId>> {
+        self.listing.files()
+    }
+
+    fn end_offsets(&self) -> Result<Option<Offsets>> {
+        let end = |split: SplitId| {
+            let end = if self.follow { end_of_lines(&split)? } else { length_of(&split)? };
+            let end = i64::try_from(end);
+            let end = end.map_err(|_| ConnectorError::internal("the offset is too large"))?;
+            Ok((split, Offset(end)))
+        };
+        self.splits()?.into_iter().map(end).collect::<Result<_>>().map(Some)
+    }
+
+    fn open(&self, splits: &Offsets) -> Result<Box<dyn SourceReader>> {
+        let files = splits.iter().map(|(split, offset)| {
+            let length = length_of(split)?;
+            let at = u64::try_from(offset.0).ok().filter(|at| *at <= length);
+            let at = at.ok_or_else(|| {
+                ConnectorError::new(
+                    ConnectorErrorKind::Target,
+                    format!(
+                        "file \"{}\" has {length} bytes and cannot be read from {}",
+                        split.0, offset.0
+                    ),
+                )
+                .with_hint("files must only grow; write new lines into a new file")
+            })?;
+            Ok(LineReader::new(split.clone(), at, !self.follow))
+        });
+        let files = files.collect::<Result<_>>()?;
+        let intake = Intake::new(self.format.decoder()?);
+        Ok(Box::new(FilesReader::new(files, self.follow, intake)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Files behind the contract.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use frazil_connector_api::conformance::{TextFormat, assert_restartable, read_all};
+use frazil_connector_api::{SourceBatch, SourcePoll};
+use tempfile::TempDir;
+
+use super::*;
+
+fn source(path: &Path, follow: bool) -> Arc<dyn Source> {
+    let options = [
+        ("connector", "files".to_string()),
+        ("path", path.display().to_string()),
+        ("follow", follow.to_string()),
+    ];
+    let options = Options::new(options.map(|(name, value)| (name.to_string(), value)));
+    build_files(options, Arc::new(TextFormat)).unwrap()
+}
+
+fn split(path: &Path) -> SplitId {
+    SplitId(path.display().to_string())
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn rows(source: &dyn Source, path: &Path, from: i64) -> Vec<String> {
+    read_all(source, &split(path), Offset(from), 1_000).rows
+}
+
+fn batch(poll: SourcePoll) -> SourceBatch {
+    match poll {
+        SourcePoll::Batch(batch) => batch,
+        other => panic!("expected a batch, not {other:?}"),
+    }
+}
+
+#[test]
+fn files_of_a_directory_read_on_from_every_offset() {
+    let folder = TempDir::new().unwrap();
+    let long = "x".repeat(3_000);
+    append(&folder.path().join("a.json"), &format!("one\n\ntwo\r\nbad three\n{long}\nlast"));
+    append(&folder.path().join("b.json"), "four\nfive\n");
+    append(&folder.path().join("empty.json"), "");
+    append(&folder.path().join("_unfinished"), "no\n");
+    fs::create_dir(folder.path().join("deeper")).unwrap();
+    let source = source(folder.path(), false);
+    assert_eq!(source.splits().unwrap().len(), 3);
+    assert_restartable(source.as_ref(), 7);
+}
+
+#[test]
+fn lines_keep_their_bytes_and_offsets() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("lines");
+    append(&path, "one\r\n  \nbad two\nthree");
+    let reading = read_all(source(&path, false).as_ref(), &split(&path), Offset(0), 1);
+    assert_eq!(reading.rows, ["+1 NULL,one", "+1 NULL,three"]);
+    assert_eq!(reading.bad.len(), 1);
+    assert!(reading.bad[0].starts_with(&format!("{} 8 Some(\"bad two\")", path.display())));
+    assert_eq!(reading.boundaries, [5, 16, 21].map(Offset));
+}
+
+#[test]
+fn lines_longer_than_the_buffer_are_whole() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("long");
+    let lines: Vec<_> = (0..6).map(|at| at.to_string().repeat(700_001 * at)).collect();
+    append(&path, &lines.join("\n"));
+    let expected: Vec<_> = lines[1..].iter().map(|line| format!("+1 NULL,{line}")).collect();
+    assert!(rows(source(&path, false).as_ref(), &path, 0) == expected, "a long line is torn");
+}
+
+#[test]
+fn pattern_matches_files() {
+    let folder = TempDir::new().unwrap();
+    for name in ["b.json", "a.json", "c.txt", ".d.json"] {
+        append(&folder.path().join(name), "x\n");
+    }
+    let found = source(&folder.path().join("*.json"), false).splits().unwrap();
+    assert_eq!(found, ["a.json", "b.json"].map(|name| split(&folder.path().join(name))));
+    let none = source(&folder.path().join("*.csv"), false);
+    assert!(none.splits().unwrap().is_empty());
+}
+
+#[test]
+fn followed_file_gives_new_lines_when_they_are_complete() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log");
+    append(&path, "one\ntw");
+    let source = source(&path, true);
+    assert_eq!(source.end_offsets().unwrap().unwrap()[&split(&path)], Offset(4));
+    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut poll = || reader.poll(100, Duration::from_millis(1)).unwrap();
+    assert_eq!(batch(poll()).offsets[&split(&path)], Offset(4));
+    assert!(matches!(poll(), SourcePoll::Idle), "half a line is no line");
+    append(&path, "o\nthree\n");
+    let next = batch(poll());
+    assert_eq!((next.data.num_rows(), next.offsets[&split(&path)]), (2, Offset(14)));
+    assert!(matches!(poll(), SourcePoll::Idle));
+}
+
+#[test]
+fn followed_directory_lists_new_files() {
+    let folder = TempDir::new().unwrap();
+    append(&folder.path().join("a"), "one\n");
+    let source = source(folder.path(), true);
+    assert_eq!(source.splits().unwrap().len(), 1);
+    append(&folder.path().join("b"), "two\n");
+    let second = split(&folder.path().join("b"));
+    assert_eq!(source.splits().unwrap()[1], second);
+    assert_eq!(source.first_offsets(&[second.clone()]).unwrap()[&second], Offset(0));
+}
+
+#[test]
+fn bounded_reader_that_has_ended_reads_no_later_lines() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log");
+    append(&path, "one\n");
+    let source = source(&path, false);
+    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    batch(reader.poll(100, Duration::ZERO).unwrap());
+    for _ in 0..2 {
+        assert!(matches!(reader.poll(100, Duration::ZERO).unwrap(), SourcePoll::End));
+        append(&path, "late\n");
+    }
+}
+
+#[test]
+fn shrunk_file_is_a_target_error() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log");
+    append(&path, "one\ntwo\n");
+    let source = source(&path, true);
+    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    batch(reader.poll(100, Duration::ZERO).unwrap());
+    fs::write(&path, "one\n").unwrap();
+    let while_reading = reader.poll(100, Duration::ZERO).unwrap_err();
+    assert_eq!(while_reading.kind, ConnectorErrorKind::Target);
+    let at_open = source.open(&Offsets::from([(split(&path), Offset(8))])).err().unwrap();
+    assert_eq!(at_open.kind, ConnectorErrorKind::Target);
+}
+
+#[test]
+fn missing_file_is_a_target_error_and_options_are_checked() {
+    let folder = TempDir::new().unwrap();
+    let missing = source(&folder.path().join("none"), false);
+    assert_eq!(missing.splits().unwrap_err().kind, ConnectorErrorKind::Target);
+    for pairs in [vec![], vec![("path", "a"), ("folow", "true")], vec![("path", "a[")]] {
+        let options = pairs.into_iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let error = build_files(Options::new(options), Arc::new(TextFormat)).unwrap_err();
+        assert_eq!(error.kind, ConnectorErrorKind::Config);
+    }
+}

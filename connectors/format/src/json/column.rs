@@ -1,0 +1,413 @@
+//! [`Column`]: an Arrow builder that can go back.
+//!
+//! Arrow's own builders only grow. A message that fails half-way must leave no trace, so a column
+//! is a plain vector with a validity bitmap, cut back by [`Column::truncate`].
+
+use std::mem;
+use std::sync::Arc;
+
+use arrow::array::ArrayData;
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray,
+    NullBufferBuilder, PrimitiveArray, StringArray, make_array,
+};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    ArrowNativeType, DataType, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    TimeUnit,
+};
+use frazil_connector_api::{ConnectorError, ConnectorErrorKind, Result};
+use serde::Deserialize;
+use serde::Deserializer as _;
+use serde::de::{SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::fault::Fault;
+use super::{decimal, temporal, token};
+use crate::wire::{DecimalText, Wire};
+
+const OUT_OF_RANGE: Fault = Fault::new("is out of range");
+
+/// Values of one column with their validity.
+pub(crate) struct Column {
+    data_type: DataType,
+    store: Store,
+    nulls: NullBufferBuilder,
+}
+
+/// The values; a null has a zero or nothing here.
+enum Store {
+    Bool(BooleanBufferBuilder),
+    Int16(Vec<i16>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+    Text(Slices),
+    Bytes(Slices),
+    Date(Vec<i32>),
+    Time(Vec<i64>, TimeUnit),
+    Timestamp(Vec<i64>, TimeUnit, bool),
+    Decimal(Vec<i128>, u8, i8),
+    List(Vec<i32>, Box<Column>, bool),
+}
+
+/// Byte slices one after the other; `ends[i]` is where slice i ends, `ends` begins with 0.
+struct Slices {
+    ends: Vec<i32>,
+    bytes: Vec<u8>,
+}
+
+impl Slices {
+    fn new() -> Self {
+        Self { ends: vec![0], bytes: Vec::new() }
+    }
+
+    /// Ends the slice that begins where the last one ended.
+    fn close(&mut self) -> std::result::Result<(), Fault> {
+        let end = i32::try_from(self.bytes.len())
+            .map_err(|_| Fault::new("does not fit into a batch of 2 GiB"))?;
+        self.ends.push(end);
+        Ok(())
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows + 1);
+        self.bytes.truncate(self.ends.last().copied().unwrap_or_default().as_usize());
+    }
+
+    fn get(&self, row: usize) -> &[u8] {
+        &self.bytes[self.ends[row].as_usize()..self.ends[row + 1].as_usize()]
+    }
+
+    fn finish(&mut self) -> (OffsetBuffer<i32>, Buffer) {
+        let rows = self.ends.len();
+        let ends = mem::replace(&mut self.ends, Vec::with_capacity(rows));
+        self.ends.push(0);
+        let capacity = self.bytes.len();
+        let bytes = mem::replace(&mut self.bytes, Vec::with_capacity(capacity));
+        (OffsetBuffer::new(ends.into()), Buffer::from_vec(bytes))
+    }
+}
+
+impl Column {
+    /// An empty column.
+    ///
+    /// # Errors
+    /// `Unsupported` if no JSON value is defined for the type.
+    pub(crate) fn new(data_type: &DataType) -> Result<Self> {
+        let store = match data_type {
+            DataType::Boolean => Store::Bool(BooleanBufferBuilder::new(0)),
+            DataType::Int16 => Store::Int16(Vec::new()),
+            DataType::Int32 => Store::Int32(Vec::new()),
+            DataType::Int64 => Store::Int64(Vec::new()),
+            DataType::Float32 => Store::Float32(Vec::new()),
+            DataType::Float64 => Store::Float64(Vec::new()),
+            DataType::Utf8 => Store::Text(Slices::new()),
+            DataType::Binary => Store::Bytes(Slices::new()),
+            DataType::Date32 => Store::Date(Vec::new()),
+            DataType::Time64(unit) => Store::Time(Vec::new(), *unit),
+            DataType::Timestamp(unit, zone) => Store::Timestamp(Vec::new(), *unit, zone.is_some()),
+            DataType::Decimal128(precision, scale) => {
+                Store::Decimal(Vec::new(), *precision, *scale)
+            }
+            DataType::List(item) => {
+                let items = Self::new(item.data_type())?;
+                Store::List(vec![0], Box::new(items), item.is_nullable())
+            }
+            other => {
+                let message = format!("type {other} cannot be read from JSON");
+                return Err(ConnectorError::new(ConnectorErrorKind::Unsupported, message)
+                    .with_hint("declare the column as TEXT or leave it out"));
+            }
+        };
+        Ok(Self { data_type: data_type.clone(), store, nulls: NullBufferBuilder::new(0) })
+    }
+
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        self.nulls.len()
+    }
+
+    /// Appends NULL.
+    pub(crate) fn push_null(&mut self) {
+        self.push_zero();
+        self.nulls.append_null();
+    }
+
+    /// Appends a value that nobody will read, where NULL is not allowed.
+    pub(crate) fn push_filler(&mut self) {
+        self.push_zero();
+        self.nulls.append_non_null();
+    }
+
+    fn push_zero(&mut self) {
+        match &mut self.store {
+            Store::Bool(values) => values.append(false),
+            Store::Int16(values) => values.push(0),
+            Store::Int32(values) | Store::Date(values) => values.push(0),
+            Store::Int64(values) | Store::Time(values, _) | Store::Timestamp(values, ..) => {
+                values.push(0);
+            }
+            Store::Float32(values) => values.push(0.0),
+            Store::Float64(values) => values.push(0.0),
+            Store::Text(slices) | Store::Bytes(slices) => {
+                slices.ends.extend_from_within(last(&slices.ends))
+            }
+            Store::Decimal(values, ..) => values.push(0),
+            Store::List(ends, ..) => ends.extend_from_within(last(ends)),
+        }
+    }
+
+    /// Appends the value of a token that is not `null`.
+    ///
+    /// After an error the column may hold a part of the value until it is truncated.
+    pub(crate) fn push(&mut self, token: &str, wire: Wire) -> std::result::Result<(), Fault> {
+        match &mut self.store {
+            Store::Bool(values) => values.append(token::boolean(token)?),
+            Store::Int16(values) => {
+                values.push(i16::try_from(token::integer(token)?).map_err(|_| OUT_OF_RANGE)?);
+            }
+            Store::Int32(values) => {
+                values.push(i32::try_from(token::integer(token)?).map_err(|_| OUT_OF_RANGE)?);
+            }
+            Store::Int64(values) => values.push(token::integer(token)?),
+            Store::Float32(values) => {
+                let value: f32 = token::float(token)?;
+                values.push(finite(value, value.is_finite(), token)?);
+            }
+            Store::Float64(values) => {
+                let value: f64 = token::float(token)?;
+                values.push(finite(value, value.is_finite(), token)?);
+            }
+            Store::Text(slices) => {
+                slices.bytes.extend_from_slice(token::text(token)?.as_bytes());
+                slices.close()?;
+            }
+            Store::Bytes(slices) => {
+                token::bytes(token, wire.bytes, &mut slices.bytes)?;
+                slices.close()?;
+            }
+            Store::Date(values) => values.push(if token::is_string(token) {
+                temporal::date_from_text(&token::text(token)?)?
+            } else {
+                temporal::date_from_integer(token::integer(token)?, wire.unit)?
+            }),
+            Store::Time(values, to) => values.push(if token::is_string(token) {
+                temporal::time_from_text(&token::text(token)?, *to)?
+            } else {
+                temporal::time_from_integer(token::integer(token)?, wire.unit, *to)?
+            }),
+            Store::Timestamp(values, to, zoned) => values.push(if token::is_string(token) {
+                temporal::timestamp_from_text(&token::text(token)?, *to, *zoned)?
+            } else {
+                temporal::timestamp_from_integer(token::integer(token)?, wire.unit, *to)?
+            }),
+            Store::Decimal(values, precision, scale) => {
+                values.push(decimal_value(token, wire.decimal, *precision, *scale)?);
+            }
+            Store::List(ends, items, nullable) => {
+                push_items(token, items, *nullable, wire)?;
+                ends.push(i32::try_from(items.len()).map_err(|_| OUT_OF_RANGE)?);
+            }
+        }
+        self.nulls.append_non_null();
+        Ok(())
+    }
+
+    /// Forgets all but the first `rows` values.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        match &mut self.store {
+            Store::Bool(values) => values.truncate(rows),
+            Store::Int16(values) => values.truncate(rows),
+            Store::Int32(values) | Store::Date(values) => values.truncate(rows),
+            Store::Int64(values) | Store::Time(values, _) | Store::Timestamp(values, ..) => {
+                values.truncate(rows);
+            }
+            Store::Float32(values) => values.truncate(rows),
+            Store::Float64(values) => values.truncate(rows),
+            Store::Text(slices) | Store::Bytes(slices) => slices.truncate(rows),
+            Store::Decimal(values, ..) => values.truncate(rows),
+            Store::List(ends, items, _) => {
+                ends.truncate(rows + 1);
+                items.truncate(ends.last().copied().unwrap_or_default().as_usize());
+            }
+        }
+        if self.nulls.len() > rows {
+            self.nulls.truncate(rows);
+        }
+    }
+
+    /// Whether two non-null values are the same, bit for bit.
+    pub(crate) fn same(&self, left: usize, right: usize) -> bool {
+        match &self.store {
+            Store::Bool(values) => values.get_bit(left) == values.get_bit(right),
+            Store::Int16(values) => values[left] == values[right],
+            Store::Int32(values) | Store::Date(values) => values[left] == values[right],
+            Store::Int64(values) | Store::Time(values, _) | Store::Timestamp(values, ..) => {
+                values[left] == values[right]
+            }
+            Store::Float32(values) => values[left].to_bits() == values[right].to_bits(),
+            Store::Float64(values) => values[left].to_bits() == values[right].to_bits(),
+            Store::Text(slices) | Store::Bytes(slices) => slices.get(left) == slices.get(right),
+            Store::Decimal(values, ..) => values[left] == values[right],
+            Store::List(ends, items, _) => {
+                let range = |row: usize| ends[row].as_usize()..ends[row + 1].as_usize();
+                range(left).len() == range(right).len()
+                    && range(left).zip(range(right)).all(|(left, right)| {
+                        let valid = items.nulls.is_valid(left);
+                        valid == items.nulls.is_valid(right) && (!valid || items.same(left, right))
+                    })
+            }
+        }
+    }
+
+    /// Hands the values out as an array and starts anew.
+    ///
+    /// # Errors
+    /// `Internal` only.
+    pub(crate) fn finish(&mut self) -> Result<ArrayRef> {
+        let rows = self.nulls.len();
+        let nulls = self.nulls.finish();
+        Ok(match &mut self.store {
+            Store::Bool(values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
+            Store::Int16(values) => primitive::<Int16Type>(values, nulls),
+            Store::Int32(values) => primitive::<Int32Type>(values, nulls),
+            Store::Int64(values) => primitive::<Int64Type>(values, nulls),
+            Store::Float32(values) => primitive::<Float32Type>(values, nulls),
+            Store::Float64(values) => primitive::<Float64Type>(values, nulls),
+            Store::Text(slices) => {
+                let (ends, bytes) = slices.finish();
+                Arc::new(StringArray::try_new(ends, bytes, nulls)?)
+            }
+            Store::Bytes(slices) => {
+                let (ends, bytes) = slices.finish();
+                Arc::new(BinaryArray::try_new(ends, bytes, nulls)?)
+            }
+            Store::Date(values) => typed(&self.data_type, renew(values), rows, nulls)?,
+            Store::Time(values, _) | Store::Timestamp(values, ..) => {
+                typed(&self.data_type, renew(values), rows, nulls)?
+            }
+            Store::Decimal(values, ..) => typed(&self.data_type, renew(values), rows, nulls)?,
+            Store::List(ends, items, _) => {
+                let ends = OffsetBuffer::new(mem::replace(ends, vec![0]).into());
+                let DataType::List(item) = &self.data_type else {
+                    return Err(ConnectorError::internal("a list column without its item type"));
+                };
+                Arc::new(ListArray::try_new(FieldRef::clone(item), ends, items.finish()?, nulls)?)
+            }
+        })
+    }
+}
+
+/// The range of the last element.
+fn last(ends: &[i32]) -> std::ops::RangeFrom<usize> {
+    ends.len() - 1..
+}
+
+/// Takes the values and leaves room for as many.
+fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
+    let capacity = values.len();
+    mem::replace(values, Vec::with_capacity(capacity))
+}
+
+fn primitive<T: ArrowPrimitiveType>(
+    values: &mut Vec<T::Native>,
+    nulls: Option<NullBuffer>,
+) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(renew(values)), nulls))
+}
+
+fn typed<T: ArrowNativeType>(
+    data_type: &DataType,
+    values: Vec<T>,
+    rows: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<ArrayRef> {
+    let data = ArrayData::builder(data_type.clone())
+        .len(rows)
+        .nulls(nulls)
+        .add_buffer(Buffer::from_vec(values))
+        .build()?;
+    Ok(make_array(data))
+}
+
+/// A number too large for the float is not infinity; only the string is.
+fn finite<T>(value: T, is_finite: bool, token: &str) -> std::result::Result<T, Fault> {
+    if is_finite || token::is_string(token) { Ok(value) } else { Err(OUT_OF_RANGE) }
+}
+
+/// Debezium's VariableScaleDecimal.
+#[derive(Deserialize)]
+struct VariableScale<'a> {
+    scale: i32,
+    #[serde(borrow)]
+    value: std::borrow::Cow<'a, str>,
+}
+
+fn decimal_value(
+    token: &str,
+    form: DecimalText,
+    precision: u8,
+    scale: i8,
+) -> std::result::Result<i128, Fault> {
+    let not_a_decimal = Fault::with_hint(
+        "is not a decimal of this precision and scale",
+        "set decimal.handling.mode to what the source uses: precise, string or double",
+    );
+    let value = if token.starts_with('{') {
+        let variable: VariableScale<'_> = serde_json::from_str(token).map_err(|_| not_a_decimal)?;
+        decimal::from_base64(&variable.value, variable.scale, scale)
+    } else {
+        match form {
+            DecimalText::Base64 { scale: from } if token::is_string(token) => {
+                decimal::from_base64(&token::text(token)?, from.unwrap_or(scale.into()), scale)
+            }
+            _ => decimal::from_text(&token::text(token)?, scale),
+        }
+    };
+    value.filter(|value| decimal::fits(*value, precision)).ok_or(not_a_decimal)
+}
+
+fn push_items(
+    token: &str,
+    items: &mut Column,
+    nullable: bool,
+    wire: Wire,
+) -> std::result::Result<(), Fault> {
+    struct Items<'a> {
+        items: &'a mut Column,
+        nullable: bool,
+        wire: Wire,
+        fault: Option<Fault>,
+    }
+
+    impl<'de> Visitor<'de> for &mut Items<'_> {
+        type Value = ();
+
+        fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            out.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<(), A::Error> {
+            while let Some(item) = seq.next_element::<&RawValue>()? {
+                let pushed = match item.get() {
+                    "null" if self.nullable => {
+                        self.items.push_null();
+                        Ok(())
+                    }
+                    token => self.items.push(token, self.wire),
+                };
+                if let Err(fault) = pushed {
+                    self.fault = Some(fault);
+                    return Err(serde::de::Error::custom(fault.why));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    let mut visitor = Items { items, nullable, wire, fault: None };
+    let read = serde_json::Deserializer::from_str(token).deserialize_seq(&mut visitor);
+    read.map_err(|_| visitor.fault.unwrap_or(Fault::new("is not an array")))
+}

@@ -1,0 +1,234 @@
+//! [`Rows`]: the columns of a batch in the making.
+
+use std::sync::Arc;
+
+use arrow::array::{BooleanBufferBuilder, RecordBatch, RecordBatchOptions};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use frazil_connector_api::{ConnectorError, Result};
+
+use super::column::Column;
+use super::fault::Fault;
+use super::placeholder::{Placeholder, PlaceholderRule};
+use crate::wire::Wire;
+
+/// Longest piece of a bad value that an error shows.
+const SHOWN_CHARS_MAX: usize = 100;
+
+/// Columns that grow row by row and can go back to an earlier row.
+pub(crate) struct Rows {
+    schema: SchemaRef,
+    names: Vec<Box<str>>,
+    is_key: Vec<bool>,
+    key: Vec<usize>,
+    columns: Vec<Column>,
+    row_count: usize,
+    /// For each column the rows whose value the source did not send, ascending.
+    unchanged: Vec<Vec<usize>>,
+    placeholder: Placeholder,
+    placeholder_rule: PlaceholderRule,
+    /// Why the last row failed, if it was not for its syntax.
+    fault: Option<ConnectorError>,
+}
+
+impl Rows {
+    /// No rows of `schema` with the key columns `key`.
+    ///
+    /// # Errors
+    /// `Unsupported` naming a column whose type JSON cannot give.
+    pub(crate) fn new(
+        schema: &SchemaRef,
+        key: &[usize],
+        placeholder: Placeholder,
+        placeholder_rule: PlaceholderRule,
+    ) -> Result<Self> {
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            columns.push(Column::new(field.data_type()).map_err(|mut error| {
+                error.message = format!("column \"{}\": {}", field.name(), error.message);
+                error
+            })?);
+        }
+        let is_key: Vec<bool> = (0..columns.len()).map(|index| key.contains(&index)).collect();
+        let fields = schema.fields().iter().zip(&is_key).map(|(field, is_key)| {
+            let nullable = !is_key || field.is_nullable();
+            Field::clone(field).with_nullable(nullable)
+        });
+        let relaxed =
+            Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone());
+        Ok(Self {
+            schema: Arc::new(relaxed),
+            names: schema.fields().iter().map(|field| field.name().as_str().into()).collect(),
+            unchanged: vec![Vec::new(); columns.len()],
+            is_key,
+            key: key.to_vec(),
+            columns,
+            row_count: 0,
+            placeholder,
+            placeholder_rule,
+            fault: None,
+        })
+    }
+
+    /// Number of finished rows.
+    pub(crate) fn len(&self) -> usize {
+        self.row_count
+    }
+
+    /// Column `index` is called `name`.
+    pub(crate) fn is_named(&self, index: usize, name: &str) -> bool {
+        self.names.get(index).is_some_and(|own| **own == *name)
+    }
+
+    /// The column called `name`.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|own| **own == *name)
+    }
+
+    /// Whether column `index` is a part of the key.
+    pub(crate) fn is_key(&self, index: usize) -> bool {
+        self.is_key[index]
+    }
+
+    /// Puts the token of column `index` into the row that is being written.
+    ///
+    /// # Errors
+    /// The reason is kept for [`Rows::explain`]; the row must be given up by [`Rows::truncate`].
+    pub(crate) fn put(
+        &mut self,
+        index: usize,
+        token: &str,
+        wire: Wire,
+    ) -> std::result::Result<(), ()> {
+        let column = &mut self.columns[index];
+        if column.len() != self.row_count {
+            return self.fail(format!("column \"{}\" is given twice", self.names[index]), None);
+        }
+        if token == "null" {
+            if self.is_key[index] {
+                return self.fail(format!("key column \"{}\" is null", self.names[index]), None);
+            }
+            column.push_null();
+            return Ok(());
+        }
+        let is_unknown = self.placeholder_rule != PlaceholderRule::Value
+            && !self.is_key[index]
+            && self.placeholder.is(token);
+        if is_unknown {
+            if self.placeholder_rule == PlaceholderRule::Refuse {
+                let message = format!("the source did not send column \"{}\"", self.names[index]);
+                let hint = "declare a primary key, so that the stored value can stay, or set \
+                            REPLICA IDENTITY FULL at the source";
+                return self.fail(message, Some(hint));
+            }
+            column.push_null();
+            self.unchanged[index].push(self.row_count);
+            return Ok(());
+        }
+        match column.push(token, wire) {
+            Ok(()) => Ok(()),
+            Err(fault) => self.fail_value(index, token, fault),
+        }
+    }
+
+    #[cold]
+    fn fail_value(
+        &mut self,
+        index: usize,
+        token: &str,
+        fault: Fault,
+    ) -> std::result::Result<(), ()> {
+        let mut shown: String = token.chars().take(SHOWN_CHARS_MAX).collect();
+        if shown.len() < token.len() {
+            shown.push('…');
+        }
+        let message = format!("column \"{}\": value {shown} {}", self.names[index], fault.why);
+        self.fail(message, fault.hint)
+    }
+
+    #[cold]
+    fn fail(&mut self, message: String, hint: Option<&str>) -> std::result::Result<(), ()> {
+        let mut error = ConnectorError::bad_message(message);
+        error.hint = hint.map(str::to_string);
+        self.fault = Some(error);
+        Err(())
+    }
+
+    /// Ends the row; columns without a value get NULL.
+    ///
+    /// # Errors
+    /// As [`Rows::put`], if a key column has no value.
+    pub(crate) fn close_row(&mut self) -> std::result::Result<(), ()> {
+        for index in 0..self.columns.len() {
+            if self.columns[index].len() == self.row_count {
+                if self.is_key[index] {
+                    let message = format!("key column \"{}\" is missing", self.names[index]);
+                    return self.fail(message, None);
+                }
+                self.columns[index].push_null();
+            }
+        }
+        self.row_count += 1;
+        Ok(())
+    }
+
+    /// Appends a row without meaning, for a truncate.
+    pub(crate) fn push_filler_row(&mut self) {
+        for (column, is_key) in self.columns.iter_mut().zip(&self.is_key) {
+            if *is_key { column.push_filler() } else { column.push_null() }
+        }
+        self.row_count += 1;
+    }
+
+    /// Whether two rows have the same key.
+    pub(crate) fn same_key(&self, left: usize, right: usize) -> bool {
+        self.key.iter().all(|index| self.columns[*index].same(left, right))
+    }
+
+    /// Forgets all but the first `rows` rows, also the one that is being written.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        for (column, unchanged) in self.columns.iter_mut().zip(&mut self.unchanged) {
+            column.truncate(rows);
+            while unchanged.last().is_some_and(|row| *row >= rows) {
+                unchanged.pop();
+            }
+        }
+        self.row_count = rows;
+    }
+
+    /// What `error`, met while a row was read, is about: the kept reason, or else the syntax.
+    pub(crate) fn explain(&mut self, error: serde_json::Error) -> ConnectorError {
+        self.fault.take().unwrap_or_else(|| {
+            ConnectorError::bad_message("message is not the JSON that is expected")
+                .with_source(error)
+        })
+    }
+
+    /// Hands out the rows and the marks of values that were not sent.
+    ///
+    /// # Errors
+    /// `Internal` only.
+    pub(crate) fn flush(&mut self) -> Result<(RecordBatch, Vec<Option<BooleanBuffer>>)> {
+        let rows = std::mem::take(&mut self.row_count);
+        let arrays: Result<Vec<_>> = self.columns.iter_mut().map(Column::finish).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays?, &options)?;
+        if self.unchanged.iter().all(Vec::is_empty) {
+            return Ok((batch, Vec::new()));
+        }
+        let marks = self.unchanged.iter_mut().map(|marked| marks(marked, rows)).collect();
+        Ok((batch, marks))
+    }
+}
+
+fn marks(marked: &mut Vec<usize>, rows: usize) -> Option<BooleanBuffer> {
+    if marked.is_empty() {
+        return None;
+    }
+    let mut bits = BooleanBufferBuilder::new(rows);
+    bits.append_n(rows, false);
+    for row in marked.drain(..) {
+        bits.set_bit(row, true);
+    }
+    Some(bits.finish())
+}

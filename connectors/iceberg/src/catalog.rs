@@ -1,0 +1,276 @@
+//! [`Catalog`]: tables by name in a SQLite database, in the layout of Iceberg's SQL catalogs.
+//!
+//! ```text
+//! iceberg_tables(catalog_name, table_namespace, table_name, metadata_location, ...)
+//!     commit = UPDATE metadata_location = new WHERE metadata_location = old  -- one row, or none
+//! ```
+//!
+//! **Invariant:** a metadata file is on the disk before the catalog names it, and is never changed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use frazil_connector_api::Result;
+use iceberg::compression::CompressionCodec;
+use iceberg::io::FileIO;
+use iceberg::spec::{TableMetadata, TableMetadataRef};
+use iceberg::{MetadataLocation, TableCreation};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+
+use crate::error::ErrorContext;
+use crate::options::CatalogOptions;
+
+/// How long a statement waits for another process's lock on the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const CREATE_TABLES: &str = "CREATE TABLE IF NOT EXISTS iceberg_tables (
+    catalog_name VARCHAR(255) NOT NULL,
+    table_namespace VARCHAR(255) NOT NULL,
+    table_name VARCHAR(255) NOT NULL,
+    metadata_location VARCHAR(1000),
+    previous_metadata_location VARCHAR(1000),
+    iceberg_type VARCHAR(5),
+    PRIMARY KEY (catalog_name, table_namespace, table_name))";
+
+const CREATE_NAMESPACES: &str = "CREATE TABLE IF NOT EXISTS iceberg_namespace_properties (
+    catalog_name VARCHAR(255) NOT NULL,
+    namespace VARCHAR(255) NOT NULL,
+    property_key VARCHAR(255),
+    property_value VARCHAR(1000),
+    PRIMARY KEY (catalog_name, namespace, property_key))";
+
+/// A table's name in its catalog.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// The namespace ("database").
+    pub namespace: String,
+    /// The name inside it.
+    pub name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}", self.namespace, self.name)
+    }
+}
+
+/// Moves a table from one metadata file to the next.
+///
+/// The catalog itself does so; tests put a faulty one around it.
+#[async_trait]
+pub trait CommitSink: fmt::Debug + Send + Sync {
+    /// Compare-and-swap of the metadata location: true if the table was at `from` and is now at
+    /// `to`, false if it was elsewhere and did not move.
+    ///
+    /// # Errors
+    /// `Unavailable` if the outcome is unknown; the caller must look before it tries again.
+    async fn swap(&self, table: &TableName, from: &str, to: &str) -> Result<bool>;
+}
+
+/// A table as the catalog had it at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadedTable {
+    /// The metadata.
+    pub(crate) metadata: TableMetadataRef,
+    /// The file that holds it.
+    pub(crate) location: String,
+}
+
+/// An open catalog.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    pool: SqlitePool,
+    options: CatalogOptions,
+    io: FileIO,
+}
+
+impl Catalog {
+    /// Opens the database, and makes it with its folders if it is missing.
+    pub(crate) async fn open(options: &CatalogOptions) -> Result<Self> {
+        let folder = options.database.parent().unwrap_or(&options.database);
+        for path in [folder, &options.warehouse] {
+            std::fs::create_dir_all(path)
+                .context(|| format!("cannot make folder \"{}\"", path.display()))?;
+        }
+        let connect = SqliteConnectOptions::new()
+            .filename(&options.database)
+            .create_if_missing(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(2)
+            .connect_with(connect)
+            .await
+            .context(|| format!("cannot open catalog \"{}\"", options.database.display()))?;
+        for statement in [CREATE_TABLES, CREATE_NAMESPACES] {
+            sqlx::query(statement)
+                .execute(&pool)
+                .await
+                .context(|| "cannot make the tables of the catalog".to_string())?;
+        }
+        Ok(Self { pool, options: options.clone(), io: FileIO::new_with_fs() })
+    }
+
+    /// The door to the files of tables.
+    pub(crate) fn io(&self) -> &FileIO {
+        &self.io
+    }
+
+    /// All tables by name.
+    pub(crate) async fn tables(&self) -> Result<Vec<TableName>> {
+        let rows = sqlx::query(
+            "SELECT table_namespace, table_name FROM iceberg_tables
+             WHERE catalog_name = ? ORDER BY table_namespace, table_name",
+        )
+        .bind(&self.options.name)
+        .fetch_all(&self.pool)
+        .await
+        .context(|| "cannot list the tables of the catalog".to_string())?;
+        rows.iter()
+            .map(|row| Ok(TableName { namespace: row.try_get(0)?, name: row.try_get(1)? }))
+            .collect::<std::result::Result<_, sqlx::Error>>()
+            .context(|| "cannot read the catalog".to_string())
+    }
+
+    /// The table as it is now; `None` if there is none.
+    pub(crate) async fn load(&self, table: &TableName) -> Result<Option<LoadedTable>> {
+        let location: Option<String> = sqlx::query_scalar(
+            "SELECT metadata_location FROM iceberg_tables
+             WHERE catalog_name = ? AND table_namespace = ? AND table_name = ?",
+        )
+        .bind(&self.options.name)
+        .bind(&table.namespace)
+        .bind(&table.name)
+        .fetch_optional(&self.pool)
+        .await
+        .context(|| format!("cannot look up table \"{table}\""))?;
+        let Some(location) = location else { return Ok(None) };
+        let metadata = TableMetadata::read_from(&self.io, &location)
+            .await
+            .context(|| format!("cannot read metadata \"{location}\" of table \"{table}\""))?;
+        Ok(Some(LoadedTable { metadata: Arc::new(metadata), location }))
+    }
+
+    /// The folder of a new table.
+    pub(crate) fn table_location(&self, table: &TableName) -> String {
+        let folder = self.options.warehouse.join(&table.namespace).join(&table.name);
+        folder.to_string_lossy().into_owned()
+    }
+
+    /// Makes a table; if another process was faster, the other's table stays and is returned.
+    pub(crate) async fn create(
+        &self,
+        table: &TableName,
+        creation: TableCreation,
+    ) -> Result<LoadedTable> {
+        let what = || format!("cannot make table \"{table}\"");
+        let metadata = iceberg::spec::TableMetadataBuilder::from_table_creation(creation)
+            .and_then(|builder| builder.build())
+            .context(what)?
+            .metadata;
+        let place = MetadataLocation::new_with_metadata(metadata.location(), &metadata);
+        write_metadata(&self.io, &metadata, &place).await?;
+        self.insert(table, &place.to_string()).await?;
+        match self.load(table).await? {
+            Some(loaded) => Ok(loaded),
+            None => Err(crate::error::target(format!("table \"{table}\" vanished"))),
+        }
+    }
+
+    async fn insert(&self, table: &TableName, location: &str) -> Result<()> {
+        let what = || format!("cannot put table \"{table}\" into the catalog");
+        sqlx::query(
+            "INSERT OR IGNORE INTO iceberg_namespace_properties
+             (catalog_name, namespace, property_key, property_value) VALUES (?, ?, 'exists', 'true')",
+        )
+        .bind(&self.options.name)
+        .bind(&table.namespace)
+        .execute(&self.pool)
+        .await
+        .context(what)?;
+        // A catalog that PyIceberg made has no column for the type.
+        let typed: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pragma_table_info('iceberg_tables') WHERE name = 'iceberg_type'",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .context(what)?;
+        let (column, value) = if typed > 0 { (", iceberg_type", ", 'TABLE'") } else { ("", "") };
+        sqlx::query(&format!(
+            "INSERT OR IGNORE INTO iceberg_tables
+             (catalog_name, table_namespace, table_name, metadata_location{column})
+             VALUES (?, ?, ?, ?{value})"
+        ))
+        .bind(&self.options.name)
+        .bind(&table.namespace)
+        .bind(&table.name)
+        .bind(location)
+        .execute(&self.pool)
+        .await
+        .context(what)?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CommitSink for Catalog {
+    async fn swap(&self, table: &TableName, from: &str, to: &str) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ?
+             WHERE catalog_name = ? AND table_namespace = ? AND table_name = ?
+               AND metadata_location = ?",
+        )
+        .bind(to)
+        .bind(from)
+        .bind(&self.options.name)
+        .bind(&table.namespace)
+        .bind(&table.name)
+        .bind(from)
+        .execute(&self.pool)
+        .await
+        .context(|| format!("cannot commit to table \"{table}\""))?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+/// Writes a metadata file so that it survives a power cut, folder entry included.
+pub(crate) async fn write_metadata(
+    io: &FileIO,
+    metadata: &TableMetadata,
+    place: &MetadataLocation,
+) -> Result<()> {
+    let path = place.to_string();
+    let what = || format!("cannot write metadata \"{path}\"");
+    if place.compression_codec() != CompressionCodec::None {
+        // The crate alone knows how to compress it; it does not wait for the disk.
+        metadata.write_to(io, place).await.context(what)?;
+    } else {
+        let text = serde_json::to_vec(metadata).map_err(|source| {
+            frazil_connector_api::ConnectorError::internal(what()).with_source(source)
+        })?;
+        write_file(io, &path, Bytes::from(text)).await?;
+    }
+    sync_folder(&path)
+}
+
+/// Writes a file and waits until it is on the disk.
+pub(crate) async fn write_file(io: &FileIO, path: &str, content: Bytes) -> Result<()> {
+    let written = async {
+        let mut writer = io.new_output(path)?.writer().await?;
+        writer.write(content).await?;
+        writer.close().await
+    };
+    written.await.context(|| format!("cannot write file \"{path}\""))
+}
+
+/// Makes the entries of the folder of `path` durable.
+pub(crate) fn sync_folder(path: &str) -> Result<()> {
+    let path = std::path::Path::new(path.strip_prefix("file://").unwrap_or(path));
+    let Some(folder) = path.parent() else { return Ok(()) };
+    std::fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .context(|| format!("cannot sync folder \"{}\"", folder.display()))
+}

@@ -1,0 +1,154 @@
+//! [`Payload`]: what a committable says about an Iceberg table, as JSON.
+
+use frazil_connector_api::{Committable, ConnectorError, Result};
+use iceberg::spec::{
+    DataFile, FormatVersion, Schema, StructType, TableMetadata, deserialize_data_file_from_json,
+    serialize_data_file_to_json,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::error::{ErrorContext, target};
+use crate::row_delta::{DeleteFile, RowDelta};
+
+/// The files of one checkpoint; they exist, and no snapshot names them yet.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Payload {
+    /// The table that the files were written for.
+    pub(crate) table_uuid: Uuid,
+    /// The sink that wrote them.
+    pub(crate) sink_id: Uuid,
+    /// The Iceberg snapshot that will show them; follows from sink and checkpoint alone.
+    pub(crate) snapshot_id: i64,
+    /// Schema that the files' bounds refer to.
+    schema_id: i32,
+    /// Partition spec of the data files.
+    spec_id: i32,
+    data: Vec<Box<RawValue>>,
+    deletes: Vec<StoredDelete>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredDelete {
+    spec_id: i32,
+    /// The deletion vector that this one is a superset of and takes the place of.
+    replaces: Option<String>,
+    /// The data files that it deletes from, as far as an earlier checkpoint made them.
+    targets: Vec<String>,
+    file: Box<RawValue>,
+}
+
+/// The Iceberg snapshot of a sink's checkpoint: 63 bits of a hash of both, never 0.
+pub(crate) fn snapshot_id(sink_id: Uuid, checkpoint: u64) -> i64 {
+    let (high, _) = Uuid::new_v5(&sink_id, &checkpoint.to_be_bytes()).as_u64_pair();
+    ((high >> 1) as i64).max(1)
+}
+
+impl Payload {
+    /// Describes the files of a checkpoint.
+    pub(crate) fn new(
+        metadata: &TableMetadata,
+        sink_id: Uuid,
+        checkpoint: u64,
+        delta: RowDelta,
+    ) -> Result<Self> {
+        let version = metadata.format_version();
+        let data = delta.data.into_iter();
+        let data = data
+            .map(|file| to_json(file, &partition_type(metadata, delta.spec_id)?, version))
+            .collect::<Result<_>>()?;
+        let deletes = delta.deletes.into_iter().map(|delete| {
+            let file = to_json(delete.file, &partition_type(metadata, delete.spec_id)?, version)?;
+            let DeleteFile { spec_id, replaces, targets, .. } = delete;
+            Ok(StoredDelete { spec_id, replaces, targets, file })
+        });
+        Ok(Self {
+            table_uuid: metadata.uuid(),
+            sink_id,
+            snapshot_id: snapshot_id(sink_id, checkpoint),
+            schema_id: metadata.current_schema_id(),
+            spec_id: delta.spec_id,
+            data,
+            deletes: deletes.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Reads the payload of a committable.
+    pub(crate) fn parse(committable: &Committable) -> Result<Self> {
+        serde_json::from_str(&committable.payload).map_err(|source| {
+            ConnectorError::internal("a committable of an Iceberg sink cannot be read")
+                .with_source(source)
+        })
+    }
+
+    /// The payload as text.
+    pub(crate) fn to_text(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|source| {
+            ConnectorError::internal("a committable cannot be written").with_source(source)
+        })
+    }
+
+    /// The files again.
+    ///
+    /// # Errors
+    /// `Target` if the table is another one or has lost the files' schema or partition spec.
+    pub(crate) fn delta(&self, metadata: &TableMetadata) -> Result<RowDelta> {
+        if self.table_uuid != metadata.uuid() {
+            return Err(target("the table was dropped and made anew")
+                .with_hint("drop the sink and create it again"));
+        }
+        let Some(schema) = metadata.schema_by_id(self.schema_id) else {
+            return Err(target("the table has lost the schema of files to be committed"));
+        };
+        let read = |file: &RawValue, spec_id| {
+            from_json(file, spec_id, &partition_type(metadata, spec_id)?, schema)
+        };
+        let data = self.data.iter().map(|file| read(file, self.spec_id));
+        let deletes = self.deletes.iter().map(|delete| {
+            Ok(DeleteFile {
+                spec_id: delete.spec_id,
+                replaces: delete.replaces.clone(),
+                targets: delete.targets.clone(),
+                file: read(&delete.file, delete.spec_id)?,
+            })
+        });
+        Ok(RowDelta {
+            spec_id: self.spec_id,
+            data: data.collect::<Result<_>>()?,
+            deletes: deletes.collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn partition_type(metadata: &TableMetadata, spec_id: i32) -> Result<StructType> {
+    let Some(spec) = metadata.partition_spec_by_id(spec_id) else {
+        return Err(target(format!("the table has no partition spec {spec_id}")));
+    };
+    spec.partition_type(metadata.current_schema())
+        .context(|| format!("partition spec {spec_id} does not fit the table's schema"))
+}
+
+fn to_json(
+    file: DataFile,
+    partition: &StructType,
+    version: FormatVersion,
+) -> Result<Box<RawValue>> {
+    let text = serialize_data_file_to_json(file, partition, version)
+        .context(|| "cannot describe a file as JSON".to_string())?;
+    RawValue::from_string(text).map_err(|source| {
+        ConnectorError::internal("a file's description is not JSON").with_source(source)
+    })
+}
+
+fn from_json(
+    file: &RawValue,
+    spec_id: i32,
+    partition: &StructType,
+    schema: &Schema,
+) -> Result<DataFile> {
+    deserialize_data_file_from_json(file.get(), spec_id, partition, schema)
+        .context(|| "cannot read a file's description".to_string())
+}

@@ -1,0 +1,114 @@
+//! [`CatalogOptions`] and [`SinkOptions`]: the WITH clause of an Iceberg sink or catalog.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use frazil_connector_api::{ConnectorError, Options, Result};
+use iceberg::spec::FormatVersion;
+
+use crate::catalog::TableName;
+use crate::error::{ErrorContext, unsupported};
+
+/// Options that the engine handles itself and a sink only drops.
+const ENGINE_OPTIONS: [&str; 5] =
+    ["connector", "type", "primary_key", "commit_interval", "commit_checkpoint_interval"];
+
+/// Where the catalog and its tables are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CatalogOptions {
+    /// File of the SQLite database.
+    pub(crate) database: PathBuf,
+    /// Name of the catalog inside the database.
+    pub(crate) name: String,
+    /// Absolute folder under which tables are made.
+    pub(crate) warehouse: PathBuf,
+}
+
+impl CatalogOptions {
+    /// Takes `catalog.*` and `warehouse.path`.
+    ///
+    /// # Errors
+    /// `Config` for a missing or wrong option, `Unsupported` for another kind of catalog.
+    pub(crate) fn take(options: &mut Options) -> Result<Self> {
+        let kind = options.take("catalog.type").unwrap_or_else(|| "sql".to_string());
+        if kind != "sql" {
+            return Err(unsupported(format!("catalog type \"{kind}\" is not supported"))
+                .with_hint("use catalog.type = 'sql' with catalog.uri = 'sqlite://...'"));
+        }
+        let uri = options.require("catalog.uri")?;
+        let Some(path) = uri.strip_prefix("sqlite://").or_else(|| uri.strip_prefix("sqlite:"))
+        else {
+            return Err(unsupported(format!("catalog uri \"{uri}\" is not supported"))
+                .with_hint("use a SQLite file, such as catalog.uri = 'sqlite://lake/catalog.db'"));
+        };
+        let path = path.split('?').next().unwrap_or(path);
+        let name = options.take("catalog.name").unwrap_or_else(|| "frazil".to_string());
+        let warehouse = options.require("warehouse.path")?;
+        let folder = warehouse.strip_prefix("file://").unwrap_or(&warehouse);
+        if folder.contains("://") {
+            return Err(unsupported(format!("warehouse path \"{warehouse}\" is not supported"))
+                .with_hint("use a local folder, such as warehouse.path = 'lake'"));
+        }
+        Ok(Self {
+            database: absolute("catalog.uri", path)?,
+            name,
+            warehouse: absolute("warehouse.path", folder)?,
+        })
+    }
+}
+
+fn absolute(option: &str, path: &str) -> Result<PathBuf> {
+    if path.is_empty() {
+        return Err(ConnectorError::config(format!("option \"{option}\" names no path")));
+    }
+    std::path::absolute(path).context(|| format!("cannot make path \"{path}\" absolute"))
+}
+
+/// What an Iceberg sink was told.
+#[derive(Debug, Clone)]
+pub(crate) struct SinkOptions {
+    /// Where the catalog is.
+    pub(crate) catalog: CatalogOptions,
+    /// The table.
+    pub(crate) table: TableName,
+    /// Whether to make a missing table.
+    pub(crate) create_if_not_exists: bool,
+    /// Format version of a table that the sink makes.
+    pub(crate) format_version: FormatVersion,
+    /// Partition fields of a table that the sink makes, such as `bucket(16, id), day(at)`.
+    pub(crate) partition_by: Option<String>,
+    /// Properties of a table that the sink makes.
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+impl SinkOptions {
+    /// Takes all options of a sink.
+    ///
+    /// # Errors
+    /// `Config` for a missing, wrong or unknown option, `Unsupported` as [`CatalogOptions::take`].
+    pub(crate) fn parse(mut options: Options) -> Result<Self> {
+        for name in ENGINE_OPTIONS {
+            options.take(name);
+        }
+        let catalog = CatalogOptions::take(&mut options)?;
+        let table = TableName {
+            namespace: options.require("database.name")?,
+            name: options.require("table.name")?,
+        };
+        let create_if_not_exists = options.parse("create_table_if_not_exists", false)?;
+        let format_version = match options.take("format_version").as_deref() {
+            None | Some("3") => FormatVersion::V3,
+            Some("2") => FormatVersion::V2,
+            Some(other) => {
+                return Err(ConnectorError::config(format!(
+                    "option \"format_version\" has a bad value \"{other}\""
+                ))
+                .with_hint("use '3' (deletion vectors) or '2' (position deletes)"));
+            }
+        };
+        let partition_by = options.take("partition_by");
+        let properties = options.take_prefixed("table.properties.");
+        options.finish()?;
+        Ok(Self { catalog, table, create_if_not_exists, format_version, partition_by, properties })
+    }
+}

@@ -1,0 +1,410 @@
+//! [`RowDelta`]: data files and deletes of one checkpoint, staged as ONE Iceberg snapshot.
+//!
+//! ```text
+//! base metadata ─► manifests (data | deletes) ─► manifest list ─► snapshot ─► metadata.json (staged)
+//! ```
+//!
+//! **Invariant:** staging reads and extends exactly the metadata it is given; nothing is visible
+//! until the catalog swaps that metadata's location for the staged one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use frazil_connector_api::{ConnectorError, Result};
+use iceberg::io::FileIO;
+use iceberg::spec::{
+    DataFile, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestEntryRef, ManifestFile,
+    ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, Snapshot, Summary,
+    TableMetadata,
+};
+use iceberg::{MetadataLocation, TableUpdate};
+use roaring::RoaringTreemap;
+use uuid::Uuid;
+
+use crate::catalog::{LoadedTable, write_metadata};
+use crate::deletion_vector;
+use crate::error::{ErrorContext, target};
+use crate::live_files::{Manifests, manifest_list};
+use crate::summary;
+
+/// Delete manifests are merged when a snapshot would have more than this many.
+const DELETE_MANIFESTS_MAX: usize = 16;
+
+/// A delete file of a checkpoint.
+#[derive(Debug)]
+pub(crate) struct DeleteFile {
+    /// Partition spec of the data files it deletes from.
+    pub(crate) spec_id: i32,
+    /// The deletion vector that it takes the place of, by path.
+    pub(crate) replaces: Option<String>,
+    /// Older data files that it deletes from.
+    pub(crate) targets: Vec<String>,
+    /// The file.
+    pub(crate) file: DataFile,
+}
+
+/// What one checkpoint adds to a table.
+#[derive(Debug)]
+pub(crate) struct RowDelta {
+    /// Partition spec of the data files.
+    pub(crate) spec_id: i32,
+    /// New data files.
+    pub(crate) data: Vec<DataFile>,
+    /// New deletes, in older and in the new data files.
+    pub(crate) deletes: Vec<DeleteFile>,
+}
+
+/// What marks the snapshot as this sink's.
+#[derive(Debug)]
+pub(crate) struct Marker {
+    /// The snapshot's id.
+    pub(crate) snapshot_id: i64,
+    /// Properties of the snapshot's summary.
+    pub(crate) summary: HashMap<String, String>,
+    /// Properties of the table, set in the same commit.
+    pub(crate) properties: HashMap<String, String>,
+}
+
+/// A commit that only lacks the swap.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    /// The new metadata.
+    pub(crate) table: LoadedTable,
+    /// Its manifests.
+    pub(crate) manifests: Vec<ManifestFile>,
+    /// Files written by staging, to be removed if the swap is lost.
+    pub(crate) files: Vec<String>,
+    /// Metadata files that the new metadata no longer lists.
+    pub(crate) expired: Vec<String>,
+}
+
+/// Stages one snapshot; see [`stage`].
+struct Stage<'a> {
+    io: &'a FileIO,
+    base: &'a TableMetadata,
+    snapshot_id: i64,
+    files: Vec<String>,
+    summary: summary::Totals,
+}
+
+/// Stages `delta` on top of `base`.
+///
+/// `verify` says that others may have changed the table since the delta was made: then its targets
+/// are looked for, and deletion vectors of others are united with ours.
+///
+/// # Errors
+/// `Target` if a data file that the delta deletes from is gone.
+pub(crate) async fn stage(
+    io: &FileIO,
+    base: &LoadedTable,
+    delta: RowDelta,
+    marker: &Marker,
+    manifests: &mut Manifests,
+    verify: bool,
+) -> Result<Staged> {
+    let old = manifest_list(io, &base.metadata).await?;
+    // Manifests that only tell what older snapshots removed say nothing about the new one.
+    let mut list: Vec<ManifestFile> =
+        old.into_iter().filter(|m| m.has_added_files() || m.has_existing_files()).collect();
+    if verify {
+        check_targets(io, &list, &delta, manifests).await?;
+    }
+    let mut stage = Stage {
+        io,
+        base: &base.metadata,
+        snapshot_id: marker.snapshot_id,
+        files: Vec::new(),
+        summary: summary::Totals::default(),
+    };
+    let operation = match (delta.data.is_empty(), delta.deletes.is_empty()) {
+        (_, true) => Operation::Append,
+        (true, false) => Operation::Delete,
+        (false, false) => Operation::Overwrite,
+    };
+    let added = stage.data_manifest(delta.spec_id, delta.data).await?;
+    stage.delete_manifests(&mut list, delta.deletes, manifests).await?;
+    list.extend(added);
+    let staged = stage.metadata(base, list, operation, marker).await?;
+    Ok(staged)
+}
+
+/// Fails if a data file that is to be deleted from is not in the table.
+async fn check_targets(
+    io: &FileIO,
+    list: &[ManifestFile],
+    delta: &RowDelta,
+    manifests: &mut Manifests,
+) -> Result<()> {
+    let targets = delta.deletes.iter().flat_map(|delete| &delete.targets);
+    let mut missing: HashSet<&str> = targets.map(String::as_str).collect();
+    for file in list.iter().filter(|file| file.content == ManifestContentType::Data) {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let manifest = manifests.load(io, file).await?;
+        for entry in manifest.entries().iter().filter(|entry| entry.is_alive()) {
+            missing.remove(entry.file_path());
+        }
+    }
+    match missing.iter().min() {
+        None => Ok(()),
+        Some(path) => Err(target(format!(
+            "data file \"{path}\" is no longer in the table: another writer has rewritten it"
+        ))
+        .with_hint("do not compact the table while the sink writes; create the sink again")),
+    }
+}
+
+impl Stage<'_> {
+    fn new_path(&mut self, name: &str) -> String {
+        let path = format!("{}/metadata/{}{name}", self.base.location(), Uuid::new_v4());
+        self.files.push(path.clone());
+        path
+    }
+
+    fn writer(&mut self, spec_id: i32, content: ManifestContentType) -> Result<ManifestWriter> {
+        let path = self.new_path("-m.avro");
+        let what = || format!("cannot make manifest \"{path}\"");
+        let Some(spec) = self.base.partition_spec_by_id(spec_id) else {
+            return Err(target(format!("the table has no partition spec {spec_id}")));
+        };
+        let output = self.io.new_output(&path).context(what)?;
+        let schema = self.base.current_schema().clone();
+        let builder = ManifestWriterBuilder::new(
+            output,
+            Some(self.snapshot_id),
+            schema,
+            spec.as_ref().clone(),
+        );
+        Ok(match (self.base.format_version(), content) {
+            (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
+            (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
+            (_, ManifestContentType::Data) => builder.build_v2_data(),
+            (_, ManifestContentType::Deletes) => builder.build_v2_deletes(),
+        })
+    }
+
+    /// The manifest of the new data files; none without files.
+    async fn data_manifest(
+        &mut self,
+        spec_id: i32,
+        files: Vec<DataFile>,
+    ) -> Result<Option<ManifestFile>> {
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let what = || "cannot write a manifest of data files".to_string();
+        let mut writer = self.writer(spec_id, ManifestContentType::Data)?;
+        for file in files {
+            self.summary.add(&file);
+            writer.add_file(file, -1).context(what)?;
+        }
+        Ok(Some(writer.write_manifest_file().await.context(what)?))
+    }
+
+    /// Puts the new deletes into `list`: manifests that lose an entry are written anew together
+    /// with the new entries, one for each partition spec.
+    async fn delete_manifests(
+        &mut self,
+        list: &mut Vec<ManifestFile>,
+        deletes: Vec<DeleteFile>,
+        manifests: &mut Manifests,
+    ) -> Result<()> {
+        let mut added: BTreeMap<i32, Vec<DeleteFile>> = BTreeMap::new();
+        for delete in deletes {
+            added.entry(delete.spec_id).or_default().push(delete);
+        }
+        for (spec_id, mut added) in added {
+            let vectors = added.iter().filter_map(|delete| delete.file.referenced_data_file());
+            let data_files: HashSet<String> = match self.base.format_version() {
+                FormatVersion::V3 => vectors.collect(),
+                _ => HashSet::new(),
+            };
+            let of_spec = |file: &ManifestFile| {
+                file.content == ManifestContentType::Deletes && file.partition_spec_id == spec_id
+            };
+            let merge = list.iter().filter(|file| of_spec(file)).count() >= DELETE_MANIFESTS_MAX;
+            let (mut kept, mut gone) = (Vec::new(), Vec::new());
+            for file in std::mem::take(list) {
+                if !of_spec(&file) {
+                    list.push(file);
+                    continue;
+                }
+                let manifest = manifests.load(self.io, &file).await?;
+                let live = manifest.entries().iter().filter(|entry| entry.is_alive()).cloned();
+                let (replaced, stay): (Vec<_>, Vec<_>) =
+                    live.partition(|entry| is_vector_of(entry, &data_files));
+                if replaced.is_empty() && !merge {
+                    list.push(file);
+                    continue;
+                }
+                gone.extend(replaced);
+                kept.extend(stay);
+            }
+            self.unite_foreign_vectors(&mut added, &gone).await?;
+            list.push(self.delete_manifest(spec_id, added, kept, gone).await?);
+        }
+        Ok(())
+    }
+
+    async fn delete_manifest(
+        &mut self,
+        spec_id: i32,
+        added: Vec<DeleteFile>,
+        kept: Vec<ManifestEntryRef>,
+        gone: Vec<ManifestEntryRef>,
+    ) -> Result<ManifestFile> {
+        let what = || "cannot write a manifest of deletes".to_string();
+        let odd = || target("a manifest entry has no sequence number or snapshot");
+        let mut writer = self.writer(spec_id, ManifestContentType::Deletes)?;
+        for delete in added {
+            self.summary.add(&delete.file);
+            writer.add_file(delete.file, -1).context(what)?;
+        }
+        for entry in kept {
+            let sequence = entry.sequence_number().ok_or_else(odd)?;
+            let snapshot = entry.snapshot_id().ok_or_else(odd)?;
+            let file = entry.data_file().clone();
+            writer
+                .add_existing_file(file, snapshot, sequence, entry.file_sequence_number)
+                .context(what)?;
+        }
+        for entry in gone {
+            let sequence = entry.sequence_number().ok_or_else(odd)?;
+            self.summary.remove(entry.data_file());
+            let file = entry.data_file().clone();
+            writer.add_delete_file(file, sequence, entry.file_sequence_number).context(what)?;
+        }
+        writer.write_manifest_file().await.context(what)
+    }
+
+    /// A vector in the table that ours does not build upon was written by someone else: the new
+    /// vector must have the deletes of both.
+    async fn unite_foreign_vectors(
+        &mut self,
+        added: &mut [DeleteFile],
+        gone: &[ManifestEntryRef],
+    ) -> Result<()> {
+        let found: HashMap<String, &ManifestEntryRef> = gone
+            .iter()
+            .filter_map(|entry| Some((entry.data_file().referenced_data_file()?, entry)))
+            .collect();
+        for delete in added {
+            let Some(data_file) = delete.file.referenced_data_file() else { continue };
+            let Some(foreign) = found.get(&data_file) else { continue };
+            if delete.replaces.as_deref() == Some(foreign.file_path()) {
+                continue;
+            }
+            let theirs = deletion_vector::read(self.io, foreign.data_file()).await?;
+            let ours = deletion_vector::read(self.io, &delete.file).await?;
+            let both: RoaringTreemap = theirs | ours;
+            let path = format!("{}/data/{}.puffin", self.base.location(), Uuid::new_v4());
+            self.files.push(path.clone());
+            let partition = delete.file.partition().clone();
+            delete.file = deletion_vector::write(
+                self.io,
+                &path,
+                &data_file,
+                delete.spec_id,
+                partition,
+                &both,
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn metadata(
+        mut self,
+        base: &LoadedTable,
+        list: Vec<ManifestFile>,
+        operation: Operation,
+        marker: &Marker,
+    ) -> Result<Staged> {
+        let what = || "cannot stage an Iceberg snapshot".to_string();
+        let parent = self.base.current_snapshot();
+        let sequence = self.base.next_sequence_number();
+        let path = self.new_path(&format!("-snap-{}.avro", self.snapshot_id));
+        let parent_id = parent.map(|parent| parent.snapshot_id());
+        let first_row = self.base.next_row_id();
+        let written = async {
+            let output = self.io.new_output(&path)?.writer().await?;
+            let mut writer = match self.base.format_version() {
+                FormatVersion::V3 => ManifestListWriter::v3(
+                    output,
+                    self.snapshot_id,
+                    parent_id,
+                    sequence,
+                    Some(first_row),
+                ),
+                _ => ManifestListWriter::v2(output, self.snapshot_id, parent_id, sequence),
+            };
+            writer.add_manifests(list.iter().cloned())?;
+            let next_row = writer.next_row_id();
+            writer.close().await?;
+            Ok::<_, iceberg::Error>(next_row)
+        };
+        let next_row = written.await.context(what)?;
+        let mut properties = self.summary.summary(parent.map(|parent| parent.summary()));
+        properties.extend(marker.summary.clone());
+        let snapshot = Snapshot::builder()
+            .with_snapshot_id(self.snapshot_id)
+            .with_parent_snapshot_id(parent_id)
+            .with_sequence_number(sequence)
+            .with_timestamp_ms(now_ms().max(self.base.last_updated_ms()))
+            .with_manifest_list(path)
+            .with_summary(Summary { operation, additional_properties: properties })
+            .with_schema_id(self.base.current_schema_id());
+        let snapshot = match next_row {
+            Some(next) => snapshot.with_row_range(first_row, next - first_row).build(),
+            None => snapshot.build(),
+        };
+        let builder = self.base.clone().into_builder(Some(base.location.clone()));
+        let built = builder
+            .set_branch_snapshot(snapshot, MAIN_BRANCH)
+            .and_then(|builder| {
+                TableUpdate::SetProperties { updates: marker.properties.clone() }.apply(builder)
+            })
+            .and_then(|builder| builder.build())
+            .context(what)?;
+        let place = MetadataLocation::from_str(&base.location)
+            .context(what)?
+            .with_next_version()
+            .with_new_metadata(&built.metadata);
+        let location = place.to_string();
+        self.files.push(location.clone());
+        write_metadata(self.io, &built.metadata, &place).await?;
+        let expired = built.expired_metadata_logs.into_iter().map(|log| log.metadata_file);
+        Ok(Staged {
+            expired: expired.collect(),
+            table: LoadedTable { metadata: built.metadata.into(), location },
+            manifests: list,
+            files: self.files,
+        })
+    }
+}
+
+fn is_vector_of(entry: &ManifestEntryRef, data_files: &HashSet<String>) -> bool {
+    entry.data_file().content_offset().is_some()
+        && entry.data_file().referenced_data_file().is_some_and(|path| data_files.contains(&path))
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
+}
+
+/// Removes files that no metadata names; best effort.
+pub(crate) async fn remove_files(io: &FileIO, files: &[String]) {
+    for path in files {
+        if let Err(error) = io.delete(path).await {
+            tracing::debug!(path, %error, "cannot remove an unused file");
+        }
+    }
+}
+
+/// The error of a number in a property that is not a number.
+pub(crate) fn bad_property(name: &str, value: &str) -> ConnectorError {
+    target(format!("table property \"{name}\" has a bad value \"{value}\""))
+}

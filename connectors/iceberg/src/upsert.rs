@@ -1,0 +1,327 @@
+//! [`UpsertState`]: what an upsert sink knows of its table: where each key is, and what is deleted.
+//!
+//! It holds no rows. It is built from the table itself, so there is no second copy of the truth.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use frazil_connector_api::{ConnectorError, Result};
+use futures::{StreamExt, TryStreamExt, stream};
+use iceberg::io::FileIO;
+use iceberg::spec::{DataFile, FormatVersion, Struct};
+use roaring::RoaringTreemap;
+
+use crate::data_writer::{ClosedFile, DataFolder};
+use crate::error::{target, unsupported};
+use crate::key_index::{KeyEncoder, KeyIndex, Keys, Place};
+use crate::live_files::LiveFile;
+use crate::row_delta::DeleteFile;
+use crate::{deletion_vector, parquet_file, position_delete};
+
+/// How many delete files are written at a time.
+const WRITES_MAX: usize = 8;
+
+/// A data file as the sink knows it.
+#[derive(Debug)]
+struct FileState {
+    path: String,
+    spec_id: i32,
+    partition: Struct,
+    rows: u64,
+    /// Deleted positions; kept in format version 3 only, where a vector replaces the one before.
+    deleted: RoaringTreemap,
+    /// Path of the vector that is in the table.
+    vector: Option<String>,
+}
+
+/// The index and the files; see the module.
+#[derive(Debug)]
+pub(crate) struct UpsertState {
+    version: FormatVersion,
+    key: Vec<usize>,
+    encoder: Arc<KeyEncoder>,
+    index: KeyIndex,
+    files: Vec<FileState>,
+    /// Places that were deleted since the last checkpoint.
+    marks: Vec<u64>,
+}
+
+/// The rows of one file, key columns only, that are live.
+struct FileKeys {
+    keys: Vec<(Keys, Vec<u32>)>,
+}
+
+impl UpsertState {
+    /// Reads the keys of all live rows of a table. `key` are columns of `schema`, the files' schema.
+    ///
+    /// # Errors
+    /// `Target` if two live rows have one key.
+    pub(crate) async fn load(
+        io: &FileIO,
+        version: FormatVersion,
+        schema: &SchemaRef,
+        key: Vec<usize>,
+        live: Vec<LiveFile>,
+    ) -> Result<Self> {
+        let wanted = Arc::new(schema.project(&key)?);
+        let types: Vec<_> = wanted.fields().iter().map(|f| f.data_type().clone()).collect();
+        let encoder = Arc::new(KeyEncoder::new(&types)?);
+        let mut index = KeyIndex::new(&encoder);
+        let rows: u64 = live.iter().map(|f| f.file.record_count() - f.deleted.len()).sum();
+        index.reserve(rows as usize);
+        let sources: Vec<_> =
+            live.iter().map(|file| (file.file.clone(), file.deleted.clone())).collect();
+        let reader = encoder.clone();
+        let reads = sources.into_iter().map(|(file, deleted)| {
+            tokio::spawn(read_keys(io.clone(), file, wanted.clone(), reader.clone(), deleted))
+        });
+        let parallel = std::thread::available_parallelism().map_or(2, |n| n.get());
+        let mut reads = stream::iter(reads).buffered(parallel).enumerate();
+        let mut doubles = 0_u64;
+        while let Some((number, read)) = reads.next().await {
+            let read = read.map_err(|source| {
+                ConnectorError::internal("a task that reads keys failed").with_source(source)
+            })??;
+            for (keys, positions) in read.keys {
+                let places = positions.into_iter().enumerate();
+                let places = places.map(|(row, pos)| (row, Place { file: number as u32, pos }));
+                index.insert(&keys, places, |_| doubles += 1);
+            }
+        }
+        if doubles > 0 {
+            return Err(target(format!(
+                "{doubles} rows of the table repeat the key of another row"
+            ))
+            .with_hint("remove the duplicates, or choose another primary_key"));
+        }
+        let files = live.into_iter().map(|file| FileState {
+            path: file.file.file_path().to_string(),
+            spec_id: file.spec_id,
+            partition: file.file.partition().clone(),
+            rows: file.file.record_count(),
+            deleted: match version {
+                FormatVersion::V3 => Arc::unwrap_or_clone(file.deleted),
+                _ => RoaringTreemap::new(),
+            },
+            vector: file.vector,
+        });
+        let files = files.collect();
+        Ok(Self { version, key, encoder, index, files, marks: Vec::new() })
+    }
+
+    /// Number of files; the next new file has this number.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.files.len() as u32
+    }
+
+    /// Number of live rows.
+    pub(crate) fn row_count(&self) -> u64 {
+        self.index.len() as u64
+    }
+
+    /// Whether nothing was deleted since the last checkpoint.
+    pub(crate) fn is_unmarked(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// Memory in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let files: usize = self
+            .files
+            .iter()
+            .map(|file| size_of::<FileState>() + file.path.len() + file.deleted.serialized_size())
+            .sum();
+        (self.index.memory_bytes() + files + self.marks.capacity() * size_of::<u64>()) as u64
+    }
+
+    /// Encodes the keys of rows in the files' schema.
+    pub(crate) fn keys(&self, rows: &RecordBatch) -> Result<Keys> {
+        let columns: Vec<_> = self.key.iter().map(|&at| rows.column(at).clone()).collect();
+        self.encoder.encode(&columns)
+    }
+
+    /// Forgets keys whose rows are retracted, and marks their places.
+    pub(crate) fn remove(&mut self, keys: &Keys, rows: impl Iterator<Item = usize>) {
+        let marks = &mut self.marks;
+        self.index.remove(keys, rows, |place| marks.push(place.to_u64()));
+    }
+
+    /// Learns the places of new rows, and marks the older places of their keys.
+    pub(crate) fn insert(&mut self, keys: &Keys, rows: impl Iterator<Item = (usize, Place)>) {
+        let marks = &mut self.marks;
+        self.index.insert(keys, rows, |place| marks.push(place.to_u64()));
+    }
+
+    /// Takes note of a new file; it is described by [`UpsertState::delete_files`].
+    pub(crate) fn open_file(&mut self, number: u32) {
+        debug_assert_eq!(number, self.next_number(), "files are numbered without gaps");
+        self.files.push(FileState {
+            path: String::new(),
+            spec_id: 0,
+            partition: Struct::empty(),
+            rows: 0,
+            deleted: RoaringTreemap::new(),
+            vector: None,
+        });
+    }
+
+    /// Ends a checkpoint: writes the marks as delete files, durable on return. New files none of
+    /// whose rows is live are taken out of `closed` and returned by path.
+    pub(crate) async fn delete_files(
+        &mut self,
+        io: &FileIO,
+        spec_id: i32,
+        closed: &mut Vec<ClosedFile>,
+        folder: &DataFolder,
+    ) -> Result<(Vec<DeleteFile>, Vec<String>)> {
+        let first_new = closed.first().map_or(self.next_number(), |file| file.number);
+        for ClosedFile { number, file } in closed.iter() {
+            let state = &mut self.files[*number as usize];
+            state.path = file.file_path().to_string();
+            state.spec_id = spec_id;
+            state.partition = file.partition().clone();
+            state.rows = file.record_count();
+        }
+        let mut marked = self.take_marks();
+        let mut dead = HashSet::new();
+        marked.retain(|(number, positions)| {
+            let state = &self.files[*number as usize];
+            let all = *number >= first_new && positions.len() as u64 == state.rows;
+            if all {
+                dead.insert(state.path.clone());
+            }
+            !all
+        });
+        closed.retain(|file| !dead.contains(file.file.file_path()));
+        let deletes = match self.version {
+            FormatVersion::V3 => self.write_vectors(io, marked, first_new, folder).await?,
+            _ => self.write_positions(io, marked, first_new, folder).await?,
+        };
+        Ok((deletes, dead.into_iter().collect()))
+    }
+
+    /// The marks by file, positions ascending.
+    fn take_marks(&mut self) -> Vec<(u32, Vec<u64>)> {
+        let mut marks = std::mem::take(&mut self.marks);
+        marks.sort_unstable();
+        marks
+            .chunk_by(|left, right| Place::from_u64(*left).file == Place::from_u64(*right).file)
+            .map(|run| {
+                let positions = run.iter().map(|&mark| u64::from(Place::from_u64(mark).pos));
+                (Place::from_u64(run[0]).file, positions.collect())
+            })
+            .collect()
+    }
+
+    async fn write_vectors(
+        &mut self,
+        io: &FileIO,
+        marked: Vec<(u32, Vec<u64>)>,
+        first_new: u32,
+        folder: &DataFolder,
+    ) -> Result<Vec<DeleteFile>> {
+        let mut jobs = Vec::with_capacity(marked.len());
+        for (number, positions) in marked {
+            let state = &mut self.files[number as usize];
+            let new = RoaringTreemap::from_sorted_iter(positions).map_err(|source| {
+                ConnectorError::internal("positions of deletes repeat").with_source(source)
+            })?;
+            state.deleted |= new;
+            let path = folder.new_path("puffin");
+            let replaces = state.vector.replace(path.clone());
+            jobs.push((number, path, replaces));
+        }
+        let files = &self.files;
+        let writes = jobs.into_iter().map(|(number, path, replaces)| {
+            let (io, state) = (io.clone(), &files[number as usize]);
+            let (data_file, spec_id, partition) =
+                (state.path.clone(), state.spec_id, state.partition.clone());
+            let deleted = state.deleted.clone();
+            tokio::spawn(async move {
+                let file =
+                    deletion_vector::write(&io, &path, &data_file, spec_id, partition, &deleted);
+                let file = file.await?;
+                let targets = if number < first_new { vec![data_file] } else { Vec::new() };
+                Ok(DeleteFile { spec_id, replaces, targets, file })
+            })
+        });
+        let writes = stream::iter(writes).buffered(WRITES_MAX).map(|joined| {
+            joined.unwrap_or_else(|source| {
+                Err(ConnectorError::internal("a task that writes deletes failed")
+                    .with_source(source))
+            })
+        });
+        writes.try_collect().await
+    }
+
+    async fn write_positions(
+        &self,
+        io: &FileIO,
+        marked: Vec<(u32, Vec<u64>)>,
+        first_new: u32,
+        folder: &DataFolder,
+    ) -> Result<Vec<DeleteFile>> {
+        let mut numbers: HashMap<(i32, &Struct), usize> = HashMap::new();
+        let mut groups: Vec<((i32, &Struct), Vec<(u32, Vec<u64>)>)> = Vec::new();
+        for (number, positions) in marked {
+            let state = &self.files[number as usize];
+            let group = (state.spec_id, &state.partition);
+            let at = *numbers.entry(group).or_insert_with(|| {
+                groups.push((group, Vec::new()));
+                groups.len() - 1
+            });
+            groups[at].1.push((number, positions));
+        }
+        let mut deletes = Vec::with_capacity(groups.len());
+        for ((spec_id, partition), members) in groups {
+            let path_of = |number: &u32| self.files[*number as usize].path.as_str();
+            let targets = members.iter().filter(|(number, _)| *number < first_new);
+            let targets = targets.map(|(number, _)| path_of(number).to_string()).collect();
+            let mut rows: Vec<(&str, Vec<u64>)> = members
+                .into_iter()
+                .map(|(number, positions)| (path_of(&number), positions))
+                .collect();
+            rows.sort_by_key(|(path, _)| *path);
+            let path = folder.new_path("parquet");
+            let file = position_delete::write(io, &path, spec_id, partition.clone(), &rows).await?;
+            deletes.push(DeleteFile { spec_id, replaces: None, targets, file });
+        }
+        Ok(deletes)
+    }
+}
+
+/// Reads the keys of a file's live rows.
+async fn read_keys(
+    io: FileIO,
+    file: DataFile,
+    wanted: SchemaRef,
+    encoder: Arc<KeyEncoder>,
+    deleted: Arc<RoaringTreemap>,
+) -> Result<FileKeys> {
+    let (path, rows) = (file.file_path(), file.record_count());
+    if rows > u64::from(u32::MAX) {
+        return Err(unsupported(format!("data file \"{path}\" has {rows} rows, more than 2^32")));
+    }
+    let mut batches = parquet_file::open(&io, path).await?.project(path, wanted, &deleted)?;
+    let mut keys = Vec::new();
+    let mut gone = deleted.iter().peekable();
+    let mut next = 0_u64;
+    while let Some(batch) = batches.try_next().await? {
+        let mut positions = Vec::with_capacity(batch.num_rows());
+        while positions.len() < batch.num_rows() {
+            if gone.next_if_eq(&next).is_none() {
+                positions.push(next as u32);
+            }
+            next += 1;
+        }
+        for column in batch.columns() {
+            if column.null_count() > 0 {
+                return Err(target(format!("data file \"{path}\" has rows without a key")));
+            }
+        }
+        keys.push((encoder.encode(batch.columns())?, positions));
+    }
+    Ok(FileKeys { keys })
+}

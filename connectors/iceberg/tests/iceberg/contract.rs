@@ -1,0 +1,131 @@
+//! What options and tables are refused, and how.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int16Array, Int64Array, RecordBatch, StringViewArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use frazil_connector_api::{ChangeBatch, ConnectorErrorKind, Options, Result, Sink, SinkMode};
+use frazil_iceberg::{IcebergCatalog, build_iceberg_sink};
+use futures::TryStreamExt;
+use uuid::Uuid;
+
+use crate::harness::{Layout, catalog_options, options, schema};
+
+const V3: Layout = Layout { version: "3", partition_by: None, key: &[0] };
+const KEY: SinkMode = SinkMode::AppendOnly;
+
+fn build(options: Options, schema: SchemaRef, mode: SinkMode) -> Result<Box<dyn Sink>> {
+    build_iceberg_sink(options, schema, mode, Uuid::from_u128(5))
+}
+
+fn with(options: &Options, name: &str, value: &str) -> Options {
+    let pairs = options.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    Options::new(pairs.chain([(name.to_string(), value.to_string())]))
+}
+
+#[tokio::test]
+async fn wrong_options_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = options(folder.path(), "t", V3);
+    for (name, value, kind, message) in [
+        ("catalog.type", "glue", ConnectorErrorKind::Unsupported, "\"glue\""),
+        ("catalog.type", "rest", ConnectorErrorKind::Unsupported, "\"rest\""),
+        ("catalog.uri", "postgres://x", ConnectorErrorKind::Unsupported, "\"postgres://x\""),
+        ("warehouse.path", "s3://bucket", ConnectorErrorKind::Unsupported, "\"s3://bucket\""),
+        ("format_version", "1", ConnectorErrorKind::Config, "\"format_version\""),
+        ("tabel.name", "x", ConnectorErrorKind::Config, "\"tabel.name\""),
+    ] {
+        let error = build(with(&good, name, value), schema(), KEY).err().unwrap();
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(error.message.contains(message), "{error}");
+    }
+    let upsert = SinkMode::Upsert { key: vec![0] };
+    for partition_by in ["bucket(0, id)", "nothing(id)", "bucket(4 id", "day(region)", "city"] {
+        let given = with(&good, "partition_by", partition_by);
+        let error = build(given, schema(), upsert.clone()).unwrap().open(None).await.unwrap_err();
+        assert_eq!(error.kind, ConnectorErrorKind::Config, "{partition_by}: {error}");
+        assert!(error.message.contains("partition_by"), "{error}");
+    }
+}
+
+async fn open(given: Options, schema: SchemaRef, mode: SinkMode) -> Result<()> {
+    build(given, schema, mode)?.open(None).await
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_fit_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let given = options(folder.path(), "t", V3);
+    let absent = with(&given, "create_table_if_not_exists", "false");
+    let upsert = SinkMode::Upsert { key: vec![0] };
+    let error = open(absent.clone(), schema(), upsert.clone()).await.unwrap_err();
+    assert_eq!(error.kind, ConnectorErrorKind::Target, "{error}");
+    open(given, schema(), upsert.clone()).await.unwrap();
+    open(absent.clone(), schema(), upsert).await.unwrap();
+    let fields = |change: &dyn Fn(&mut Vec<Field>)| -> SchemaRef {
+        let mut fields: Vec<Field> = schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+        change(&mut fields);
+        Arc::new(Schema::new(fields))
+    };
+    let wrong: [(SchemaRef, Vec<usize>, &str); 4] = [
+        (fields(&|f| f[3] = Field::new("value", DataType::Utf8, true)), vec![0], "\"value\""),
+        (fields(&|f| f.push(Field::new("more", DataType::Utf8, true))), vec![0], "\"more\""),
+        (fields(&|_| ()), vec![8], "(id)"),
+        (fields(&|f| drop(f.remove(0))), vec![7], "\"id\""),
+    ];
+    for (schema, key, message) in wrong {
+        let mode = SinkMode::Upsert { key };
+        let error = open(absent.clone(), schema, mode).await.unwrap_err();
+        assert_eq!(error.kind, ConnectorErrorKind::Target, "{error}");
+        assert!(error.message.contains(message), "{error}");
+    }
+    let interval = fields(&|f| {
+        f[3] =
+            Field::new("value", DataType::Interval(arrow::datatypes::IntervalUnit::DayTime), true)
+    });
+    let error = open(absent, interval, KEY).await.unwrap_err();
+    assert_eq!(error.kind, ConnectorErrorKind::Unsupported, "{error}");
+}
+
+/// Columns go by name, whatever their order; types are stored wider; absent columns are NULL.
+#[tokio::test]
+async fn an_append_only_sink_fills_part_of_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    let wide = Schema::new(vec![
+        field("a", DataType::Int16),
+        field("b", DataType::Utf8View),
+        field("c", DataType::Int64),
+    ]);
+    let given = options(folder.path(), "t", V3);
+    open(given.clone(), Arc::new(wide), KEY).await.unwrap();
+    let narrow =
+        Arc::new(Schema::new(vec![field("b", DataType::Utf8View), field("a", DataType::Int16)]));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringViewArray::from(vec!["x", "y"])),
+        Arc::new(Int16Array::from(vec![Some(1), None])),
+    ];
+    let rows = RecordBatch::try_new(narrow.clone(), columns).unwrap();
+    let mut sink = build(given, narrow, KEY).unwrap();
+    sink.open(None).await.unwrap();
+    let twice = Int64Array::from(vec![1, 2]);
+    sink.write(ChangeBatch::try_new(rows.clone(), twice).unwrap()).await.unwrap();
+    let committable = sink.prepare(1, 1).await.unwrap().unwrap();
+    sink.commit(&committable).await.unwrap();
+
+    let catalog = Options::new(catalog_options(folder.path()));
+    let catalog = IcebergCatalog::open(catalog).await.unwrap();
+    assert_eq!(catalog.tables().await.unwrap(), [("shop".to_string(), "t".to_string())]);
+    let table = catalog.load("shop", "t").await.unwrap();
+    let types: Vec<_> = table.schema().fields().iter().map(|f| f.data_type().clone()).collect();
+    assert_eq!(types, [DataType::Int32, DataType::Utf8, DataType::Int64]);
+    let batches: Vec<_> = table.scan(Some(&[2, 1])).try_collect().await.unwrap();
+    let read = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
+    let texts: &arrow::array::StringArray = read.column(1).as_any().downcast_ref().unwrap();
+    assert_eq!(texts.iter().flatten().collect::<Vec<_>>(), ["x", "y", "y"]);
+    assert_eq!(read.column(0).null_count(), 3);
+
+    let error = sink.write(ChangeBatch::retractions(rows)).await.unwrap_err();
+    assert_eq!(error.kind, ConnectorErrorKind::Target, "{error}");
+    assert!(error.message.contains("append-only"), "{error}");
+}

@@ -1,0 +1,224 @@
+//! [`KafkaReader`]: a tight loop from librdkafka's queue into the decoder.
+
+use std::time::{Duration, Instant};
+
+use frazil_connector_api::{
+    ConnectorError, ConnectorErrorKind, Intake, Message, Offset, Offsets, Result, SourcePoll,
+    SourceReader, SplitId,
+};
+use rdkafka::Message as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::client::{Client, split_of};
+
+/// A partition that is read.
+struct Partition {
+    number: i32,
+    split: SplitId,
+    /// Offset of the next message.
+    next: i64,
+    /// Whether the end has been reached, and nothing has come since.
+    at_end: bool,
+    /// Whether the batch in the making has messages of it.
+    touched: bool,
+}
+
+/// Reads partitions with one consumer, on the thread that polls.
+pub(crate) struct KafkaReader {
+    client: Client,
+    partitions: Vec<Partition>,
+    /// Index into `partitions` by number of the partition.
+    index: Vec<Option<usize>>,
+    intake: Intake,
+    timeout: Duration,
+    /// When the brokers were last known to answer.
+    answered: Instant,
+    /// The last error since then.
+    trouble: Option<KafkaError>,
+}
+
+impl KafkaReader {
+    pub(crate) fn new(
+        client: Client,
+        places: &[(i32, i64)],
+        intake: Intake,
+        timeout: Duration,
+    ) -> Self {
+        let mut index = Vec::new();
+        for (at, (number, _)) in places.iter().enumerate() {
+            let number = *number as usize;
+            index.resize(index.len().max(number + 1), None);
+            index[number] = Some(at);
+        }
+        let partitions = places.iter().map(|(number, next)| Partition {
+            number: *number,
+            split: split_of(*number),
+            next: *next,
+            at_end: false,
+            touched: false,
+        });
+        Self {
+            client,
+            partitions: partitions.collect(),
+            index,
+            intake,
+            timeout,
+            answered: Instant::now(),
+            trouble: None,
+        }
+    }
+
+    /// Takes messages until the batch is full or none is waiting. `true`: the reader has just
+    /// caught up, without a message.
+    fn fill(&mut self, rows_max: usize, deadline: Instant) -> Result<bool> {
+        while !self.intake.is_full(rows_max) {
+            let wait = match self.intake.message_count() {
+                0 => deadline.saturating_duration_since(Instant::now()),
+                _ => Duration::ZERO,
+            };
+            match self.client.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    let at = self.index.get(message.partition() as usize).copied().flatten();
+                    let Some(at) = at else { continue };
+                    let partition = &mut self.partitions[at];
+                    let offset = message.offset();
+                    if offset < partition.next {
+                        return Err(went_back(&self.client.topic, partition, offset));
+                    }
+                    let bytes = Message { key: message.key(), value: message.payload() };
+                    self.intake.push(&partition.split, Offset(offset), bytes)?;
+                    partition.next = offset + 1;
+                    partition.at_end = false;
+                    partition.touched = true;
+                }
+                Some(Err(KafkaError::PartitionEOF(number))) => {
+                    self.saw_answer();
+                    if self.reached_end(number) && self.intake.message_count() == 0 {
+                        return Ok(true);
+                    }
+                }
+                Some(Err(error)) => self.saw_error(error)?,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Marks a partition as read to its end; whether all are now.
+    fn reached_end(&mut self, number: i32) -> bool {
+        if let Some(at) = self.index.get(number as usize).copied().flatten() {
+            self.partitions[at].at_end = true;
+        }
+        self.has_caught_up()
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.at_end)
+    }
+
+    fn saw_answer(&mut self) {
+        self.answered = Instant::now();
+        self.trouble = None;
+    }
+
+    /// Sorts out an error: librdkafka goes on by itself after most of them.
+    fn saw_error(&mut self, error: KafkaError) -> Result<()> {
+        match error {
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ) => Err(self.offset_is_gone(error)),
+            KafkaError::MessageConsumptionFatal(_) => {
+                Err(self.client.unreachable("messages", error))
+            }
+            other => {
+                if self.trouble.is_none() && self.has_caught_up() {
+                    // Silence was right until now.
+                    self.answered = Instant::now();
+                }
+                self.trouble = Some(other);
+                Ok(())
+            }
+        }
+    }
+
+    /// After a silence that is not explained by having read everything: do the brokers answer?
+    fn check_brokers(&mut self) -> Result<()> {
+        let is_suspicious = self.trouble.is_some() || !self.has_caught_up();
+        if !is_suspicious || self.answered.elapsed() < self.timeout {
+            return Ok(());
+        }
+        let asked = self
+            .partitions
+            .first()
+            .map_or(Ok(()), |partition| self.client.watermarks(partition.number).map(|_| ()));
+        match (asked, self.trouble.take()) {
+            (Ok(()), _) => {
+                self.saw_answer();
+                Ok(())
+            }
+            (Err(_), Some(trouble)) => Err(self.client.unreachable("messages", trouble)),
+            (Err(silence), None) => Err(silence),
+        }
+    }
+
+    /// Finds out which partition it was, for the message.
+    fn offset_is_gone(&self, error: KafkaError) -> ConnectorError {
+        let topic = &self.client.topic;
+        let outside = self.partitions.iter().find_map(|partition| {
+            let kept = self.client.watermarks(partition.number).ok()?;
+            let is_kept = (kept.low..=kept.high).contains(&partition.next);
+            (!is_kept).then(|| {
+                format!(
+                    "offset {} of topic \"{topic}\" partition {} is not kept: the first is {}, the \
+                     end is {}",
+                    partition.next, partition.number, kept.low, kept.high
+                )
+            })
+        });
+        let message = outside.unwrap_or_else(|| format!("an offset of topic \"{topic}\" is gone"));
+        ConnectorError::new(ConnectorErrorKind::Target, message)
+            .with_hint(
+                "messages were removed before they were read, or the topic was made anew: create \
+                 the source again, and keep messages longer (retention.ms)",
+            )
+            .with_source(error)
+    }
+
+    fn take_offsets(&mut self) -> Offsets {
+        let touched = self.partitions.iter_mut().filter(|partition| partition.touched);
+        touched
+            .map(|partition| {
+                partition.touched = false;
+                (partition.split.clone(), Offset(partition.next))
+            })
+            .collect()
+    }
+}
+
+#[cold]
+fn went_back(topic: &str, partition: &Partition, offset: i64) -> ConnectorError {
+    ConnectorError::new(
+        ConnectorErrorKind::Target,
+        format!(
+            "topic \"{topic}\" partition {} went back from offset {} to {offset}",
+            partition.number, partition.next
+        ),
+    )
+    .with_hint("the brokers lost messages that were read (unclean leader election)")
+}
+
+impl SourceReader for KafkaReader {
+    fn poll(&mut self, rows_max: usize, timeout: Duration) -> Result<SourcePoll> {
+        let caught_up_now = self.fill(rows_max.max(1), Instant::now() + timeout)?;
+        if self.intake.message_count() > 0 {
+            self.saw_answer();
+        } else {
+            self.check_brokers()?;
+            if caught_up_now || (self.has_caught_up() && self.trouble.is_none()) {
+                return Ok(SourcePoll::Idle);
+            }
+        }
+        let offsets = self.take_offsets();
+        Ok(SourcePoll::Batch(self.intake.take(offsets)?))
+    }
+}

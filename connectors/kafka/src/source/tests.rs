@@ -1,0 +1,248 @@
+//! A mock cluster behind the contract.
+//!
+//! The cluster is librdkafka's own: one batch a fetch, no transactions, no admin requests.
+
+use std::time::{Duration, Instant};
+
+use frazil_connector_api::conformance::{TextFormat, assert_restartable, read_all};
+use frazil_connector_api::{ConnectorErrorKind, Offset, Retry, SourcePoll};
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+
+use super::*;
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+const TOPIC: &str = "shop.public.orders";
+const LONG: Duration = Duration::from_secs(20);
+
+fn cluster(partitions: i32) -> Cluster {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, partitions, 1).unwrap();
+    cluster
+}
+
+fn source_with(cluster: &Cluster, more: &[(&str, &str)]) -> Arc<dyn Source> {
+    let servers = cluster.bootstrap_servers();
+    let fixed = [
+        ("connector", "kafka"),
+        ("topic", TOPIC),
+        ("properties.bootstrap.server", servers.as_str()),
+        ("timeout.ms", "3000"),
+    ];
+    let mut options: Vec<_> = fixed.iter().chain(more).collect();
+    options.dedup_by_key(|(name, _)| *name);
+    let options = options.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    build_kafka(Options::new(options), Arc::new(TextFormat)).unwrap()
+}
+
+fn source(cluster: &Cluster) -> Arc<dyn Source> {
+    source_with(cluster, &[])
+}
+
+/// Sends `key:value` texts; `key:` alone is a tombstone.
+fn send(cluster: &Cluster, partition: i32, messages: &[&str]) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("linger.ms", "0")
+        .create()
+        .unwrap();
+    for message in messages {
+        let (key, value) = message.split_once(':').unwrap();
+        let record = BaseRecord::to(TOPIC).partition(partition).key(key);
+        let record = if value.is_empty() { record } else { record.payload(value) };
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(LONG).unwrap();
+}
+
+fn split(partition: i32) -> SplitId {
+    split_of(partition)
+}
+
+fn at(places: &[(i32, i64)]) -> Offsets {
+    places.iter().map(|(partition, offset)| (split(*partition), Offset(*offset))).collect()
+}
+
+/// Polls until the reader is idle; rows and the last offsets.
+fn drain(reader: &mut dyn SourceReader) -> (usize, Offsets) {
+    let (mut rows, mut offsets) = (0, Offsets::new());
+    loop {
+        match reader.poll(1_000, LONG).unwrap() {
+            SourcePoll::Batch(batch) => {
+                rows += batch.data.num_rows();
+                offsets.extend(batch.offsets);
+            }
+            SourcePoll::Idle => return (rows, offsets),
+            SourcePoll::End => panic!("a topic does not end"),
+        }
+    }
+}
+
+#[test]
+fn partitions_read_on_from_every_offset() {
+    let cluster = cluster(3);
+    send(&cluster, 0, &["a:1", "b:2", "a:", "c:bad", "d:3"]);
+    send(&cluster, 2, &["x:1", "y:2", "x:"]);
+    assert_restartable(source(&cluster).as_ref(), 8);
+}
+
+#[test]
+fn tombstones_and_bad_messages_keep_their_place() {
+    let cluster = cluster(1);
+    send(&cluster, 0, &["a:1", "a:", "b:bad", "c:3"]);
+    let reading = read_all(source(&cluster).as_ref(), &split(0), Offset(0), 100);
+    assert_eq!(reading.rows, ["+1 a,1", "+1 a,NULL", "+1 c,3"]);
+    assert_eq!(reading.bad, ["0 2 Some(\"bad\") the value begins with \"bad\""]);
+}
+
+#[test]
+fn several_partitions_are_read_together_and_resumed() {
+    let cluster = cluster(4);
+    let messages: Vec<String> = (0..250).map(|at| format!("{at}:value {at}")).collect();
+    let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
+    for partition in 0..4 {
+        send(&cluster, partition, &messages);
+    }
+    let source = source(&cluster);
+    let starts = source.start_offsets().unwrap();
+    assert_eq!(starts, at(&[(0, 0), (1, 0), (2, 0), (3, 0)]));
+    let (rows, offsets) = drain(source.open(&starts).unwrap().as_mut());
+    assert_eq!(rows, 1_000);
+    assert_eq!(Some(&offsets), source.end_offsets().unwrap().as_ref());
+    let middle = at(&[(0, 250), (1, 200), (2, 0), (3, 249)]);
+    let (rows, _) = drain(source.open(&middle).unwrap().as_mut());
+    assert_eq!(rows, 50 + 250 + 1);
+    send(&cluster, 1, &["z:late"]);
+    let (rows, offsets) = drain(source.open(&offsets).unwrap().as_mut());
+    assert_eq!((rows, offsets), (1, at(&[(1, 251)])));
+}
+
+#[test]
+fn reader_goes_on_after_it_was_idle() {
+    let cluster = cluster(2);
+    send(&cluster, 0, &["a:1"]);
+    let source = source(&cluster);
+    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    assert_eq!(drain(reader.as_mut()).0, 1);
+    let idle = reader.poll(10, Duration::from_millis(1)).unwrap();
+    assert!(matches!(idle, SourcePoll::Idle));
+    send(&cluster, 1, &["b:2", "c:3"]);
+    let SourcePoll::Batch(batch) = reader.poll(1, LONG).unwrap() else {
+        panic!("a message has come")
+    };
+    assert_eq!((batch.data.num_rows(), batch.offsets), (1, at(&[(1, 1)])));
+}
+
+#[test]
+fn latest_begins_at_the_end_and_new_splits_at_their_beginning() {
+    let cluster = cluster(2);
+    send(&cluster, 0, &["a:1", "b:2"]);
+    let source = source_with(&cluster, &[("scan.startup.mode", "latest")]);
+    let starts = source.start_offsets().unwrap();
+    assert_eq!(starts, at(&[(0, 2), (1, 0)]));
+    assert_eq!(source.first_offsets(&[split(0)]).unwrap(), at(&[(0, 0)]));
+    send(&cluster, 0, &["c:3"]);
+    assert_eq!(drain(source.open(&starts).unwrap().as_mut()).0, 1);
+}
+
+#[test]
+fn earliest_begins_at_the_first_message_that_is_kept() {
+    let cluster = cluster(1);
+    // The mock keeps 5 MB a partition.
+    let large = format!("k:{}", "x".repeat(900_000));
+    for _ in 0..8 {
+        send(&cluster, 0, &[&large]);
+    }
+    let source = source(&cluster);
+    let first = source.start_offsets().unwrap()[&split(0)];
+    assert!(first > Offset(0), "the cluster should have removed messages");
+    let kept = drain(source.open(&at(&[(0, first.0)])).unwrap().as_mut()).0;
+    assert_eq!(kept as i64, 8 - first.0);
+    let error = until_error(source.open(&at(&[(0, 0)])).unwrap().as_mut());
+    assert_eq!(error.kind, ConnectorErrorKind::Target);
+    assert!(error.message.starts_with("offset 0 of topic"), "{}", error.message);
+}
+
+#[test]
+fn offset_past_the_end_is_a_target_error() {
+    let cluster = cluster(1);
+    send(&cluster, 0, &["a:1"]);
+    let error = until_error(source(&cluster).open(&at(&[(0, 7)])).unwrap().as_mut());
+    assert_eq!((error.kind, error.retry), (ConnectorErrorKind::Target, Retry::Never));
+    assert!(error.hint.is_some());
+}
+
+fn until_error(reader: &mut dyn SourceReader) -> frazil_connector_api::ConnectorError {
+    let started = Instant::now();
+    while started.elapsed() < LONG {
+        match reader.poll(100, Duration::from_millis(100)) {
+            Err(error) => return error,
+            Ok(SourcePoll::Batch(batch)) => assert_eq!(batch.data.num_rows(), 0),
+            Ok(_) => {}
+        }
+    }
+    panic!("no error came");
+}
+
+#[test]
+fn unknown_topic_and_unreachable_broker_are_unavailable() {
+    let cluster = MockCluster::new(1).unwrap();
+    let nowhere = ("properties.bootstrap.server", "127.0.0.1:1");
+    let options = [("topic", TOPIC), nowhere, ("timeout.ms", "300")];
+    let options = options.map(|(name, value)| (name.to_string(), value.to_string()));
+    let nowhere = build_kafka(Options::new(options), Arc::new(TextFormat)).unwrap();
+    for source in [source(&cluster), nowhere] {
+        let error = source.splits().unwrap_err();
+        assert_eq!((error.kind, error.retry), (ConnectorErrorKind::Unavailable, Retry::Backoff));
+    }
+}
+
+#[test]
+fn unknown_property_is_a_config_error() {
+    let options = [("topic", "t"), ("properties.bootstrap.server", "h:1"), ("properties.a", "b")];
+    let options = options.map(|(name, value)| (name.to_string(), value.to_string()));
+    let error = build_kafka(Options::new(options), Arc::new(TextFormat)).unwrap_err();
+    assert_eq!(error.kind, ConnectorErrorKind::Config);
+}
+
+#[test]
+fn broker_that_is_down_is_unavailable_and_nothing_is_lost_when_it_is_back() {
+    let cluster = cluster(1);
+    send(&cluster, 0, &["a:1", "b:2"]);
+    let source = source_with(&cluster, &[("timeout.ms", "500")]);
+    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let (rows, offsets) = drain(reader.as_mut());
+    assert_eq!(rows, 2);
+    cluster.broker_down(1).unwrap();
+    let error = until_error(reader.as_mut());
+    assert_eq!((error.kind, error.retry), (ConnectorErrorKind::Unavailable, Retry::Backoff));
+    drop(reader);
+    cluster.broker_up(1).unwrap();
+    send(&cluster, 0, &["c:3"]);
+    assert_eq!(drain(source.open(&offsets).unwrap().as_mut()).0, 1);
+}
+
+#[test]
+fn short_outage_is_bridged_by_the_same_reader() {
+    let cluster = cluster(1);
+    send(&cluster, 0, &["a:1"]);
+    let source = source_with(&cluster, &[("timeout.ms", "15000")]);
+    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    assert_eq!(drain(reader.as_mut()).0, 1);
+    cluster.broker_down(1).unwrap();
+    for _ in 0..5 {
+        reader.poll(10, Duration::from_millis(20)).unwrap();
+    }
+    cluster.broker_up(1).unwrap();
+    send(&cluster, 0, &["b:2"]);
+    let started = Instant::now();
+    let mut rows = 0;
+    while rows == 0 && started.elapsed() < LONG {
+        if let SourcePoll::Batch(batch) = reader.poll(10, LONG).unwrap() {
+            rows += batch.data.num_rows();
+        }
+    }
+    assert_eq!(rows, 1);
+}

@@ -1,0 +1,288 @@
+"""One point: a fault, a workload, and the claim that the outcome is exact.
+
+    start ─► DDL ─► write, write, write … the fault … ─► restart ─► write ─► compare
+"""
+
+import os
+import random
+import signal
+import time
+
+from sinks import Sinks
+from workload import Workload
+
+from harness.frazil import ChildDied, Frazil
+from harness.lake import Lake
+from harness.process import Timeout, wait_for
+from harness.rows import difference, multiset
+
+CRASHES = (
+    "checkpoint.segments_written",
+    "sink.prepared",
+    "checkpoint.manifest_written",
+    "sink.committed",
+)
+# Dealt in turn, so that a few dozen points meet every kind more than once.
+DECK = (
+    *[f"crash {point}" for point in CRASHES],
+    "kill",
+    "reply_lost",
+    "twins",
+    *[f"crash {point}" for point in CRASHES],
+    "double",
+    "ddl",
+    "paused_twin",
+    "kill",
+)
+
+# Short intervals: many checkpoints and commits in a second.
+CONFIG = {"checkpoint_interval_ms": 50, "epoch_interval_ms": 5}
+FAULT_SECONDS = 20  # limit for a fault to strike
+SETTLE_SECONDS = 30  # limit for all readers to show the truth
+CHUNK_PAUSE = 0.03
+# How an older process says that it may not write any more.
+REFUSALS = ("fenced", "taken over", "newer process")
+
+
+class Wrong(Exception):
+    """What was seen instead of what was claimed."""
+
+
+class Point:
+    """Number `index` of a seed. Everything random follows from the two."""
+
+    def __init__(self, seed, index, folder, binary):
+        self.random = random.Random(f"{seed}:{index}")
+        self.kind = DECK[index % len(DECK)]
+        self.detail = self.kind
+        self.folder = os.path.join(folder, f"point-{index}")
+        lake_dir = os.path.join(self.folder, "lake")
+        os.makedirs(lake_dir)
+        self.lake = Lake(os.path.join(lake_dir, "catalog.db"), lake_dir)
+        # A stream of its own: how much is written depends on time, what is chosen must not.
+        self.workload = Workload(self.folder, random.Random(f"{seed}:{index}:workload"))
+        self.sinks = Sinks(lake_dir, self.random)
+        self.binary = binary
+        self.processes = []
+        self.frazil = self.process("frazil")
+
+    def __str__(self):
+        return f"{self.detail}; {self.sinks}"
+
+    def process(self, name):
+        """A process over the point's data directory; not started."""
+        data_dir, log = os.path.join(self.folder, "data"), os.path.join(self.folder, f"{name}.log")
+        frazil = Frazil(self.binary, data_dir, log, CONFIG, workers=self.random.choice([1, 2]))
+        self.processes.append(frazil)
+        return frazil
+
+    def run(self):
+        """Raises what went wrong."""
+        name, _, crash = self.kind.partition(" ")
+        try:
+            getattr(self, name)(*([crash] if crash else []))
+            self.write_for(0.1)
+            self.settle()
+            self.check_commits()
+        finally:
+            self.workload.close()
+            for process in self.processes:
+                process.kill()
+
+    # Kinds of faults. Each leaves a running process in `self.frazil`.
+
+    def crash(self, point):
+        """The process kills itself at the n-th passing of a named place."""
+        times = self.random.randint(1, 6)
+        self.detail = f"crash {point}:{times}"
+        self.begin({"FRAZIL_CRASH": f"{point}:{times}"})
+        self.await_death()
+        self.restart()
+
+    def double(self):
+        """It crashes, and crashes again while it recovers or soon after."""
+        first, second = self.random.choice(CRASHES), self.random.choice(CRASHES)
+        times = (self.random.randint(1, 4), self.random.randint(1, 2))
+        self.detail = f"double {first}:{times[0]} then {second}:{times[1]}"
+        self.begin({"FRAZIL_CRASH": f"{first}:{times[0]}"})
+        self.await_death()
+        self.frazil.start({"FRAZIL_CRASH": f"{second}:{times[1]}"})
+        self.await_death()
+        self.restart()
+
+    def kill(self):
+        """kill -9 from outside at a random time, two times, the second perhaps in recovery."""
+        delays = (self.random.uniform(0.0, 1.5), self.random.uniform(0.0, 0.5))
+        self.detail = f"kill after {delays[0]:.3f} s, again after {delays[1]:.3f} s"
+        self.begin({})
+        self.write_for(delays[0])
+        self.frazil.kill()
+        self.frazil.start()
+        self.write_for(delays[1])
+        self.frazil.kill()
+        self.restart()
+
+    def ddl(self):
+        """kill -9 while statements are being executed; they are then given again."""
+        statements = [*self.workload.ddl(), *self.sinks.ddl()]
+        done = self.random.randrange(len(statements))
+        delay = self.random.choice([0.0, self.random.uniform(0.0, 0.1)])
+        self.detail = f"kill {delay:.3f} s after {done} statements"
+        self.workload.write_chunk()
+        self.frazil.start()
+        with self.frazil.connect() as connection:
+            for statement in statements[:done]:
+                connection.execute(statement)
+            time.sleep(delay)
+            self.frazil.kill()
+        self.begin({})
+
+    def reply_lost(self):
+        """A commit lands in the catalog, and its reply says that it failed."""
+        times = self.random.randint(1, 6)
+        self.detail = f"reply_lost sink.reply_lost:{times}"
+        self.begin({"FRAZIL_FAULT": f"sink.reply_lost:{times}"})
+        self.write_for(1.0)
+        if not self.frazil.alive():
+            raise Wrong("the process ended when a reply was lost")
+
+    def twins(self):
+        """A second process over the same data directory: the older one is refused."""
+        self.replace_older(paused=False)
+
+    def paused_twin(self):
+        """As twins, but the older one sleeps while the newer one starts, and then wakes."""
+        self.replace_older(paused=True)
+
+    def replace_older(self, paused):
+        head_start = self.random.uniform(0.0, 0.6)
+        self.begin({})
+        self.write_for(head_start)
+        older = self.frazil
+        if paused:
+            older.child.send(signal.SIGSTOP)
+        self.frazil = self.process("newer").start()
+        try:
+            self.frazil.connect(seconds=3 if paused else 30).close()
+            self.write_for(0.3)
+        except Timeout:
+            # The older one may have been stopped while it held the catalog's lock.
+            if not paused:
+                raise
+        if paused:
+            older.child.send(signal.SIGCONT)
+            self.frazil.connect().close()
+        self.write_until(lambda: is_refused(older), "the older process is refused")
+        if older.process_code() == 0:
+            raise Wrong("the older process ended as if nothing had happened")
+
+    # Steps.
+
+    def begin(self, env):
+        """Starts the process and gives it all statements."""
+        self.workload.write_chunk()
+        self.frazil.start(env)
+        try:
+            self.declare()
+        except Exception:
+            # A crash may strike as soon as there is something to commit.
+            if self.frazil.alive() or "FRAZIL_CRASH" not in env:
+                raise
+            self.frazil.start()
+            self.declare()
+            self.frazil.kill()
+
+    def declare(self):
+        with self.frazil.connect() as connection:
+            for statement in (*self.workload.ddl(), *self.sinks.ddl()):
+                connection.execute(statement)
+
+    def restart(self):
+        self.frazil.workers = self.random.choice([1, 2])
+        self.frazil.start()
+        self.frazil.connect().close()
+
+    def write_for(self, seconds):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.workload.write_chunk()
+            time.sleep(CHUNK_PAUSE)
+
+    def write_until(self, true, what):
+        """Writes until it is so: the engine always has something to commit."""
+
+        def probe():
+            self.workload.write_chunk()
+            return true()
+
+        wait_for(what, probe, FAULT_SECONDS, pause=CHUNK_PAUSE)
+
+    def await_death(self):
+        self.write_until(lambda: not self.frazil.alive(), "the crash point")
+        code = self.frazil.process_code()
+        if code != -signal.SIGKILL:
+            raise Wrong(f"the process ended with {code} and not by its crash point")
+
+    # Claims.
+
+    def settle(self):
+        """Every view and table shows the truth, by every reader, within a limit."""
+        with self.frazil.connect() as connection:
+            connection.execute("FLUSH")
+        deadline = time.monotonic() + SETTLE_SECONDS
+        for relation, (columns, rows) in self.workload.truth().items():
+            expected = multiset(rows)
+            if relation != "clicks":  # a source keeps no rows to read
+                query = f"SELECT {', '.join(columns)} FROM {relation}"
+                self.agree(relation, expected, lambda: self.frazil.rows(query), deadline)
+            if relation not in self.sinks.choices:
+                continue
+            for reader in Lake.READERS:
+                def read():
+                    return self.lake.read(reader, "shop", relation, columns)
+
+                self.agree(f"{relation} by {reader}", expected, read, deadline)
+
+    def agree(self, name, expected, read, deadline):
+        while True:
+            try:
+                problem = difference(expected, multiset(read()))
+            except ChildDied:
+                raise
+            except Exception as error:
+                problem = f"{type(error).__name__}: {error}"
+            if problem is None:
+                return
+            if time.monotonic() > deadline:
+                raise Wrong(f"{name}: {problem}")
+            time.sleep(0.05)
+
+    def check_commits(self):
+        """No checkpoint was committed twice to a table, and the versions are those asked for."""
+        for relation, (_, _, version, _) in self.sinks.choices.items():
+            metadata = self.lake.load("shop", relation).metadata
+            if metadata.format_version != version:
+                raise Wrong(f"{relation} is a v{metadata.format_version} table")
+            seen = set()
+            for snapshot in metadata.snapshots:
+                summary = snapshot.summary.additional_properties
+                mark = (summary.get("frazil.sink-id"), summary.get("frazil.checkpoint"))
+                if snapshot.summary.operation.value == "replace" or mark[1] is None:
+                    continue
+                if mark in seen:
+                    raise Wrong(f"{relation} has checkpoint {mark[1]} twice")
+                seen.add(mark)
+            if not seen:
+                raise Wrong(f"{relation} has no snapshot that names its checkpoint")
+
+
+def is_refused(frazil):
+    """True if the process has ended, or says of a job that it was refused."""
+    if not frazil.alive():
+        return True
+    try:
+        with frazil.connect(seconds=2) as connection:
+            jobs = connection.execute("SHOW JOBS").fetchall()
+    except (ChildDied, Timeout):
+        return not frazil.alive()
+    return any(word in str(job).lower() for job in jobs for word in REFUSALS)

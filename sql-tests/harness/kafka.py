@@ -1,0 +1,165 @@
+"""A Kafka broker (KRaft, one node), and Kafka Connect with Debezium, from jars."""
+
+import base64
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+import uuid
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from .process import Child, free_port, listens, wait_for
+
+LOGGING = """
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d %p %c{1}: %m%n
+"""
+
+BROKER = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+log.dirs={folder}/log
+num.partitions=1
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+"""
+
+CONNECT = """
+bootstrap.servers=127.0.0.1:{port}
+listeners=http://127.0.0.1:{rest}
+key.converter=org.apache.kafka.connect.json.JsonConverter
+value.converter=org.apache.kafka.connect.json.JsonConverter
+offset.storage.file.filename={folder}/offsets
+offset.flush.interval.ms=1000
+plugin.discovery=service_load
+"""
+
+
+def jars_dir():
+    """Where setup.sh put the jars."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(os.environ.get("FRAZIL_CACHE") or f"{cache}/frazil", "kafka")
+
+
+class Java:
+    """How to run a class of the jars: one class path and one log configuration."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        os.makedirs(folder)
+        self.logging = self.write("log4j2.properties", LOGGING)
+
+    def write(self, name, text):
+        path = os.path.join(self.folder, name)
+        with open(path, "w") as file:
+            file.write(text)
+        return path
+
+    def argv(self, heap, main, *arguments):
+        # One core is the engine's; the JIT's first tier is enough for a minute's life.
+        flags = [f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+        flags += [f"-Dlog4j2.configurationFile={self.logging}"]
+        return ["java", *flags, "-cp", f"{jars_dir()}/*", main, *arguments]
+
+
+class Kafka:
+    """A running broker on 127.0.0.1."""
+
+    def __init__(self, folder):
+        self.java = Java(os.path.join(folder, "kafka"))
+        self.port, controller = free_port(), free_port()
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        text = BROKER.format(port=self.port, controller=controller, folder=self.java.folder)
+        properties = self.java.write("server.properties", text)
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        format_log = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties]
+        subprocess.run(
+            self.java.argv("256m", *format_log),
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        argv = self.java.argv("512m", "kafka.Kafka", properties)
+        self.child = Child(argv, os.path.join(folder, "kafka.log"))
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        wait_for("Kafka", lambda: self.admin.list_topics(timeout=1), 60)
+
+    def create_topic(self, name, partitions):
+        for future in self.admin.create_topics([NewTopic(name, partitions, 1)]).values():
+            future.result(30)
+
+    def stop(self):
+        # SIGTERM moves leaders first, which a broker on its own never finishes quickly.
+        self.child.kill()
+
+
+class Connect:
+    """Kafka Connect, standalone, with Debezium's connector for PostgreSQL in its class path."""
+
+    def __init__(self, folder, kafka):
+        java = Java(os.path.join(folder, "connect"))
+        self.rest = free_port()
+        text = CONNECT.format(port=kafka.port, rest=self.rest, folder=java.folder)
+        properties = java.write("connect.properties", text)
+        argv = java.argv("512m", "org.apache.kafka.connect.cli.ConnectStandalone", properties)
+        self.child = Child(argv, os.path.join(folder, "connect.log"))
+        wait_for("Kafka Connect", lambda: listens(self.rest) and self.call("/connectors") == [], 90)
+
+    def call(self, path, body=None):
+        """A call of Connect's REST interface: GET, or PUT of a body."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.rest}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            method="GET" if body is None else "PUT",
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{path}: {error.code} {error.read().decode()[:500]}") from error
+
+    def connect_postgres(self, name, postgres, database, options):
+        """Starts a connector and waits until its task runs."""
+        config = {
+            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+            "tasks.max": "1",
+            "plugin.name": "pgoutput",
+            "database.hostname": "127.0.0.1",
+            "database.port": str(postgres.port),
+            "database.user": "postgres",
+            "database.password": "unused",
+            "database.dbname": database,
+            "topic.prefix": name,
+            "slot.name": name,
+            "publication.name": name,
+            "publication.autocreate.mode": "filtered",
+            "poll.interval.ms": "50",
+            **options,
+        }
+        self.call(f"/connectors/{name}/config", config)
+
+        def running():
+            status = self.call(f"/connectors/{name}/status")
+            states = [task["state"] for task in status["tasks"]]
+            if "FAILED" in states:
+                raise RuntimeError(status["tasks"][0].get("trace", "")[:500])
+            return states == ["RUNNING"]
+
+        wait_for(f"connector {name}", running, 60, pause=0.2)
+
+    def stop(self):
+        self.child.kill()

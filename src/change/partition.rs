@@ -1,0 +1,110 @@
+//! Partitioning of changes by key: the exchange's kernel.
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::take_record_batch;
+
+use super::hash::hash_rows;
+use super::{ChangeBatch, UpsertBatch, UpsertOp};
+use crate::error::Result;
+
+/// The part of a hash: from its high bits, since tables use the low ones.
+#[inline]
+pub fn part_of(hash: u64, parts: usize) -> usize {
+    ((u128::from(hash) * parts as u128) >> 64) as usize
+}
+
+/// Splits a batch by the hash of key columns; part `i` of the result goes to worker `i`.
+///
+/// Equal keys go to the same part in every process. `keys` are columns of the batch.
+///
+/// # Errors
+/// As [`hash_rows`].
+pub fn partition_by_key(
+    batch: &ChangeBatch,
+    keys: &[usize],
+    parts: usize,
+) -> Result<Vec<ChangeBatch>> {
+    let keys: Vec<ArrayRef> =
+        keys.iter().map(|key| ArrayRef::clone(batch.rows().column(*key))).collect();
+    partition_by(batch, &keys, parts)
+}
+
+/// Splits a batch by the hash of evaluated keys, arrays of the batch's length.
+///
+/// # Errors
+/// As [`hash_rows`].
+pub fn partition_by(
+    batch: &ChangeBatch,
+    keys: &[ArrayRef],
+    parts: usize,
+) -> Result<Vec<ChangeBatch>> {
+    if parts <= 1 {
+        return Ok(vec![batch.clone()]);
+    }
+    let hashes = hash_rows(keys, batch.num_rows())?;
+    let indices = rows_by_part(&hashes, parts, |_| false);
+    indices.into_iter().map(|rows| take_changes(batch, rows)).collect()
+}
+
+/// Splits changes by key in their order; a truncation goes to every part.
+///
+/// # Errors
+/// As [`hash_rows`].
+pub fn partition_upserts(
+    batch: &UpsertBatch,
+    keys: &[usize],
+    parts: usize,
+) -> Result<Vec<UpsertBatch>> {
+    if parts <= 1 {
+        return Ok(vec![batch.clone()]);
+    }
+    let keys: Vec<ArrayRef> =
+        keys.iter().map(|key| ArrayRef::clone(batch.rows().column(*key))).collect();
+    let hashes = hash_rows(&keys, batch.num_rows())?;
+    let to_all = |row: usize| batch.ops()[row] == UpsertOp::Truncate;
+    let indices = rows_by_part(&hashes, parts, to_all);
+    indices.into_iter().map(|rows| take_upserts(batch, &rows)).collect()
+}
+
+fn rows_by_part(hashes: &[u64], parts: usize, to_all: impl Fn(usize) -> bool) -> Vec<Vec<u32>> {
+    let mut indices = vec![Vec::with_capacity(hashes.len() / parts + 16); parts];
+    for (row, hash) in hashes.iter().enumerate() {
+        if to_all(row) {
+            indices.iter_mut().for_each(|rows| rows.push(row as u32));
+        } else {
+            indices[part_of(*hash, parts)].push(row as u32);
+        }
+    }
+    indices
+}
+
+fn take_changes(batch: &ChangeBatch, rows: Vec<u32>) -> Result<ChangeBatch> {
+    let indices = UInt32Array::from(rows);
+    let rows = take_rows(batch.rows(), &indices)?;
+    let Some(weights) = batch.weights() else {
+        return Ok(ChangeBatch::inserts(rows));
+    };
+    let weights: Vec<i64> =
+        indices.values().iter().map(|row| weights.value(*row as usize)).collect();
+    Ok(ChangeBatch::try_new(rows, Int64Array::from(weights))?)
+}
+
+fn take_upserts(batch: &UpsertBatch, rows: &[u32]) -> Result<UpsertBatch> {
+    let ops = rows.iter().map(|row| batch.ops()[*row as usize]).collect();
+    let unchanged = batch
+        .unchanged()
+        .iter()
+        .map(|marks| {
+            marks.as_ref().map(|marks| {
+                BooleanBuffer::collect_bool(rows.len(), |row| marks.value(rows[row] as usize))
+            })
+        })
+        .collect();
+    let taken = take_rows(batch.rows(), &UInt32Array::from(rows.to_vec()))?;
+    Ok(UpsertBatch::try_new(taken, ops, unchanged)?)
+}
+
+fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    Ok(take_record_batch(rows, indices)?)
+}

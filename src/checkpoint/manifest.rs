@@ -1,0 +1,100 @@
+//! [`Manifest`]: all that is true at one durable epoch.
+
+use std::collections::BTreeMap;
+
+use frazil_connector_api::Committable;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::catalog::RelationId;
+use crate::dataflow::SourceOffsets;
+use crate::state::SegmentRef;
+
+/// Version of the manifest's form; another one is refused.
+pub(super) const VERSION: u32 = 1;
+
+/// All that is true at one durable epoch, as one JSON object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this form.
+    pub version: u32,
+    /// Its place in the chain, from 1.
+    pub sequence: u64,
+    /// Fence of the process that wrote it.
+    pub fence: u64,
+    /// The epoch.
+    pub epoch: u64,
+    /// Number of workers, and of those of process 0.
+    pub layout: (usize, usize),
+    /// The id that the next relation gets.
+    pub next_relation: RelationId,
+    /// The catalog: statements in the order in which they were applied.
+    pub statements: Vec<StatementRecord>,
+    /// Next offset of every split of every source.
+    pub offsets: SourceOffsets,
+    /// All live state, oldest segment of a table first.
+    pub segments: Vec<SegmentRef>,
+    /// What sinks have prepared or keep waiting.
+    pub sinks: BTreeMap<RelationId, SinkRecord>,
+    /// Scheduled pipelines.
+    pub pipelines: BTreeMap<RelationId, PipelineRecord>,
+    /// Relations that failed for good, and why.
+    pub failed: BTreeMap<RelationId, String>,
+}
+
+/// A CREATE statement that is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementRecord {
+    /// Id of the relation that it made.
+    pub id: RelationId,
+    /// Its text.
+    pub sql: String,
+}
+
+/// A sink at a checkpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SinkRecord {
+    /// Its id in the target's markers; new for each CREATE SINK.
+    pub id: Uuid,
+    /// Prepared, and not known to be visible.
+    pub committable: Option<Committable>,
+    /// Changes that wait for the next commit: objects of the log, oldest first.
+    pub pending: Vec<String>,
+}
+
+/// A pipeline's past.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PipelineRecord {
+    /// Runs so far.
+    pub runs: u64,
+    /// When the last one that ended was due, milliseconds since 1970.
+    pub last_scheduled_ms: Option<i64>,
+}
+
+impl Manifest {
+    /// Before the first checkpoint.
+    pub fn empty() -> Self {
+        Self {
+            version: VERSION,
+            sequence: 0,
+            fence: 0,
+            epoch: 0,
+            layout: (0, 0),
+            next_relation: RelationId(1),
+            statements: Vec::new(),
+            offsets: SourceOffsets::new(),
+            segments: Vec::new(),
+            sinks: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        }
+    }
+
+    /// Every object that the manifest needs.
+    pub fn objects(&self) -> std::collections::BTreeSet<&str> {
+        let state = self.segments.iter().map(|segment| segment.object.as_str());
+        let pending = self.sinks.values().flat_map(|sink| sink.pending.iter().map(String::as_str));
+        state.chain(pending).collect()
+    }
+}

@@ -1,0 +1,77 @@
+//! [`Host`]: an engine of this process and the signals that end it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::local::LocalFileSystem;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{Engine, JobState, JobStatus};
+
+/// An engine of this process.
+#[derive(Debug, Clone)]
+pub(super) struct Host {
+    /// The engine.
+    pub(super) engine: Engine,
+    /// Its outside world.
+    pub(super) env: Env,
+}
+
+impl Host {
+    /// Opens the data directory and starts the engine.
+    pub(super) async fn open(config: &Config) -> Result<Self> {
+        let env = env(config)?;
+        let engine = Engine::open(config.clone(), env.clone()).await?;
+        Ok(Self { engine, env })
+    }
+}
+
+/// The outside world with the data directory as its object store.
+pub(super) fn env(config: &Config) -> Result<Env> {
+    let directory = &config.data_dir;
+    let refused = |detail: String| {
+        let message = format!("data directory \"{}\" cannot be used", directory.display());
+        Error::new(ErrorKind::Unavailable, message).with_detail(detail)
+    };
+    std::fs::create_dir_all(directory).map_err(|error| refused(error.to_string()))?;
+    let store =
+        LocalFileSystem::new_with_prefix(directory).map_err(|error| refused(error.to_string()))?;
+    Env::real(Arc::new(store))
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(super) async fn stop_signal() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminated) => {
+                terminated.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+/// Time between two looks at the engine's health.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Waits until the engine has stopped by itself, which it does when another process has taken over
+/// its data directory.
+pub(super) async fn engine_failure(engine: &Engine) -> Error {
+    loop {
+        let taken_over = |job: JobStatus| match job.state {
+            JobState::Failed { error } if error.contains("taken over") => Some(error),
+            _ => None,
+        };
+        if let Some(error) = engine.jobs().into_iter().find_map(taken_over) {
+            return Error::new(ErrorKind::Fenced, error);
+        }
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+    }
+}

@@ -1,0 +1,213 @@
+//! Runs an [`Operator`] inside Timely: the only place where the two meet.
+//!
+//! ```text
+//! stream ─► stash by epoch ─► on_changes* ─► (frontier passes) ─► on_epoch_end ─► checkpoint?
+//! ```
+//!
+//! **Invariant:** an operator sees epochs one after the other. Batches of a later epoch wait in the
+//! stash until the frontier has passed the current one, so that joins of two epochs never mix. The
+//! adapter holds a capability for the current epoch and no other.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use frazil_connector_api::{ChangeBatch, Decoded};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
+use timely::dataflow::operators::{Capability, InputCapability};
+use timely::dataflow::{Scope, Stream};
+
+use super::context::FragmentContext;
+use super::operators::{Operator, Output};
+use super::packet::Packet;
+use crate::error::Result;
+
+/// A stream of packets.
+pub(crate) type Packets<'scope> = Stream<'scope, u64, Vec<Packet>>;
+
+/// An operator that a fragment keeps for its state's sake.
+pub(crate) type SharedOperator = Rc<RefCell<dyn Operator>>;
+
+/// An input of an operator.
+pub(crate) enum Input<'scope> {
+    /// Packets that stay on their worker.
+    Local(Packets<'scope>),
+    /// Packets that go to the worker that is their target.
+    Routed(Packets<'scope>),
+}
+
+type Puller = Box<dyn FnMut(&mut dyn FnMut(u64, Vec<Packet>))>;
+
+/// Adds an operator to a dataflow.
+///
+/// `after_epoch` is called when the operator has ended an epoch, `index` names its deltas.
+pub(crate) fn add_operator<'scope>(
+    scope: Scope<'scope, u64>,
+    inputs: Vec<Input<'scope>>,
+    operator: SharedOperator,
+    index: usize,
+    context: FragmentContext,
+    after_epoch: Option<Box<dyn FnMut(u64)>>,
+) -> Packets<'scope> {
+    let name = operator.borrow().name().to_string();
+    let mut builder = OperatorBuilder::new(name, scope);
+    let mut pullers: Vec<Puller> = Vec::new();
+    for input in inputs {
+        pullers.push(match input {
+            Input::Local(stream) => puller(builder.new_input(stream, Pipeline)),
+            Input::Routed(stream) => {
+                puller(builder.new_input(stream, Exchange::new(|packet: &Packet| packet.target)))
+            }
+        });
+    }
+    let (output, stream) = builder.new_output::<Vec<Packet>>();
+    let output = OutputBuilder::from(output);
+    builder.build(move |mut capabilities| {
+        let mut capability = capabilities.pop();
+        if let Some(capability) = &mut capability {
+            capability.downgrade(&context.start_epoch());
+        }
+        let mut state = Adapter {
+            current: context.start_epoch(),
+            stash: BTreeMap::new(),
+            capability,
+            operator,
+            index,
+            output,
+            context,
+            after_epoch,
+        };
+        move |frontiers| {
+            for (input, pull) in pullers.iter_mut().enumerate() {
+                pull(&mut |epoch, packets| {
+                    let stashed = state.stash.entry(epoch).or_default();
+                    stashed.extend(packets.into_iter().map(|packet| (input, packet.data)));
+                });
+            }
+            let least = frontiers.iter().map(|frontier| frontier.frontier().first().copied());
+            // An empty frontier means that the fragment is being dropped: nothing ends any more.
+            let limit = least.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().min());
+            state.advance(limit);
+        }
+    });
+    stream
+}
+
+fn puller<P>(mut handle: InputHandleCore<u64, Vec<Packet>, P>) -> Puller
+where
+    P: timely::communication::Pull<timely::dataflow::channels::Message<u64, Vec<Packet>>> + 'static,
+{
+    Box::new(move |take| {
+        handle.for_each(|capability, packets| {
+            take(epoch_of(&capability), std::mem::take(packets));
+        });
+    })
+}
+
+struct Adapter {
+    /// The epoch that the operator is in.
+    current: u64,
+    /// Packets that wait, by epoch and input.
+    stash: BTreeMap<u64, Vec<(usize, Decoded)>>,
+    /// For the current epoch; `None` once the inputs have closed.
+    capability: Option<Capability<u64>>,
+    operator: SharedOperator,
+    index: usize,
+    output: OutputBuilder<u64, CapacityContainerBuilder<Vec<Packet>>>,
+    context: FragmentContext,
+    after_epoch: Option<Box<dyn FnMut(u64)>>,
+}
+
+impl Adapter {
+    /// Works off what can be worked off while `limit` is the first epoch that may still come;
+    /// `None`: an input has closed.
+    fn advance(&mut self, limit: Option<u64>) {
+        let Some(limit) = limit else {
+            self.capability = None;
+            self.stash.clear();
+            return;
+        };
+        while self.current < limit {
+            self.deliver();
+            self.end_epoch();
+            let next = self.stash.keys().next().map_or(limit, |first| limit.min(*first));
+            self.checkpoint(next);
+            self.current = next;
+            if let Some(capability) = &mut self.capability {
+                capability.downgrade(&next);
+            }
+        }
+        self.deliver();
+    }
+
+    /// Gives the operator the packets of the current epoch.
+    fn deliver(&mut self) {
+        let Some(waiting) = self.stash.remove(&self.current) else { return };
+        if self.context.has_failed() {
+            return;
+        }
+        let operator = Rc::clone(&self.operator);
+        self.run(|out| {
+            let mut operator = operator.borrow_mut();
+            for (input, data) in waiting {
+                match data {
+                    Decoded::Changes(changes) => operator.on_changes(input, changes, out)?,
+                    Decoded::Upserts(upserts) => operator.on_upserts(upserts, out)?,
+                }
+            }
+            Ok(())
+        });
+    }
+
+    fn end_epoch(&mut self) {
+        if self.context.has_failed() {
+            return;
+        }
+        let operator = Rc::clone(&self.operator);
+        self.run(|out| operator.borrow_mut().on_epoch_end(out));
+        if let Some(after_epoch) = &mut self.after_epoch {
+            after_epoch(self.current);
+        }
+    }
+
+    /// Runs a step and sends what it emits at the current epoch.
+    fn run(&mut self, step: impl FnOnce(&mut Output) -> Result<()>) {
+        let mut out = Output::default();
+        let outcome = step(&mut out);
+        if let Err(error) = outcome {
+            let name = self.operator.borrow().name();
+            self.context.fail(error.within(name));
+            return;
+        }
+        let batches: Vec<ChangeBatch> = out.take();
+        let Some(capability) = &self.capability else { return };
+        if !batches.is_empty() {
+            let mut handle = self.output.activate();
+            let mut session = handle.session(capability);
+            session.give_iterator(batches.into_iter().map(Packet::local));
+        }
+    }
+
+    /// Deposits what changed, for a checkpoint between the current epoch and `next`.
+    fn checkpoint(&mut self, next: u64) {
+        for epoch in self.context.checkpoints(self.current, next) {
+            if self.context.has_failed() {
+                return;
+            }
+            let deltas = self.operator.borrow_mut().checkpoint();
+            match deltas {
+                Ok(deltas) => self.context.deposit(epoch, self.index, deltas),
+                Err(error) => self.context.fail(error),
+            }
+        }
+    }
+}
+
+/// The epoch of what came with a capability.
+pub(super) fn epoch_of(capability: &InputCapability<u64>) -> u64 {
+    // Epochs are totally ordered and a message has one, so there is always a least.
+    capability.least().copied().unwrap_or(u64::MAX)
+}

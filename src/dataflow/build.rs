@@ -1,0 +1,554 @@
+//! Incremental plan to dataflow: the only file of `dataflow` that sees `plan`.
+//!
+//! ```text
+//! plan node            in front of it        operator
+//! Scan                 -                     an input
+//! Filter, Project      -                     on the worker where the rows are
+//! Union                -                     none: streams are put together
+//! Aggregate            route by group        HashAggregate
+//! Join                 route by key          HashJoin
+//! TopN                 route to worker 0     TopN
+//! (end of a view)      route by upsert key   Materialize, on the workers of process 0
+//! ```
+//!
+//! **Invariant:** what is built depends on the plan and the numbers of workers alone, so that every
+//! worker builds the same dataflow and an operator's index names its state after a restart.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use datafusion::physical_expr::PhysicalSortExpr;
+use frazil_connector_api::{ChangeBatch, Decoded, Offsets, Source};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator as _;
+use timely::dataflow::operators::{Concatenate, Probe};
+use timely::dataflow::{ProbeHandle, Scope};
+
+use super::adapter::{Input, Packets, SharedOperator, add_operator, epoch_of};
+use super::connect::build_source;
+use super::context::{FragmentContext, WorkerContext};
+use super::control::FragmentProgress;
+use super::fragment::{Feed, Fragment, RelationInput, SourceInput, Tap};
+use super::operators::{
+    Aggregate, AggregateFunction, AggregateSpec, Filter, HashAggregate, HashJoin, JoinSpec,
+    Materialize, Operator, Project, TopN, TopNSpec, UpsertTable,
+};
+use super::packet::Packet;
+use super::route::{Route, add_route};
+use super::sink::SinkCollect;
+use super::source::{ReaderConfig, SourceHandle};
+use crate::catalog::{
+    Catalog, ChangelogMode, Definition, Relation, RelationId, SourceDef, TableDef,
+};
+use crate::change::{hash_rows, part_of};
+use crate::config::Config;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::plan::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey, plan};
+use crate::state::{RowsSnapshot, SnapshotStore};
+
+/// What a worker builds with.
+pub(crate) struct Builder<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) env: &'a Env,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) snapshots: &'a Arc<SnapshotStore>,
+    pub(crate) context: &'a WorkerContext,
+    /// Taps of the relations that run.
+    pub(crate) taps: &'a BTreeMap<RelationId, Tap>,
+    /// Index of the worker and their number.
+    pub(crate) worker: usize,
+    pub(crate) peers: usize,
+    /// Number of workers of process 0: they hold what is read.
+    pub(crate) serving: usize,
+    /// A number that no other worker, and no other start of the engine, has.
+    pub(crate) writer: u64,
+    /// First epoch of the fragment.
+    pub(crate) epoch: u64,
+    /// State and offsets to start from; `None` for a new fragment, which is backfilled.
+    pub(crate) restore: Option<&'a Restore>,
+}
+
+/// State of a fragment as read from segments.
+#[derive(Debug, Default)]
+pub(crate) struct Restore {
+    /// Live rows by operator and state table, as they were stored.
+    pub(crate) state: BTreeMap<(usize, usize), Vec<arrow::array::RecordBatch>>,
+    /// Where its sources are read on.
+    pub(crate) offsets: BTreeMap<RelationId, Offsets>,
+    /// Number of workers and of workers of process 0 when the state was written.
+    pub(crate) layout: (usize, usize),
+}
+
+/// How the rows of an operator's state tables are spread over the workers.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    /// Leading columns that are hashed; 0 for worker 0 alone.
+    columns: usize,
+    /// Workers that share the rows.
+    workers: usize,
+}
+
+/// A fragment under construction, inside its Timely scope.
+struct Parts<'b, 'a, 'scope> {
+    builder: &'b Builder<'a>,
+    scope: Scope<'scope, u64>,
+    relation: RelationId,
+    context: FragmentContext,
+    relations: Vec<RelationInput>,
+    sources: Vec<SourceInput>,
+    feeds: Vec<Feed>,
+    operators: Vec<SharedOperator>,
+    /// Rows of the plan's constants, by feed.
+    constants: Vec<(usize, arrow::array::RecordBatch)>,
+}
+
+/// Builds the fragment of a relation; `None` if the relation has none (a source, a catalog).
+///
+/// # Errors
+/// What the connector says; `Corrupt` if stored state does not fit.
+pub(crate) fn build_fragment(
+    timely: &mut timely::worker::Worker,
+    builder: &Builder<'_>,
+    relation: &Relation,
+) -> Result<Option<Fragment>> {
+    if matches!(
+        *relation.definition,
+        Definition::Source(_) | Definition::Catalog(_) | Definition::LogicalView(_)
+    ) {
+        return Ok(None);
+    }
+    let tap = Tap::default();
+    let mut fragment = timely.dataflow_named(&relation.name, |scope| {
+        let context = FragmentContext::new(builder.context.clone(), relation.id, builder.epoch);
+        let mut parts = Parts {
+            builder,
+            scope: scope.clone(),
+            relation: relation.id,
+            context,
+            relations: Vec::new(),
+            sources: Vec::new(),
+            feeds: Vec::new(),
+            operators: Vec::new(),
+            constants: Vec::new(),
+        };
+        let mut collected = None;
+        let output = match &*relation.definition {
+            Definition::Table(table) => parts.table(relation, table)?,
+            Definition::Errors => parts.kept_rows(relation, None)?,
+            Definition::View(view) => {
+                let plan = plan(&view.plan)?;
+                let rows = parts.node(&plan)?;
+                parts.kept_rows(relation, Some(rows))?
+            }
+            Definition::Sink(sink) => {
+                let plan = plan(&sink.plan)?;
+                parts.sink(&plan, &mut collected)?
+            }
+            Definition::Pipeline(pipeline) => {
+                let plan = plan(&pipeline.sink.plan)?;
+                parts.sink(&plan, &mut collected)?
+            }
+            Definition::Source(_) | Definition::Catalog(_) | Definition::LogicalView(_) => {
+                return Err(Error::internal("a relation without a fragment was built"));
+            }
+        };
+        Ok::<_, Error>(parts.finish(output, tap, collected))
+    })?;
+    fragment.start(builder)?;
+    Ok(Some(fragment))
+}
+
+impl Fragment {
+    /// Brings all inputs to the first epoch and feeds what is there already.
+    fn start(&mut self, builder: &Builder<'_>) -> Result<()> {
+        for feed in &mut self.feeds {
+            feed.advance_to(builder.epoch);
+        }
+        for input in &mut self.relations {
+            input.feed.advance_to(builder.epoch);
+            if builder.restore.is_some() {
+                continue;
+            }
+            let shard = builder.snapshots.newest(input.upstream, builder.worker);
+            let rows = shard.map(|shard| shard.batches(input.projection.as_deref())).transpose()?;
+            for batch in rows.into_iter().flatten() {
+                let changes = Decoded::Changes(ChangeBatch::inserts(batch));
+                input.feed.send(Packet::new(0, changes));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'scope> Parts<'_, '_, 'scope> {
+    fn finish(
+        mut self,
+        output: Packets<'scope>,
+        tap: Tap,
+        collected: Option<Rc<RefCell<Vec<ChangeBatch>>>>,
+    ) -> Fragment {
+        let probe = ProbeHandle::new();
+        let caught = tap.clone();
+        let end: Packets<'scope> = output.unary::<CapacityContainerBuilder<Vec<Packet>>, _, _, _>(
+            Pipeline,
+            "Tap",
+            move |_capability, _info| {
+                move |input, _output| {
+                    input.for_each(|capability, packets| {
+                        for packet in packets.drain(..) {
+                            if let Decoded::Changes(changes) = &packet.data {
+                                caught.push(epoch_of(&capability), changes);
+                            }
+                        }
+                    });
+                }
+            },
+        );
+        end.probe_with(&probe);
+        if self.builder.restore.is_none() && self.builder.worker == 0 {
+            for (feed, rows) in std::mem::take(&mut self.constants) {
+                self.feeds[feed].advance_to(self.builder.epoch);
+                self.feeds[feed].send(Packet::local(ChangeBatch::inserts(rows)));
+            }
+        }
+        Fragment {
+            relation: self.relation,
+            relations: self.relations,
+            sources: self.sources,
+            feeds: self.feeds,
+            probe,
+            tap,
+            operators: self.operators,
+            collected,
+            progress: FragmentProgress::new(self.relation),
+        }
+    }
+
+    /// An input that closes its epochs on command.
+    fn feed(&mut self) -> (usize, Packets<'scope>) {
+        let mut feed = Feed::new();
+        let stream = feed.to_stream(self.scope.clone());
+        self.feeds.push(feed);
+        (self.feeds.len() - 1, stream)
+    }
+
+    /// A table: its source's batches and DML, by primary key.
+    fn table(&mut self, relation: &Relation, table: &TableDef) -> Result<Packets<'scope>> {
+        let (feed, stream) = self.feed();
+        if let Some(options) = &table.connector {
+            let schema = Arc::clone(&relation.schema);
+            let source = build_source(options, table.format.as_ref(), schema, &table.primary_key)?;
+            self.source(relation, source, None, feed)?;
+        }
+        if table.primary_key.is_empty() {
+            return self.kept_rows(relation, Some(stream));
+        }
+        let key = table.primary_key.clone();
+        let operator = UpsertTable::try_new(Arc::clone(&relation.schema), key.clone())?;
+        let operator = Rc::new(RefCell::new(operator));
+        let stream = self.by_columns(stream, key.clone());
+        let spread = Spread { columns: key.len(), workers: self.builder.serving };
+        let readable = Rc::clone(&operator);
+        self.readable(relation, vec![stream], operator, spread, move || {
+            readable.borrow().snapshot()
+        })
+    }
+
+    /// Rows that are kept as they come: a view, a table without key, bad messages.
+    fn kept_rows(
+        &mut self,
+        relation: &Relation,
+        stream: Option<Packets<'scope>>,
+    ) -> Result<Packets<'scope>> {
+        let stream = match stream {
+            Some(stream) => stream,
+            None => self.feed().1,
+        };
+        let key = relation.upsert_key.clone();
+        let schema = Arc::clone(&relation.schema);
+        let writer = self.builder.writer;
+        let operator =
+            Materialize::try_new(schema, is_append_only(relation.mode), key.clone(), writer)?;
+        let operator = Rc::new(RefCell::new(operator));
+        let columns = key.unwrap_or_default();
+        let hashed =
+            if columns.is_empty() { relation.schema.fields().len() } else { columns.len() };
+        let stream = self.by_columns(stream, columns);
+        let spread = Spread { columns: hashed, workers: self.builder.serving };
+        let readable = Rc::clone(&operator);
+        self.readable(relation, vec![stream], operator, spread, move || {
+            readable.borrow().snapshot()
+        })
+    }
+
+    fn by_columns(&self, stream: Packets<'scope>, columns: Vec<usize>) -> Input<'scope> {
+        let route = Route::Columns { columns, workers: self.builder.serving };
+        self.routed(stream, route)
+    }
+
+    fn routed(&self, stream: Packets<'scope>, route: Route) -> Input<'scope> {
+        if self.builder.peers == 1 {
+            return Input::Local(stream);
+        }
+        Input::Routed(add_route(stream, route, self.context.clone()))
+    }
+
+    /// The operator at the end of a table or view: its snapshots are what sessions read.
+    fn readable(
+        &mut self,
+        relation: &Relation,
+        inputs: Vec<Input<'scope>>,
+        operator: SharedOperator,
+        spread: Spread,
+        snapshot: impl Fn() -> RowsSnapshot + 'static,
+    ) -> Result<Packets<'scope>> {
+        self.restore(&operator, spread)?;
+        let store = Arc::clone(self.builder.snapshots);
+        let (id, worker) = (relation.id, self.builder.worker);
+        if worker >= self.builder.serving {
+            return Ok(self.add(inputs, operator, None));
+        }
+        store.publish(id, worker, self.builder.epoch.saturating_sub(1), snapshot());
+        let publish = move |epoch| store.publish(id, worker, epoch, snapshot());
+        Ok(self.add(inputs, operator, Some(Box::new(publish))))
+    }
+
+    /// Adds an operator that is neither readable nor spread by columns of its own.
+    fn stateful(
+        &mut self,
+        inputs: Vec<Input<'scope>>,
+        operator: impl Operator + 'static,
+        spread: Spread,
+    ) -> Result<Packets<'scope>> {
+        let operator: SharedOperator = Rc::new(RefCell::new(operator));
+        self.restore(&operator, spread)?;
+        Ok(self.add(inputs, operator, None))
+    }
+
+    fn add(
+        &mut self,
+        inputs: Vec<Input<'scope>>,
+        operator: SharedOperator,
+        after_epoch: Option<Box<dyn FnMut(u64)>>,
+    ) -> Packets<'scope> {
+        let index = self.operators.len();
+        self.operators.push(Rc::clone(&operator));
+        let context = self.context.clone();
+        add_operator(self.scope.clone(), inputs, operator, index, context, after_epoch)
+    }
+
+    /// Gives an operator its stored rows, if it starts from a checkpoint.
+    fn restore(&self, operator: &SharedOperator, spread: Spread) -> Result<()> {
+        let Some(restore) = self.builder.restore else { return Ok(()) };
+        let index = self.operators.len();
+        let tables = operator.borrow().state_tables();
+        for (table, description) in tables.iter().enumerate() {
+            let Some(stored) = restore.state.get(&(index, table)) else { continue };
+            for rows in crate::state::live_rows(description, stored)? {
+                let mine = self.own_rows(rows, spread)?;
+                if mine.num_rows() > 0 {
+                    operator.borrow_mut().restore(table, mine)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that the exchange sends to this worker.
+    fn own_rows(
+        &self,
+        rows: arrow::array::RecordBatch,
+        spread: Spread,
+    ) -> Result<arrow::array::RecordBatch> {
+        let worker = self.builder.worker;
+        let workers = if spread.columns == 0 { 1 } else { spread.workers };
+        if workers == 1 {
+            return Ok(if worker == 0 { rows } else { rows.slice(0, 0) });
+        }
+        let columns: Vec<ArrayRef> = rows.columns()[..spread.columns].to_vec();
+        let hashes = hash_rows(&columns, rows.num_rows())?.into_iter();
+        let mine = hashes.map(|hash| Some(part_of(hash, workers) == worker));
+        Ok(arrow::compute::filter_record_batch(&rows, &mine.collect())?)
+    }
+
+    /// Starts reading a source into a feed, on the workers that have splits of it.
+    fn source(
+        &mut self,
+        relation: &Relation,
+        source: Arc<dyn Source>,
+        projection: Option<Vec<usize>>,
+        feed: usize,
+    ) -> Result<()> {
+        let builder = self.builder;
+        let stored = builder.restore.and_then(|restore| restore.offsets.get(&relation.id));
+        let offsets = stored.cloned().unwrap_or_default();
+        let offsets = super::source::own_offsets(offsets, builder.worker, builder.peers);
+        let config = ReaderConfig {
+            worker: builder.worker,
+            peers: builder.peers,
+            batch_rows: builder.config.source_batch_rows,
+            channel_batches: builder.config.source_channel_batches,
+        };
+        let thread = std::thread::current();
+        let handle =
+            SourceHandle::spawn(source, offsets.clone(), config, builder.env.clone(), thread)?;
+        let errors = builder.catalog.get(&format!("{}$errors", relation.name));
+        let input = SourceInput {
+            relation: relation.id,
+            errors: errors.map(|errors| errors.id),
+            handle,
+            offsets,
+            flushed: 0,
+            ended: false,
+            projection,
+            feed,
+        };
+        self.sources.push(input);
+        Ok(())
+    }
+
+    fn scan(
+        &mut self,
+        relation: RelationId,
+        projection: Option<Vec<usize>>,
+    ) -> Result<Packets<'scope>> {
+        let builder = self.builder;
+        let relation = builder
+            .catalog
+            .by_id(relation)
+            .ok_or_else(|| Error::internal(format!("relation {relation} is not in the catalog")))?;
+        if let Definition::Source(SourceDef { connector, format, .. }) = &*relation.definition {
+            let schema = Arc::clone(&relation.schema);
+            let source = build_source(connector, format.as_ref(), schema, &[])?;
+            let (feed, stream) = self.feed();
+            self.source(relation, source, projection, feed)?;
+            return Ok(stream);
+        }
+        let tap = builder.taps.get(&relation.id).ok_or_else(|| {
+            Error::internal(format!("relation \"{}\" does not run", relation.name))
+        })?;
+        let mut feed = Feed::new();
+        let stream = feed.to_stream(self.scope.clone());
+        let queue = tap.subscribe();
+        self.relations.push(RelationInput { upstream: relation.id, queue, projection, feed });
+        Ok(stream)
+    }
+
+    fn node(&mut self, plan: &IncrementalPlan) -> Result<Packets<'scope>> {
+        let schema = Arc::clone(&plan.schema);
+        let peers = self.builder.peers;
+        let nowhere = Spread { columns: 0, workers: 1 };
+        match &plan.node {
+            Node::Scan { relation, projection, .. } => self.scan(*relation, projection.clone()),
+            Node::Values { rows } => {
+                let (feed, stream) = self.feed();
+                self.constants.push((feed, rows.clone()));
+                Ok(stream)
+            }
+            Node::Filter { input, predicate } => {
+                let rows = self.node(input)?;
+                let operator = Filter::new(Arc::clone(predicate));
+                self.stateful(vec![Input::Local(rows)], operator, nowhere)
+            }
+            Node::Project { input, exprs } => {
+                let rows = self.node(input)?;
+                let operator = Project::new(exprs.clone(), schema);
+                self.stateful(vec![Input::Local(rows)], operator, nowhere)
+            }
+            Node::Union { inputs } => {
+                let streams = inputs.iter().map(|input| self.node(input));
+                let streams = streams.collect::<Result<Vec<_>>>()?;
+                Ok(self.scope.clone().concatenate(streams))
+            }
+            Node::Aggregate { input, group, aggregates } => {
+                let rows = self.node(input)?;
+                let route = match group.is_empty() {
+                    true => Route::Single,
+                    false => Route::Exprs { exprs: group.clone(), workers: peers },
+                };
+                let rows = self.routed(rows, route);
+                let operator = HashAggregate::try_new(AggregateSpec {
+                    input_schema: Arc::clone(&input.schema),
+                    is_append_only: is_append_only(input.mode),
+                    group: group.clone(),
+                    aggregates: aggregates.iter().map(aggregate).collect::<Result<_>>()?,
+                    schema,
+                    // A group-less aggregate has its one row on worker 0 alone.
+                    emits_empty: self.builder.worker == 0,
+                })?;
+                self.stateful(vec![rows], operator, Spread { columns: group.len(), workers: peers })
+            }
+            Node::Join { left, right, kind, left_keys, right_keys, filter } => {
+                let left_rows = self.node(left)?;
+                let right_rows = self.node(right)?;
+                let route = |exprs: &[_]| Route::Exprs { exprs: exprs.to_vec(), workers: peers };
+                let inputs = vec![
+                    self.routed(left_rows, route(left_keys)),
+                    self.routed(right_rows, route(right_keys)),
+                ];
+                let operator = HashJoin::try_new(JoinSpec {
+                    left_schema: Arc::clone(&left.schema),
+                    right_schema: Arc::clone(&right.schema),
+                    left_is_append_only: is_append_only(left.mode),
+                    right_is_append_only: is_append_only(right.mode),
+                    is_left: *kind == JoinKind::Left,
+                    left_keys: left_keys.clone(),
+                    right_keys: right_keys.clone(),
+                    filter: filter.clone(),
+                    schema,
+                    writer: self.builder.writer,
+                })?;
+                let spread = Spread { columns: left_keys.len(), workers: peers };
+                self.stateful(inputs, operator, spread)
+            }
+            Node::TopN { input, order, offset, limit } => {
+                let rows = self.node(input)?;
+                let rows = self.routed(rows, Route::Single);
+                let operator = TopN::try_new(TopNSpec {
+                    schema,
+                    is_append_only: is_append_only(input.mode),
+                    order: order.iter().map(sort_expr).collect(),
+                    offset: *offset,
+                    limit: *limit,
+                })?;
+                self.stateful(vec![rows], operator, nowhere)
+            }
+        }
+    }
+
+    fn sink(
+        &mut self,
+        plan: &IncrementalPlan,
+        collected: &mut Option<Rc<RefCell<Vec<ChangeBatch>>>>,
+    ) -> Result<Packets<'scope>> {
+        let rows = self.node(plan)?;
+        let rows = self.routed(rows, Route::Single);
+        let operator = SinkCollect::default();
+        *collected = Some(operator.ready());
+        let operator: SharedOperator = Rc::new(RefCell::new(operator));
+        Ok(self.add(vec![rows], operator, None))
+    }
+}
+
+fn is_append_only(mode: ChangelogMode) -> bool {
+    mode == ChangelogMode::AppendOnly
+}
+
+fn aggregate(call: &AggregateCall) -> Result<Aggregate> {
+    Ok(Aggregate {
+        function: AggregateFunction::from_name(&call.function)?,
+        arg: call.args.first().cloned(),
+        distinct: call.distinct,
+        filter: call.filter.clone(),
+        field: Arc::clone(&call.field),
+    })
+}
+
+fn sort_expr(key: &SortKey) -> PhysicalSortExpr {
+    PhysicalSortExpr { expr: Arc::clone(&key.expr), options: key.options }
+}

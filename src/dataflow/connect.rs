@@ -1,0 +1,71 @@
+//! Connector names to connectors: the one place where the engine meets the `connectors` crates.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use frazil_connector_api::{Format, Options, Sink, SinkMode, Source};
+use frazil_format::{FormatSpec, build_format};
+use uuid::Uuid;
+
+use crate::catalog::FormatDef;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Makes the source of a table or source.
+///
+/// # Errors
+/// `InvalidParameter` for a wrong option, `Unsupported` for an unknown connector or format.
+pub fn build_source(
+    options: &Options,
+    format: Option<&FormatDef>,
+    schema: SchemaRef,
+    key: &[usize],
+) -> Result<Arc<dyn Source>> {
+    let mut options = options.clone();
+    let connector = options.require("connector")?;
+    let format = format.map(|def| decoder_of(def, &schema, key)).transpose()?;
+    let source = match connector.as_str() {
+        "generator" => frazil_generator::build_generator(options, schema, format)?,
+        "files" => frazil_files::build_files(options, require(format, &connector)?)?,
+        "kafka" => frazil_kafka::build_kafka(options, require(format, &connector)?)?,
+        other => return Err(unknown(other, "kafka, files and generator")),
+    };
+    Ok(source)
+}
+
+fn decoder_of(def: &FormatDef, schema: &SchemaRef, key: &[usize]) -> Result<Arc<dyn Format>> {
+    let spec = FormatSpec {
+        format: def.format.parse()?,
+        encode: def.encode.parse()?,
+        options: def.options.clone(),
+    };
+    Ok(build_format(spec, Arc::clone(schema), key.to_vec())?)
+}
+
+fn require(format: Option<Arc<dyn Format>>, connector: &str) -> Result<Arc<dyn Format>> {
+    format.ok_or_else(|| {
+        Error::new(ErrorKind::InvalidParameter, format!("connector \"{connector}\" needs a format"))
+            .with_hint("add FORMAT DEBEZIUM ENCODE JSON or FORMAT PLAIN ENCODE JSON")
+    })
+}
+
+/// Makes a sink; it touches nothing outside before it is opened.
+///
+/// # Errors
+/// As [`build_source`].
+pub fn build_sink(
+    options: &Options,
+    schema: SchemaRef,
+    mode: SinkMode,
+    id: Uuid,
+) -> Result<Box<dyn Sink>> {
+    let mut options = options.clone();
+    match options.require("connector")?.as_str() {
+        "iceberg" => Ok(frazil_iceberg::build_iceberg_sink(options, schema, mode, id)?),
+        other => Err(unknown(other, "iceberg")),
+    }
+}
+
+fn unknown(connector: &str, known: &str) -> Error {
+    Error::unsupported(format!("connector \"{connector}\" is not known"))
+        .with_hint(format!("known here: {known}"))
+}

@@ -1,0 +1,91 @@
+//! [`WorkerContext`] and [`FragmentContext`]: what operators of a worker share with its loop.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::catalog::RelationId;
+use crate::error::Error;
+use crate::state::StateDelta;
+
+/// Deltas of one operator.
+#[derive(Debug)]
+pub(crate) struct OperatorDelta {
+    /// The fragment's relation.
+    pub(crate) relation: RelationId,
+    /// The operator's index in the fragment.
+    pub(crate) operator: usize,
+    /// What changed.
+    pub(crate) delta: StateDelta,
+}
+
+/// What all operators of a worker share with its loop.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WorkerContext {
+    checkpoints: Rc<RefCell<BTreeMap<u64, Vec<OperatorDelta>>>>,
+    failures: Rc<RefCell<Vec<(RelationId, Error)>>>,
+}
+
+impl WorkerContext {
+    /// Says that `epoch` becomes durable, before any operator can have ended it.
+    pub(crate) fn order_checkpoint(&self, epoch: u64) {
+        self.checkpoints.borrow_mut().insert(epoch, Vec::new());
+    }
+
+    /// Takes what the operators deposited for a checkpoint.
+    pub(crate) fn take_checkpoint(&self, epoch: u64) -> Vec<OperatorDelta> {
+        self.checkpoints.borrow_mut().remove(&epoch).unwrap_or_default()
+    }
+
+    /// Takes the failures since the last call.
+    pub(crate) fn take_failures(&self) -> Vec<(RelationId, Error)> {
+        std::mem::take(&mut self.failures.borrow_mut())
+    }
+}
+
+/// What the operators of one fragment share.
+#[derive(Debug, Clone)]
+pub(crate) struct FragmentContext {
+    worker: WorkerContext,
+    relation: RelationId,
+    start_epoch: u64,
+    failed: Rc<Cell<bool>>,
+}
+
+impl FragmentContext {
+    /// For the fragment of `relation`, which begins with `start_epoch`.
+    pub(crate) fn new(worker: WorkerContext, relation: RelationId, start_epoch: u64) -> Self {
+        Self { worker, relation, start_epoch, failed: Rc::default() }
+    }
+
+    /// The first epoch of the fragment.
+    pub(crate) fn start_epoch(&self) -> u64 {
+        self.start_epoch
+    }
+
+    /// Epochs in `from..to` that become durable.
+    pub(crate) fn checkpoints(&self, from: u64, to: u64) -> Vec<u64> {
+        self.worker.checkpoints.borrow().range(from..to).map(|(epoch, _)| *epoch).collect()
+    }
+
+    /// Adds what changed in an operator to a checkpoint.
+    pub(crate) fn deposit(&self, epoch: u64, operator: usize, deltas: Vec<StateDelta>) {
+        let relation = self.relation;
+        if let Some(deposited) = self.worker.checkpoints.borrow_mut().get_mut(&epoch) {
+            let deltas = deltas.into_iter();
+            deposited.extend(deltas.map(|delta| OperatorDelta { relation, operator, delta }));
+        }
+    }
+
+    /// Stops the fragment with an error; its operators do nothing any more.
+    pub(crate) fn fail(&self, error: Error) {
+        if !self.failed.replace(true) {
+            self.worker.failures.borrow_mut().push((self.relation, error));
+        }
+    }
+
+    /// True after an error.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+}

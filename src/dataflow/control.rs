@@ -1,0 +1,140 @@
+//! [`Command`] and [`Report`]: what the coordinator and the workers tell each other.
+//!
+//! ```text
+//! coordinator ─► worker 0 ─broadcast─► every worker ─exchange─► worker 0 ─► coordinator
+//! ```
+//!
+//! Both cross processes on Timely's own connections, so that a cluster needs no second network.
+//! **Invariant:** commands reach every worker in the same order.
+
+use std::collections::BTreeMap;
+
+use frazil_connector_api::Offsets;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::RelationId;
+use crate::state::SegmentRef;
+
+/// Offsets of the sources that feed fragments: by fragment, then by the relation read.
+pub type SourceOffsets = BTreeMap<RelationId, BTreeMap<RelationId, Offsets>>;
+
+/// What the coordinator tells every worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Command {
+    /// Applies statements and builds or drops their fragments, which begin with `epoch`.
+    Apply {
+        /// Statements, each with the id that its first relation gets.
+        statements: Vec<(RelationId, String)>,
+        /// First epoch of new fragments.
+        epoch: u64,
+        /// State to start from, after a restart.
+        recovery: Option<Box<Recovery>>,
+    },
+    /// No more input belongs to `epoch`.
+    CloseEpoch {
+        /// The epoch.
+        epoch: u64,
+        /// Whether it becomes durable.
+        checkpoint: bool,
+    },
+    /// Every reader is to tell when it has handed over what its source holds now.
+    Flush {
+        /// Number of the flush, growing.
+        number: u64,
+    },
+    /// The worker ends.
+    Shutdown,
+}
+
+/// What a manifest gives the workers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Number of workers when the segments were written.
+    pub peers: usize,
+    /// Number of workers of process 0 then.
+    pub serving: usize,
+    /// State, oldest segment first.
+    pub segments: Vec<SegmentRef>,
+    /// Where sources are read on.
+    pub offsets: SourceOffsets,
+    /// Relations that failed before and are not run.
+    pub failed: Vec<RelationId>,
+    /// The id that the next relation gets.
+    pub next_relation: RelationId,
+    /// Fence of the process that starts: new for every start.
+    pub fence: u64,
+}
+
+/// What a worker tells the coordinator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Report {
+    /// Statements are applied, or not.
+    Applied {
+        /// What went wrong.
+        error: Option<String>,
+    },
+    /// The first input of the open epoch has come.
+    Dirty,
+    /// Everything of the epoch has been processed here.
+    EpochDone {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// What the worker has of a checkpoint is durable.
+    CheckpointDone {
+        /// The epoch.
+        epoch: u64,
+        /// New segments, or why there are none.
+        outcome: std::result::Result<Vec<SegmentRef>, String>,
+        /// Next offsets of the splits that this worker reads.
+        offsets: SourceOffsets,
+    },
+    /// All readers of the worker have answered a flush.
+    Flushed {
+        /// Its number.
+        number: u64,
+    },
+    /// A bounded source has ended on this worker.
+    SourceEnded {
+        /// The fragment.
+        relation: RelationId,
+    },
+    /// Figures since the last report.
+    Progress(Vec<FragmentProgress>),
+    /// A fragment has failed.
+    Failed {
+        /// Its relation.
+        relation: RelationId,
+        /// Why: message, detail, SQLSTATE's name are in the text.
+        error: String,
+    },
+    /// A source is out of reach and tried again; `None`: it answers again.
+    Retrying {
+        /// The fragment.
+        relation: RelationId,
+        /// Tries so far and the last error.
+        problem: Option<(u32, String)>,
+    },
+}
+
+/// Figures of one fragment on one worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FragmentProgress {
+    /// Its relation.
+    pub relation: RelationId,
+    /// Rows read from outside, since the last report.
+    pub rows_in: u64,
+    /// Bytes read from outside, since the last report.
+    pub bytes_in: u64,
+    /// Messages that could not be decoded, since the last report.
+    pub bad_messages: u64,
+    /// State by operator, now.
+    pub operator_bytes: Vec<(String, u64)>,
+}
+
+impl FragmentProgress {
+    /// Nothing yet.
+    pub(crate) fn new(relation: RelationId) -> Self {
+        Self { relation, rows_in: 0, bytes_in: 0, bad_messages: 0, operator_bytes: Vec::new() }
+    }
+}

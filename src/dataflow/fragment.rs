@@ -1,0 +1,187 @@
+//! [`Fragment`]: the running part of one relation on one worker.
+//!
+//! ```text
+//! inputs: changes of other relations, source batches, DML ─► operators ─► tap ─► other fragments
+//! ```
+//!
+//! Each fragment is a Timely dataflow of its own, so that it can come and go while others run. What
+//! it emits is caught by its tap; the worker's loop hands an epoch on once it is complete there.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::{Rc, Weak};
+
+use frazil_connector_api::{ChangeBatch, Decoded, Offsets};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::ProbeHandle;
+
+use super::adapter::SharedOperator;
+use super::control::FragmentProgress;
+use super::packet::Packet;
+use super::source::SourceHandle;
+use crate::catalog::RelationId;
+use crate::error::Result;
+
+/// Feeds packets into a dataflow.
+pub(crate) type Feed = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<Packet>>>;
+
+type Queue = RefCell<VecDeque<(u64, ChangeBatch)>>;
+
+/// Catches what a fragment emits on this worker, for those who subscribed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tap {
+    subscribers: Rc<RefCell<Vec<Weak<Queue>>>>,
+}
+
+impl Tap {
+    /// A queue of all that is emitted from now on.
+    pub(crate) fn subscribe(&self) -> Rc<Queue> {
+        let queue = Rc::new(Queue::default());
+        self.subscribers.borrow_mut().push(Rc::downgrade(&queue));
+        queue
+    }
+
+    /// Takes an emitted batch.
+    pub(crate) fn push(&self, epoch: u64, changes: &ChangeBatch) {
+        self.subscribers.borrow_mut().retain(|subscriber| match subscriber.upgrade() {
+            None => false,
+            Some(queue) => {
+                queue.borrow_mut().push_back((epoch, changes.clone()));
+                true
+            }
+        });
+    }
+}
+
+/// An input that follows another relation.
+pub(crate) struct RelationInput {
+    /// The relation.
+    pub(crate) upstream: RelationId,
+    /// What it emitted and this input has not taken.
+    pub(crate) queue: Rc<Queue>,
+    /// Columns kept.
+    pub(crate) projection: Option<Vec<usize>>,
+    /// Into the dataflow.
+    pub(crate) feed: Feed,
+}
+
+impl RelationInput {
+    /// Takes all epochs before `limit`, which are complete; true if there was anything to do.
+    pub(crate) fn advance(&mut self, limit: u64) -> Result<bool> {
+        if *self.feed.time() >= limit {
+            return Ok(false);
+        }
+        let mut queue = self.queue.borrow_mut();
+        while queue.front().is_some_and(|(epoch, _)| *epoch < limit) {
+            let Some((epoch, changes)) = queue.pop_front() else { break };
+            if epoch > *self.feed.time() {
+                self.feed.advance_to(epoch);
+            }
+            let changes = project(&changes, self.projection.as_deref())?;
+            self.feed.send(Packet::local(changes));
+        }
+        self.feed.advance_to(limit);
+        Ok(true)
+    }
+}
+
+/// The columns that a scan keeps.
+pub(crate) fn project(changes: &ChangeBatch, columns: Option<&[usize]>) -> Result<ChangeBatch> {
+    match columns {
+        None => Ok(changes.clone()),
+        Some(columns) => Ok(changes.with_rows(changes.rows().project(columns)?)?),
+    }
+}
+
+/// An input that follows a source outside, on the workers that have splits of it.
+pub(crate) struct SourceInput {
+    /// The table or source that is read.
+    pub(crate) relation: RelationId,
+    /// The relation of its bad messages, if this input is the one that reports them.
+    pub(crate) errors: Option<RelationId>,
+    /// The thread.
+    pub(crate) handle: SourceHandle,
+    /// Next offsets after what was fed.
+    pub(crate) offsets: Offsets,
+    /// The last flush that the reader answered.
+    pub(crate) flushed: u64,
+    /// True once a bounded source has ended.
+    pub(crate) ended: bool,
+    /// Columns kept.
+    pub(crate) projection: Option<Vec<usize>>,
+    /// Index of the feed in [`Fragment::feeds`].
+    pub(crate) feed: usize,
+}
+
+/// The running part of one relation on one worker.
+pub(crate) struct Fragment {
+    /// The relation.
+    pub(crate) relation: RelationId,
+    /// Inputs that follow relations; each closes its epochs as they complete.
+    pub(crate) relations: Vec<RelationInput>,
+    /// Inputs that follow sources.
+    pub(crate) sources: Vec<SourceInput>,
+    /// Feeds of sources, DML, bad messages and constants; they close epochs on command.
+    pub(crate) feeds: Vec<Feed>,
+    /// Tells which epochs are complete.
+    pub(crate) probe: ProbeHandle<u64>,
+    /// What it emits.
+    pub(crate) tap: Tap,
+    /// Its operators in plan order.
+    pub(crate) operators: Vec<SharedOperator>,
+    /// What a sink takes at the next checkpoint; `None` for other fragments.
+    pub(crate) collected: Option<Rc<RefCell<Vec<ChangeBatch>>>>,
+    /// Figures since the last report.
+    pub(crate) progress: FragmentProgress,
+}
+
+impl Fragment {
+    /// True if everything of `epoch` has been processed on all workers, as far as known here.
+    pub(crate) fn is_done(&self, epoch: u64) -> bool {
+        !self.probe.less_equal(&epoch)
+    }
+
+    /// The first epoch that is not known to be complete here; at most `open`.
+    pub(crate) fn done_before(&self, open: u64) -> u64 {
+        self.probe.with_frontier(|frontier| frontier.first().map_or(open, |first| open.min(*first)))
+    }
+
+    /// True if it reads sources here and all of them have ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.sources.iter().all(|source| source.ended)
+    }
+
+    /// Feeds rows into the open epoch.
+    pub(crate) fn feed(&mut self, feed: usize, data: Decoded) {
+        if let Some(feed) = self.feeds.get_mut(feed) {
+            feed.send(Packet::new(0, data));
+        }
+    }
+
+    /// Closes the open epoch on all inputs that close on command.
+    pub(crate) fn close_epoch(&mut self, epoch: u64) {
+        for feed in &mut self.feeds {
+            feed.advance_to(epoch + 1);
+        }
+    }
+
+    /// Next offsets of all splits read here, by relation.
+    pub(crate) fn offsets(&self) -> BTreeMap<RelationId, Offsets> {
+        self.sources.iter().map(|source| (source.relation, source.offsets.clone())).collect()
+    }
+
+    /// Takes the figures since the last call, with the state's size now.
+    pub(crate) fn take_progress(&mut self) -> FragmentProgress {
+        let operator_bytes = self
+            .operators
+            .iter()
+            .map(|operator| {
+                let operator = operator.borrow();
+                (operator.name().to_string(), operator.state_bytes() as u64)
+            })
+            .collect();
+        let fresh = FragmentProgress::new(self.relation);
+        let progress = std::mem::replace(&mut self.progress, fresh);
+        FragmentProgress { operator_bytes, ..progress }
+    }
+}

@@ -1,0 +1,58 @@
+//! Evaluation of DataFusion's expressions over a batch, with errors as ours.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::prep_null_mask_filter;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::PhysicalExpr;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// An expression over rows, as an array of their number.
+///
+/// # Errors
+/// What the expression met: `DivisionByZero`, `InvalidValue`, `OutOfRange`.
+pub(super) fn evaluate(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<ArrayRef> {
+    let value = expr.evaluate(rows).map_err(expression_error)?;
+    value.into_array(rows.num_rows()).map_err(expression_error)
+}
+
+/// Several expressions over rows.
+///
+/// # Errors
+/// As [`evaluate`].
+pub(super) fn evaluate_all(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    rows: &RecordBatch,
+) -> Result<Vec<ArrayRef>> {
+    exprs.iter().map(|expr| evaluate(expr, rows)).collect()
+}
+
+/// A condition over rows; NULL is false.
+///
+/// # Errors
+/// As [`evaluate`].
+pub(super) fn evaluate_condition(
+    expr: &Arc<dyn PhysicalExpr>,
+    rows: &RecordBatch,
+) -> Result<BooleanArray> {
+    let values = evaluate(expr, rows)?;
+    let mask = values.as_boolean_opt().ok_or_else(|| {
+        Error::internal(format!("condition {expr} is of type {}", values.data_type()))
+    })?;
+    Ok(prep_null_mask_filter(mask))
+}
+
+/// An error of DataFusion's as ours.
+pub(super) fn expression_error(error: DataFusionError) -> Error {
+    match error {
+        DataFusionError::ArrowError(error, _) => Error::from(*error),
+        DataFusionError::Context(_, error) | DataFusionError::Diagnostic(_, error) => {
+            expression_error(*error)
+        }
+        DataFusionError::Execution(text) => Error::new(ErrorKind::InvalidValue, text),
+        DataFusionError::NotImplemented(text) => Error::unsupported(text),
+        other => Error::internal(other.to_string()),
+    }
+}

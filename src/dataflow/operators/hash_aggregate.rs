@@ -1,0 +1,436 @@
+//! [`HashAggregate`]: GROUP BY with retractions, and DISTINCT.
+
+mod accumulator;
+mod distinct;
+mod min_max;
+mod spec;
+mod sum;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{concat as concat_arrays, take};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::physical_plan::PhysicalExpr;
+
+use self::accumulator::{Accumulator, Rows, gather, mask_of, scatter};
+pub use self::spec::{Aggregate, AggregateFunction, AggregateSpec};
+use super::evaluate::{evaluate, evaluate_all, evaluate_condition};
+use super::{Operator, Output};
+use crate::change::{ChangeBatch, equal_rows};
+use crate::error::{Error, Result};
+use crate::state::{KeyTable, StateDelta, StateTable, check_columns};
+
+/// Groups rows by keys and keeps aggregates of each group.
+///
+/// For the aggregate `A` of the input before and `A'` after an epoch it emits `A' - A` at the
+/// epoch's end: for each touched group `-old +new`, nothing if both are equal. A group is there
+/// while its row count is positive; without keys there is always exactly one row, emitted at the
+/// first epoch's end even without input. NULL keys are a group. Without aggregates it is DISTINCT.
+///
+/// Shape: `[key.., aggregate..]`. State: a slot a group, columns of accumulators beside it.
+/// Tables: 0 `[key..] -> [__rows, state..]`; then one `[key.., value] -> __count` for each
+/// DISTINCT aggregate, MIN and MAX of a retracting input.
+///
+/// # Errors
+/// `OutOfRange` if a result is beyond its type. `Internal` if a group's row count goes negative.
+#[derive(Debug)]
+pub struct HashAggregate {
+    group: Vec<Arc<dyn PhysicalExpr>>,
+    group_types: Vec<DataType>,
+    calls: Vec<Call>,
+    schema: SchemaRef,
+    keys: KeyTable,
+    row_counts: Vec<i64>,
+    /// Epoch in which a slot was last touched.
+    stamps: Vec<u32>,
+    epoch: u32,
+    touched: Vec<u32>,
+    /// Of `touched`: row count and aggregates before the epoch.
+    old_row_counts: Vec<i64>,
+    old_columns: Vec<Vec<ArrayRef>>,
+    dirty: Vec<u32>,
+    is_dirty: Vec<bool>,
+    /// Without keys: this instance emits the row of no input.
+    emits_empty: bool,
+    /// Without keys: the row has been emitted.
+    is_emitted: bool,
+    slots: Vec<u32>,
+}
+
+/// One aggregate with its state.
+#[derive(Debug)]
+struct Call {
+    arg: Option<Arc<dyn PhysicalExpr>>,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    /// `None`: `count(*)`, which is the group's row count.
+    accumulator: Option<Box<dyn Accumulator>>,
+}
+
+impl HashAggregate {
+    /// An aggregate over an input.
+    ///
+    /// # Errors
+    /// `Unsupported` for an aggregate over a type that it does not take.
+    pub fn try_new(spec: AggregateSpec) -> Result<Self> {
+        let calls = spec.calls()?;
+        let group_types = spec.group_types()?;
+        Ok(Self {
+            keys: KeyTable::try_new(&group_types)?,
+            old_columns: vec![Vec::new(); calls.len()],
+            calls,
+            group: spec.group,
+            group_types,
+            schema: spec.schema,
+            row_counts: Vec::new(),
+            stamps: Vec::new(),
+            epoch: 1,
+            touched: Vec::new(),
+            old_row_counts: Vec::new(),
+            dirty: Vec::new(),
+            is_dirty: Vec::new(),
+            emits_empty: spec.emits_empty,
+            is_emitted: false,
+            slots: Vec::new(),
+        })
+    }
+
+    fn resize(&mut self) {
+        let slot_count = self.keys.slot_count();
+        if slot_count == self.row_counts.len() {
+            return;
+        }
+        self.row_counts.resize(slot_count, 0);
+        self.stamps.resize(slot_count, 0);
+        self.is_dirty.resize(slot_count, false);
+        for call in &mut self.calls {
+            if let Some(accumulator) = &mut call.accumulator {
+                accumulator.resize(slot_count);
+            }
+        }
+    }
+
+    /// Notes the groups that the epoch has not touched yet, with their old results.
+    fn touch(&mut self, slots: &[u32]) -> Result<()> {
+        let first = self.touched.len();
+        for slot in slots {
+            let stamp = &mut self.stamps[*slot as usize];
+            if *stamp != self.epoch {
+                *stamp = self.epoch;
+                self.touched.push(*slot);
+                self.old_row_counts.push(self.row_counts[*slot as usize]);
+            }
+        }
+        let fresh = &self.touched[first..];
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        for slot in fresh {
+            if !std::mem::replace(&mut self.is_dirty[*slot as usize], true) {
+                self.dirty.push(*slot);
+            }
+        }
+        for (call, old) in self.calls.iter().zip(&mut self.old_columns) {
+            old.push(call.output(fresh, &self.row_counts)?);
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, changes: &ChangeBatch, slots: &[u32]) -> Result<()> {
+        let weights = changes.weights().map(|weights| weights.values().as_ref());
+        let row_counts = &mut self.row_counts;
+        let all = Rows { slots, weights, arg: None, mask: None };
+        all.for_each(|slot, _, weight| row_counts[slot] += weight);
+        for call in &mut self.calls {
+            call.update(changes.rows(), slots, weights)?;
+        }
+        Ok(())
+    }
+
+    fn is_global(&self) -> bool {
+        self.group.is_empty()
+    }
+
+    /// Positions in `touched` of rows to retract and to insert.
+    fn differences(&self, old: &[ArrayRef], new: &[ArrayRef]) -> Result<(Vec<u32>, Vec<u32>)> {
+        let equal = equal_rows(old, new, self.touched.len())?;
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        for (position, slot) in self.touched.iter().enumerate() {
+            let row_count = self.row_counts[*slot as usize];
+            if row_count < 0 {
+                return Err(Error::internal(format!(
+                    "{} rows were retracted from a group that are not there",
+                    -row_count
+                )));
+            }
+            let (was_there, is_there) = if self.is_global() {
+                (self.is_emitted, true)
+            } else {
+                (self.old_row_counts[position] > 0, row_count > 0)
+            };
+            if was_there && is_there && equal.value(position) {
+                continue;
+            }
+            if was_there {
+                gone.push(position as u32);
+            }
+            if is_there {
+                come.push(position as u32);
+            }
+        }
+        Ok((gone, come))
+    }
+
+    fn emit(&mut self, out: &mut Output) -> Result<()> {
+        let mut old = Vec::with_capacity(self.calls.len());
+        let mut new = Vec::with_capacity(self.calls.len());
+        for (call, parts) in self.calls.iter().zip(&mut self.old_columns) {
+            let parts = std::mem::take(parts);
+            old.push(match parts.as_slice() {
+                [part] => Arc::clone(part),
+                parts => {
+                    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+                    concat_arrays(&parts)?
+                }
+            });
+            new.push(call.output(&self.touched, &self.row_counts)?);
+        }
+        let (gone, come) = self.differences(&old, &new)?;
+        let keys = self.keys.keys(&self.touched)?;
+        out.push(ChangeBatch::retractions(self.rows_of(&keys, &old, gone)?));
+        out.push(ChangeBatch::inserts(self.rows_of(&keys, &new, come)?));
+        Ok(())
+    }
+
+    fn rows_of(
+        &self,
+        keys: &[ArrayRef],
+        values: &[ArrayRef],
+        positions: Vec<u32>,
+    ) -> Result<RecordBatch> {
+        if positions.is_empty() {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
+        }
+        let is_all = positions.len() == self.touched.len();
+        let positions = UInt32Array::from(positions);
+        let columns = keys
+            .iter()
+            .chain(values)
+            .map(
+                |column| {
+                    if is_all { Ok(Arc::clone(column)) } else { take(column, &positions, None) }
+                },
+            )
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    fn key_fields(&self) -> Vec<Field> {
+        let fields = self.schema.fields().iter().zip(&self.group_types);
+        fields.map(|(field, data_type)| Field::new(field.name(), data_type.clone(), true)).collect()
+    }
+
+    /// Calls that have a side table, in the order of tables 1 and on.
+    fn side_calls(&mut self) -> impl Iterator<Item = &mut Box<dyn Accumulator>> {
+        let accumulators = self.calls.iter_mut().filter_map(|call| call.accumulator.as_mut());
+        accumulators.filter(|accumulator| accumulator.side_value().is_some())
+    }
+
+    fn main_delta(&self, put: &[u32], gone: &[u32]) -> Result<StateDelta> {
+        let tables = self.state_tables();
+        let mut columns = self.keys.keys(put)?;
+        columns.push(gather(&self.row_counts, put));
+        for call in &self.calls {
+            if let Some(accumulator) = &call.accumulator {
+                columns.extend(accumulator.state(put)?);
+            }
+        }
+        let puts = RecordBatch::try_new(Arc::clone(&tables[0].schema), columns)?;
+        Ok(StateDelta { table: 0, puts, deletes: self.key_rows(self.key_fields(), gone, None)? })
+    }
+
+    fn key_rows(
+        &self,
+        fields: Vec<Field>,
+        slots: &[u32],
+        value: Option<ArrayRef>,
+    ) -> Result<RecordBatch> {
+        let schema = Arc::new(Schema::new(fields));
+        if schema.fields().is_empty() {
+            return Ok(RecordBatch::new_empty(schema));
+        }
+        let mut columns = self.keys.keys(slots)?;
+        columns.extend(value);
+        Ok(RecordBatch::try_new(schema, columns)?)
+    }
+
+    fn side_deltas(&mut self) -> Result<Vec<StateDelta>> {
+        let tables = self.state_tables();
+        let mut sides = Vec::new();
+        for accumulator in self.side_calls() {
+            sides.extend(accumulator.side_delta()?);
+        }
+        let mut deltas = Vec::with_capacity(sides.len());
+        for (index, side) in sides.into_iter().enumerate() {
+            let table = index + 1;
+            let schema = &tables[table].schema;
+            let mut columns = self.keys.keys(&side.put_slots)?;
+            columns.extend(side.puts);
+            let puts = RecordBatch::try_new(Arc::clone(schema), columns)?;
+            let fields = schema.fields()[..tables[table].key_columns].iter();
+            let fields = fields.map(|field| field.as_ref().clone()).collect();
+            let deletes = self.key_rows(fields, &side.gone_slots, Some(side.gone))?;
+            deltas.push(StateDelta { table, puts, deletes });
+        }
+        Ok(deltas)
+    }
+}
+
+impl Call {
+    fn output(&self, slots: &[u32], row_counts: &[i64]) -> Result<ArrayRef> {
+        match &self.accumulator {
+            Some(accumulator) => accumulator.output(slots),
+            None => Ok(gather(row_counts, slots)),
+        }
+    }
+
+    fn update(&mut self, rows: &RecordBatch, slots: &[u32], weights: Option<&[i64]>) -> Result<()> {
+        let Some(accumulator) = &mut self.accumulator else {
+            return Ok(());
+        };
+        let filter: Option<BooleanBuffer> = match &self.filter {
+            Some(filter) => Some(evaluate_condition(filter, rows)?.values().clone()),
+            None => None,
+        };
+        let arg = self.arg.as_ref().map(|arg| evaluate(arg, rows)).transpose()?;
+        let mask = mask_of(arg.as_ref(), filter.as_ref());
+        accumulator.update(&Rows { slots, weights, arg: arg.as_ref(), mask })
+    }
+}
+
+impl Operator for HashAggregate {
+    fn name(&self) -> &'static str {
+        "hash_aggregate"
+    }
+
+    fn on_changes(&mut self, _input: usize, changes: ChangeBatch, _out: &mut Output) -> Result<()> {
+        let columns = evaluate_all(&self.group, changes.rows())?;
+        let mut slots = std::mem::take(&mut self.slots);
+        self.keys.intern(&columns, changes.num_rows(), &mut slots)?;
+        self.resize();
+        self.touch(&slots)?;
+        self.update(&changes, &slots)?;
+        self.slots = slots;
+        Ok(())
+    }
+
+    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+        if self.is_global() && self.emits_empty && !self.is_emitted {
+            let mut slots = Vec::new();
+            self.keys.intern(&[], 1, &mut slots)?;
+            self.resize();
+            self.touch(&slots)?;
+        }
+        if self.touched.is_empty() {
+            return Ok(());
+        }
+        self.emit(out)?;
+        self.is_emitted = true;
+        self.touched.clear();
+        self.old_row_counts.clear();
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.epoch == 0 {
+            self.stamps.fill(0);
+            self.epoch = 1;
+        }
+        Ok(())
+    }
+
+    fn state_tables(&self) -> Vec<StateTable> {
+        let keys = self.key_fields();
+        let mut fields = keys.clone();
+        fields.push(Field::new("__rows", DataType::Int64, false));
+        let mut sides = Vec::new();
+        for (index, call) in self.calls.iter().enumerate() {
+            let Some(accumulator) = &call.accumulator else {
+                continue;
+            };
+            fields.extend(accumulator.state_fields().into_iter().map(|field| {
+                let name = format!("__{index}_{}", field.name());
+                field.with_name(name)
+            }));
+            if let Some(data_type) = accumulator.side_value() {
+                let mut fields = keys.clone();
+                fields.push(Field::new("__value", data_type, true));
+                fields.push(Field::new("__count", DataType::Int64, false));
+                let schema = Arc::new(Schema::new(fields));
+                sides.push(StateTable { schema, key_columns: keys.len() + 1 });
+            }
+        }
+        let main = StateTable { schema: Arc::new(Schema::new(fields)), key_columns: keys.len() };
+        std::iter::once(main).chain(sides).collect()
+    }
+
+    fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.iter().for_each(|slot| self.is_dirty[*slot as usize] = false);
+        let is_global = self.is_global();
+        let (put, gone): (Vec<u32>, Vec<u32>) =
+            dirty.into_iter().partition(|slot| is_global || self.row_counts[*slot as usize] != 0);
+        let mut deltas = vec![self.main_delta(&put, &gone)?];
+        deltas.extend(self.side_deltas()?);
+        for slot in gone {
+            self.keys.remove(slot);
+            for call in &mut self.calls {
+                if let Some(accumulator) = &mut call.accumulator {
+                    accumulator.clear(slot);
+                }
+            }
+        }
+        Ok(deltas)
+    }
+
+    fn restore(&mut self, table: usize, rows: RecordBatch) -> Result<()> {
+        let tables = self.state_tables();
+        check_columns(&tables[table], &rows)?;
+        let key_count = self.group.len();
+        let mut slots = Vec::new();
+        self.keys.intern(&rows.columns()[..key_count], rows.num_rows(), &mut slots)?;
+        self.resize();
+        if table > 0 {
+            let values = Arc::clone(rows.column(key_count));
+            let counts = rows.column(key_count + 1).as_primitive::<Int64Type>();
+            let accumulator = self.side_calls().nth(table - 1);
+            let accumulator =
+                accumulator.ok_or_else(|| Error::internal("there is no such state table"))?;
+            return accumulator.restore_side(&slots, &values, counts);
+        }
+        self.is_emitted |= rows.num_rows() > 0;
+        scatter(&mut self.row_counts, &slots, rows.column(key_count));
+        let mut first = key_count + 1;
+        for call in &mut self.calls {
+            if let Some(accumulator) = &mut call.accumulator {
+                let width = accumulator.state_fields().len();
+                accumulator.restore(&slots, &rows.columns()[first..first + width]);
+                first += width;
+            }
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        let accumulators = self.calls.iter().filter_map(|call| call.accumulator.as_ref());
+        self.keys.state_bytes()
+            + accumulators.map(|accumulator| accumulator.state_bytes()).sum::<usize>()
+            + self.row_counts.capacity() * 8
+            + self.stamps.capacity() * 4
+            + self.is_dirty.capacity()
+            + self.dirty.capacity() * 4
+            + self.touched.capacity() * 4
+            + self.old_row_counts.capacity() * 8
+    }
+}

@@ -1,0 +1,284 @@
+//! [`UpsertTable`]: a table with a primary key.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::interleave;
+use arrow::datatypes::SchemaRef;
+
+use super::{Operator, Output};
+use crate::change::{ChangeBatch, UpsertBatch, UpsertOp, equal_rows};
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::{Arrangement, Identity, Location, NO_ROW, RowsSnapshot, StateDelta, StateTable};
+
+/// No operation on the slot in this epoch.
+const UNTOUCHED: u64 = u64::MAX;
+
+/// The slot's row goes in this epoch.
+const GONE: u64 = u64::MAX - 1;
+
+/// Turns changes by primary key into changes of a Z-set and keeps the table's rows.
+///
+/// For the table `T` before and `T'` after the operations of an epoch in their order it emits
+/// `T' - T` at the epoch's end: for each touched key `-old +new`, nothing if both are equal.
+/// A value marked as unchanged is the stored one; NULL if the key is not there.
+///
+/// Changes with weights do the same: within one batch retractions delete their key first, then
+/// inserts overwrite theirs.
+///
+/// Shape: input and output have the table's columns. State: an arrangement by primary key.
+///
+/// # Errors
+/// `NotNullViolation` if a NULL comes where the table has none.
+#[derive(Debug)]
+pub struct UpsertTable {
+    rows: Arrangement,
+    schema: SchemaRef,
+    pending: Vec<RecordBatch>,
+    /// Of each slot: `pending` batch and row, or one of the constants above.
+    latest: Vec<u64>,
+    touched: Vec<u32>,
+}
+
+impl UpsertTable {
+    /// An empty table; `key` are the primary key's columns.
+    ///
+    /// # Errors
+    /// `Internal` for a key type that Arrow's row format does not hold.
+    pub fn try_new(schema: SchemaRef, key: Vec<usize>) -> Result<Self> {
+        Ok(Self {
+            rows: Arrangement::try_new(Arc::clone(&schema), Identity::Key(key))?,
+            schema,
+            pending: Vec::new(),
+            latest: Vec::new(),
+            touched: Vec::new(),
+        })
+    }
+
+    /// The rows as of the last finished epoch; call between epochs.
+    pub fn snapshot(&self) -> RowsSnapshot {
+        self.rows.snapshot()
+    }
+
+    fn set(&mut self, slot: u32, value: u64) {
+        let latest = &mut self.latest[slot as usize];
+        if *latest == UNTOUCHED {
+            self.touched.push(slot);
+        }
+        *latest = value;
+    }
+
+    fn intern(&mut self, rows: &RecordBatch) -> Result<Vec<u32>> {
+        let mut slots = Vec::new();
+        self.rows.intern(rows, &mut slots)?;
+        self.latest.resize(self.rows.slot_count(), UNTOUCHED);
+        Ok(slots)
+    }
+
+    fn truncate(&mut self) {
+        for slot in 0..self.latest.len() as u32 {
+            if self.rows.location(slot) != NO_ROW || self.latest[slot as usize] != UNTOUCHED {
+                self.set(slot, GONE);
+            }
+        }
+    }
+
+    /// The batch with the stored values where they are marked as unchanged.
+    fn fill_unchanged(&self, upserts: &UpsertBatch, slots: &[u32]) -> Result<RecordBatch> {
+        let mut columns = upserts.rows().columns().to_vec();
+        for (column, marks) in upserts.unchanged().iter().enumerate() {
+            if let Some(marks) = marks
+                && marks.count_set_bits() > 0
+            {
+                columns[column] = self.fill_column(upserts, slots, column, marks)?;
+            }
+        }
+        Ok(RecordBatch::try_new(upserts.rows().schema(), columns)?)
+    }
+
+    fn fill_column(
+        &self,
+        upserts: &UpsertBatch,
+        slots: &[u32],
+        column: usize,
+        marks: &BooleanBuffer,
+    ) -> Result<ArrayRef> {
+        let own = upserts.rows().column(column);
+        let mut stored: Vec<Location> = Vec::new();
+        let pending = self.pending.len();
+        // Sources: one NULL, this batch, the pending batches, the stored values.
+        let mut within = hashbrown::HashMap::new();
+        let mut is_truncated = false;
+        let mut indices: Vec<(usize, usize)> = Vec::with_capacity(slots.len());
+        for (row, slot) in slots.iter().enumerate() {
+            let op = upserts.ops()[row];
+            let source = if !marks.value(row) || op != UpsertOp::Upsert {
+                (1, row)
+            } else if let Some(source) = within.get(slot) {
+                *source
+            } else if is_truncated {
+                (0, 0)
+            } else {
+                match self.latest[*slot as usize] {
+                    GONE => (0, 0),
+                    UNTOUCHED if self.rows.location(*slot) == NO_ROW => (0, 0),
+                    UNTOUCHED => {
+                        stored.push(self.rows.location(*slot));
+                        (2 + pending, stored.len() - 1)
+                    }
+                    place => (2 + (place >> 32) as usize, (place & 0xffff_ffff) as usize),
+                }
+            };
+            indices.push(source);
+            match op {
+                UpsertOp::Upsert => _ = within.insert(*slot, source),
+                UpsertOp::Delete => _ = within.insert(*slot, (0, 0)),
+                UpsertOp::Truncate => {
+                    within.clear();
+                    is_truncated = true;
+                }
+            }
+        }
+        let null = new_null_array(own.data_type(), 1);
+        let stored = self.rows.take(&stored)?;
+        let mut sources: Vec<&dyn Array> = vec![null.as_ref(), own.as_ref()];
+        sources.extend(self.pending.iter().map(|rows| rows.column(column).as_ref()));
+        sources.push(stored.column(column).as_ref());
+        Ok(interleave(&sources, &indices)?)
+    }
+
+    /// Rows of this epoch at places of `latest`.
+    fn take_pending(&self, places: &[u64]) -> Result<RecordBatch> {
+        let indices: Vec<(usize, usize)> = places
+            .iter()
+            .map(|place| ((place >> 32) as usize, (place & 0xffff_ffff) as usize))
+            .collect();
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for (column, field) in self.schema.fields().iter().enumerate() {
+            let sources: Vec<&dyn Array> =
+                self.pending.iter().map(|rows| rows.column(column).as_ref()).collect();
+            let values = interleave(&sources, &indices)?;
+            if !field.is_nullable() && values.null_count() > 0 {
+                return Err(Error::new(
+                    ErrorKind::NotNullViolation,
+                    format!("null value in column \"{}\" that is not null", field.name()),
+                ));
+            }
+            columns.push(values);
+        }
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    /// Drops the slots whose new row equals the stored one. Gives slots with an old row to
+    /// retract, and slots with a new one to insert.
+    fn differences(&self, touched: &[u32]) -> Result<(Vec<u32>, Vec<u32>)> {
+        let (mut gone, mut come, mut both) = (Vec::new(), Vec::new(), Vec::new());
+        for slot in touched {
+            let has_old = self.rows.location(*slot) != NO_ROW;
+            let has_new = self.latest[*slot as usize] != GONE;
+            match (has_old, has_new) {
+                (true, true) => both.push(*slot),
+                (true, false) => gone.push(*slot),
+                (false, true) => come.push(*slot),
+                (false, false) => {}
+            }
+        }
+        if both.is_empty() {
+            return Ok((gone, come));
+        }
+        let old: Vec<Location> = both.iter().map(|slot| self.rows.location(*slot)).collect();
+        let new: Vec<u64> = both.iter().map(|slot| self.latest[*slot as usize]).collect();
+        let (old, new) = (self.rows.take(&old)?, self.take_pending(&new)?);
+        let equal = equal_rows(old.columns(), new.columns(), both.len())?;
+        let changed = both.into_iter().zip(equal.iter()).filter(|(_, equal)| !equal);
+        for (slot, _) in changed {
+            gone.push(slot);
+            come.push(slot);
+        }
+        Ok((gone, come))
+    }
+}
+
+impl Operator for UpsertTable {
+    fn name(&self) -> &'static str {
+        "upsert_table"
+    }
+
+    fn on_changes(&mut self, _input: usize, changes: ChangeBatch, _out: &mut Output) -> Result<()> {
+        let slots = self.intern(changes.rows())?;
+        let batch = (self.pending.len() as u64) << 32;
+        if changes.weights().is_some() {
+            for (row, slot) in slots.iter().enumerate() {
+                if changes.weight(row) < 0 {
+                    self.set(*slot, GONE);
+                }
+            }
+        }
+        for (row, slot) in slots.iter().enumerate() {
+            if changes.weight(row) > 0 {
+                self.set(*slot, batch | row as u64);
+            }
+        }
+        self.pending.push(changes.into_parts().0);
+        Ok(())
+    }
+
+    fn on_upserts(&mut self, upserts: UpsertBatch, _out: &mut Output) -> Result<()> {
+        let slots = self.intern(upserts.rows())?;
+        let rows = if upserts.unchanged().is_empty() {
+            upserts.rows().clone()
+        } else {
+            self.fill_unchanged(&upserts, &slots)?
+        };
+        let batch = (self.pending.len() as u64) << 32;
+        for (row, (slot, op)) in slots.iter().zip(upserts.ops()).enumerate() {
+            match op {
+                UpsertOp::Upsert => self.set(*slot, batch | row as u64),
+                UpsertOp::Delete => self.set(*slot, GONE),
+                UpsertOp::Truncate => self.truncate(),
+            }
+        }
+        self.pending.push(rows);
+        Ok(())
+    }
+
+    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+        let touched = std::mem::take(&mut self.touched);
+        if touched.is_empty() {
+            self.pending.clear();
+            return Ok(());
+        }
+        let (gone, come) = self.differences(&touched)?;
+        let old: Vec<Location> = gone.iter().map(|slot| self.rows.location(*slot)).collect();
+        out.push(ChangeBatch::retractions(self.rows.take(&old)?));
+        gone.iter().for_each(|slot| self.rows.delete(*slot));
+        if !come.is_empty() {
+            let new: Vec<u64> = come.iter().map(|slot| self.latest[*slot as usize]).collect();
+            let rows = self.take_pending(&new)?;
+            out.push(ChangeBatch::inserts(rows.clone()));
+            self.rows.insert(rows, come);
+        }
+        touched.iter().for_each(|slot| self.latest[*slot as usize] = UNTOUCHED);
+        self.pending.clear();
+        self.rows.maintain()
+    }
+
+    fn state_tables(&self) -> Vec<StateTable> {
+        vec![self.rows.state_table()]
+    }
+
+    fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
+        Ok(vec![self.rows.delta(0)?])
+    }
+
+    fn restore(&mut self, _table: usize, rows: RecordBatch) -> Result<()> {
+        self.rows.restore(&rows)?;
+        self.latest.resize(self.rows.slot_count(), UNTOUCHED);
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.rows.state_bytes() + self.latest.capacity() * 8
+    }
+}

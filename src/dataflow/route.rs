@@ -1,0 +1,102 @@
+//! Splits batches by key, so that the exchange can send each part to its worker.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use datafusion::physical_plan::PhysicalExpr;
+use frazil_connector_api::Decoded;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator as _;
+
+use super::adapter::Packets;
+use super::context::FragmentContext;
+use super::packet::Packet;
+use crate::change;
+use crate::error::{Error, Result};
+
+/// Which worker takes a row.
+#[derive(Clone)]
+pub(crate) enum Route {
+    /// One worker takes all.
+    Single,
+    /// By the hash of expressions over the row, among the first `workers` workers.
+    Exprs {
+        /// The key.
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+        /// Number of workers.
+        workers: usize,
+    },
+    /// By the hash of columns, among the first `workers` workers; all columns if empty.
+    Columns {
+        /// The key.
+        columns: Vec<usize>,
+        /// Number of workers.
+        workers: usize,
+    },
+}
+
+/// Adds the step that splits batches; the operator behind it takes its input as routed.
+pub(crate) fn add_route<'scope>(
+    stream: Packets<'scope>,
+    route: Route,
+    context: FragmentContext,
+) -> Packets<'scope> {
+    stream.unary(Pipeline, "Route", move |_capability, _info| {
+        move |input, output| {
+            input.for_each(|capability, packets| {
+                if context.has_failed() {
+                    packets.clear();
+                    return;
+                }
+                let mut session = output.session(&capability);
+                for packet in packets.drain(..) {
+                    match split(packet, &route) {
+                        Ok(parts) => session.give_iterator(parts.into_iter()),
+                        Err(error) => context.fail(error.within("Route")),
+                    }
+                }
+            });
+        }
+    })
+}
+
+fn split(packet: Packet, route: &Route) -> Result<Vec<Packet>> {
+    let workers = match route {
+        Route::Single => 1,
+        Route::Exprs { workers, .. } | Route::Columns { workers, .. } => *workers,
+    };
+    if workers == 1 {
+        return Ok(vec![Packet::new(0, packet.data)]);
+    }
+    let parts = match (packet.data, route) {
+        (Decoded::Changes(changes), _) => {
+            let keys = keys(changes.rows(), route)?;
+            wrap(change::partition_by(&changes, &keys, workers)?, Decoded::Changes)
+        }
+        (Decoded::Upserts(upserts), Route::Columns { columns, .. }) => {
+            wrap(change::partition_upserts(&upserts, columns, workers)?, Decoded::Upserts)
+        }
+        (Decoded::Upserts(_), _) => {
+            return Err(Error::internal("upserts are routed by their key's columns"));
+        }
+    };
+    Ok(parts)
+}
+
+fn wrap<B>(parts: Vec<B>, data: impl Fn(B) -> Decoded) -> Vec<Packet> {
+    let packets = parts.into_iter().zip(0..).map(|(part, target)| Packet::new(target, data(part)));
+    packets.filter(|packet| packet.data.num_rows() > 0).collect()
+}
+
+fn keys(rows: &arrow::array::RecordBatch, route: &Route) -> Result<Vec<ArrayRef>> {
+    match route {
+        Route::Single => Ok(Vec::new()),
+        Route::Columns { columns, .. } if columns.is_empty() => Ok(rows.columns().to_vec()),
+        Route::Columns { columns, .. } => {
+            Ok(columns.iter().map(|column| Arc::clone(rows.column(*column))).collect())
+        }
+        Route::Exprs { exprs, .. } => {
+            exprs.iter().map(|expr| Ok(expr.evaluate(rows)?.into_array(rows.num_rows())?)).collect()
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Writes the deltas of a worker's operators as one object.
+
+use std::collections::BTreeMap;
+
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+
+use super::context::OperatorDelta;
+use crate::catalog::RelationId;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::state::{SegmentRef, encode_delta};
+
+/// Encodes deltas off the worker's thread and puts them as one object; none if there is nothing.
+///
+/// # Errors
+/// `Unavailable` if the object store is.
+pub(crate) async fn write(
+    env: &Env,
+    worker: usize,
+    epoch: u64,
+    deltas: Vec<OperatorDelta>,
+    key_columns: BTreeMap<(RelationId, usize), Vec<usize>>,
+) -> Result<Vec<SegmentRef>> {
+    // The name is new for every start, so that a stale process never overwrites a live object.
+    let object = format!("state/{epoch:020}-{worker}-{}.seg", uuid::Uuid::new_v4().simple());
+    let name = object.clone();
+    let encode = move || encode(&name, worker, &deltas, &key_columns);
+    let (bytes, segments) = tokio::task::spawn_blocking(encode)
+        .await
+        .map_err(|error| Error::internal(format!("a segment could not be encoded: {error}")))??;
+    if !segments.is_empty() {
+        env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
+        env.reach("checkpoint.segments_written");
+    }
+    Ok(segments)
+}
+
+/// Reads an object.
+///
+/// # Errors
+/// `Unavailable`, also if it is gone.
+pub(crate) async fn read(env: &Env, object: &str) -> Result<bytes::Bytes> {
+    Ok(env.store().get(&Path::from(object)).await?.bytes().await?)
+}
+
+fn encode(
+    object: &str,
+    worker: usize,
+    deltas: &[OperatorDelta],
+    key_columns: &BTreeMap<(RelationId, usize), Vec<usize>>,
+) -> Result<(Vec<u8>, Vec<SegmentRef>)> {
+    let mut bytes = Vec::new();
+    let mut segments = Vec::new();
+    for OperatorDelta { relation, operator, delta } in deltas {
+        let rows = delta.puts.num_rows() + delta.deletes.num_rows();
+        if rows == 0 {
+            continue;
+        }
+        let (offset, length) = encode_delta(&mut bytes, delta)?;
+        let keys = key_columns.get(&(*relation, *operator)).and_then(|keys| keys.get(delta.table));
+        segments.push(SegmentRef {
+            relation: *relation,
+            operator: *operator,
+            table: delta.table,
+            worker,
+            key_columns: *keys.ok_or_else(|| Error::internal("a delta of an unknown table"))?,
+            object: object.to_string(),
+            offset,
+            length,
+            rows: rows as u64,
+        });
+    }
+    Ok((bytes, segments))
+}

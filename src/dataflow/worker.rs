@@ -1,0 +1,583 @@
+//! [`run_worker`]: the loop of one Timely worker.
+//!
+//! ```text
+//! loop { commands; source batches; step; hand complete epochs on; report }
+//! ```
+//!
+//! **Invariant:** the loop never waits for anything but work: I/O is done by source threads and on
+//! tokio, and wakes the worker.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use frazil_connector_api::{ChangeBatch, Decoded, SourceBatch};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::{Exchange, Input as _, Inspect, vec::Broadcast};
+
+use super::build::{Builder, Restore, build_fragment};
+use super::context::WorkerContext;
+use super::control::{Command, Recovery, Report, SourceOffsets};
+use super::errors_table::bad_message_rows;
+use super::fragment::{Fragment, project};
+use super::source::SourceEvent;
+use crate::catalog::{Catalog, RelationId};
+use crate::config::Config;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{self, Bound};
+use crate::state::{SegmentRef, SnapshotStore, read_batch};
+
+/// Rows that a worker lets into one open epoch: beyond, it waits for the epoch to close.
+const EPOCH_ROWS_MAX: usize = 4_000_000;
+/// Longest sleep of a worker without work.
+const PARK: Duration = Duration::from_millis(100);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What worker 0 of process 0 takes from the coordinator, in order.
+#[derive(Debug)]
+pub enum Request {
+    /// For every worker.
+    Command(Command),
+    /// Rows for a table's open epoch.
+    Write(RelationId, Decoded),
+}
+
+/// What the coordinator takes from the workers of its process.
+#[derive(Debug)]
+pub enum Event {
+    /// A worker's report; from any process.
+    Report(usize, Report),
+    /// What sinks take at a checkpoint; from worker 0, before its own report of the checkpoint.
+    SinkChanges {
+        /// The sink.
+        relation: RelationId,
+        /// The checkpoint's epoch.
+        epoch: u64,
+        /// Changes since the checkpoint before.
+        changes: Vec<ChangeBatch>,
+    },
+}
+
+/// What the threads of one process share.
+pub struct ProcessShared {
+    /// Settings.
+    pub config: Config,
+    /// The outside.
+    pub env: Env,
+    /// Readable versions of tables and views.
+    pub snapshots: Arc<SnapshotStore>,
+    /// Runs the workers' I/O.
+    pub tokio: tokio::runtime::Handle,
+    /// Number of workers of process 0.
+    pub serving: usize,
+    /// Where worker 0 sends what reaches it; only in process 0.
+    pub events: Option<tokio::sync::mpsc::UnboundedSender<Event>>,
+}
+
+type Feed<D> = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<D>>>;
+type Inbox = Rc<RefCell<VecDeque<Command>>>;
+
+/// What a worker's own I/O tells it.
+enum Finished {
+    Checkpoint {
+        epoch: u64,
+        outcome: std::result::Result<Vec<SegmentRef>, String>,
+        offsets: SourceOffsets,
+    },
+}
+
+/// One worker.
+struct Worker {
+    shared: Arc<ProcessShared>,
+    index: usize,
+    peers: usize,
+    catalog: Catalog,
+    context: WorkerContext,
+    fragments: BTreeMap<RelationId, Fragment>,
+    inbox: Inbox,
+    commands: Feed<Command>,
+    reports: Feed<(usize, Report)>,
+    requests: Option<Receiver<Request>>,
+    finished: (Sender<Finished>, Receiver<Finished>),
+    /// Fence of this start of the engine.
+    fence: u64,
+    /// The epoch that takes input.
+    open_epoch: u64,
+    /// Rows let into it here.
+    open_rows: usize,
+    /// Closed epochs that are not done, with the offsets of those that become durable.
+    closed: VecDeque<(u64, Option<SourceOffsets>)>,
+    /// The flush that readers are asked to answer.
+    flush: Option<u64>,
+    progress_at: Duration,
+    running: bool,
+}
+
+/// Runs a worker until it is told to shut down.
+pub fn run_worker(
+    timely: &mut timely::worker::Worker,
+    shared: Arc<ProcessShared>,
+    requests: Option<Receiver<Request>>,
+) {
+    let mut worker = Worker::start(timely, shared, requests);
+    while worker.running {
+        let busy = worker.turn(timely);
+        if busy {
+            timely.step();
+        } else {
+            timely.step_or_park(Some(PARK));
+        }
+    }
+    worker.stop(timely);
+}
+
+impl Worker {
+    fn start(
+        timely: &mut timely::worker::Worker,
+        shared: Arc<ProcessShared>,
+        requests: Option<Receiver<Request>>,
+    ) -> Self {
+        let inbox = Inbox::default();
+        let (mut commands, mut reports) = (Feed::<Command>::new(), Feed::<(usize, Report)>::new());
+        timely.dataflow_named("Control", |scope| {
+            let received = Rc::clone(&inbox);
+            commands
+                .to_stream(scope.clone())
+                .broadcast()
+                .inspect(move |command| received.borrow_mut().push_back(command.clone()));
+            let events = shared.events.clone();
+            reports.to_stream(scope.clone()).exchange(|_| 0).inspect(move |(worker, report)| {
+                if let Some(events) = &events {
+                    // The coordinator is gone only when the process goes down.
+                    let _ = events.send(Event::Report(*worker, report.clone()));
+                }
+            });
+        });
+        Self {
+            index: timely.index(),
+            peers: timely.peers(),
+            catalog: Catalog::default(),
+            context: WorkerContext::default(),
+            fragments: BTreeMap::new(),
+            inbox,
+            commands,
+            reports,
+            requests,
+            finished: std::sync::mpsc::channel(),
+            fence: 0,
+            open_epoch: 0,
+            open_rows: 0,
+            closed: VecDeque::new(),
+            flush: None,
+            progress_at: Duration::ZERO,
+            running: true,
+            shared,
+        }
+    }
+
+    /// One turn of the loop; true if there was work.
+    fn turn(&mut self, timely: &mut timely::worker::Worker) -> bool {
+        let mut busy = self.take_requests();
+        loop {
+            let Some(command) = self.inbox.borrow_mut().pop_front() else { break };
+            busy = true;
+            self.obey(timely, command);
+        }
+        busy |= self.read_sources();
+        busy |= self.hand_on();
+        busy |= self.finish_epochs();
+        while let Ok(Finished::Checkpoint { epoch, outcome, offsets }) = self.finished.1.try_recv()
+        {
+            self.report(Report::CheckpointDone { epoch, outcome, offsets });
+            busy = true;
+        }
+        for (relation, error) in self.context.take_failures() {
+            self.report(Report::Failed { relation, error: error.to_string() });
+            busy = true;
+        }
+        self.report_progress();
+        busy
+    }
+
+    fn report(&mut self, report: Report) {
+        self.reports.send((self.index, report));
+        self.reports.flush();
+    }
+
+    /// Passes the coordinator's commands on to all workers and takes its rows; worker 0 alone.
+    fn take_requests(&mut self) -> bool {
+        let Some(requests) = &self.requests else { return false };
+        let mut taken = false;
+        let mut writes = Vec::new();
+        while let Ok(request) = requests.try_recv() {
+            taken = true;
+            match request {
+                Request::Command(command) => {
+                    self.commands.send(command);
+                    self.commands.flush();
+                }
+                Request::Write(relation, data) => writes.push((relation, data)),
+            }
+        }
+        for (relation, data) in writes {
+            self.admit(data.num_rows());
+            if let Some(fragment) = self.fragments.get_mut(&relation) {
+                fragment.feed(0, data);
+            }
+        }
+        taken
+    }
+
+    /// Counts rows into the open epoch; the first ones are reported, so that it is closed.
+    fn admit(&mut self, rows: usize) {
+        if self.open_rows == 0 {
+            self.report(Report::Dirty);
+        }
+        self.open_rows += rows.max(1);
+    }
+
+    fn obey(&mut self, timely: &mut timely::worker::Worker, command: Command) {
+        match command {
+            Command::Apply { statements, epoch, recovery } => {
+                self.open_epoch = epoch;
+                if let Some(recovery) = &recovery {
+                    self.fence = recovery.fence;
+                }
+                let outcome = self.apply(timely, &statements, recovery.as_deref());
+                self.report(Report::Applied {
+                    error: outcome.err().map(|error| error.to_string()),
+                });
+            }
+            Command::CloseEpoch { epoch, checkpoint } => self.close_epoch(epoch, checkpoint),
+            Command::Flush { number } => {
+                self.flush = Some(number);
+                for source in self.fragments.values().flat_map(|fragment| &fragment.sources) {
+                    source.handle.flush(number);
+                }
+            }
+            Command::Shutdown => self.running = false,
+        }
+    }
+
+    fn close_epoch(&mut self, epoch: u64, checkpoint: bool) {
+        let offsets = checkpoint.then(|| {
+            self.context.order_checkpoint(epoch);
+            let reading = self.fragments.values().filter(|fragment| !fragment.sources.is_empty());
+            reading.map(|fragment| (fragment.relation, fragment.offsets())).collect()
+        });
+        for fragment in self.fragments.values_mut() {
+            fragment.close_epoch(epoch);
+        }
+        self.closed.push_back((epoch, offsets));
+        self.open_epoch = epoch + 1;
+        self.open_rows = 0;
+    }
+
+    /// Applies statements to the catalog and builds or drops the fragments.
+    fn apply(
+        &mut self,
+        timely: &mut timely::worker::Worker,
+        statements: &[(RelationId, String)],
+        recovery: Option<&Recovery>,
+    ) -> Result<()> {
+        let mut state = match recovery {
+            None => BTreeMap::new(),
+            Some(recovery) => self.read_state(recovery)?,
+        };
+        for (first_id, text) in statements {
+            self.catalog.set_next_id(*first_id);
+            for statement in sql::parse(text)? {
+                match sql::bind(&self.catalog, &statement)? {
+                    Bound::Create(creation) => {
+                        for relation in self.catalog.create(*creation, &statement.text)? {
+                            let stored = state.remove(&relation.id);
+                            let restore = recovery.map(|recovery| Restore {
+                                layout: (recovery.peers, recovery.serving),
+                                ..stored.unwrap_or_default()
+                            });
+                            let failed = recovery
+                                .is_some_and(|recovery| recovery.failed.contains(&relation.id));
+                            if !failed {
+                                self.build(timely, relation.id, restore)?;
+                            }
+                        }
+                    }
+                    Bound::Drop(removal) => {
+                        for relation in self.catalog.drop_relations(&removal)? {
+                            self.fragments.remove(&relation.id);
+                            self.shared.snapshots.remove(relation.id);
+                        }
+                    }
+                    _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn build(
+        &mut self,
+        timely: &mut timely::worker::Worker,
+        id: RelationId,
+        restore: Option<Restore>,
+    ) -> Result<()> {
+        let taps = self.fragments.iter().map(|(id, fragment)| (*id, fragment.tap.clone()));
+        let shared = Arc::clone(&self.shared);
+        let relation = self.catalog.by_id(id).cloned();
+        let relation = relation.ok_or_else(|| Error::internal("a new relation is missing"))?;
+        let builder = Builder {
+            config: &shared.config,
+            env: &shared.env,
+            catalog: &self.catalog,
+            snapshots: &shared.snapshots,
+            context: &self.context,
+            taps: &taps.collect(),
+            worker: self.index,
+            peers: self.peers,
+            serving: shared.serving,
+            writer: (self.fence << 16) | self.index as u64,
+            epoch: self.open_epoch,
+            restore: restore.as_ref(),
+        };
+        if let Some(fragment) = build_fragment(timely, &builder, &relation)? {
+            self.fragments.insert(id, fragment);
+            // What a backfill feeds belongs to the open epoch.
+            self.admit(1);
+        }
+        Ok(())
+    }
+
+    /// Reads the segments of a manifest, by fragment.
+    fn read_state(&self, recovery: &Recovery) -> Result<BTreeMap<RelationId, Restore>> {
+        let same_layout = (recovery.peers, recovery.serving) == (self.peers, self.shared.serving);
+        let mut state: BTreeMap<RelationId, Restore> = BTreeMap::new();
+        let mut object: Option<(String, bytes::Bytes)> = None;
+        for segment in &recovery.segments {
+            // With the same workers each needs only what it wrote itself.
+            if same_layout && segment.worker != self.index {
+                continue;
+            }
+            if object.as_ref().is_none_or(|(name, _)| *name != segment.object) {
+                let bytes = super::segments::read(&self.shared.env, &segment.object);
+                object = Some((segment.object.clone(), self.shared.tokio.block_on(bytes)?));
+            }
+            let range = segment.offset as usize..(segment.offset + segment.length) as usize;
+            let bytes = object.as_ref().and_then(|(_, bytes)| bytes.get(range));
+            let bytes = bytes.ok_or_else(|| {
+                let message = format!("object \"{}\" is shorter than it was", segment.object);
+                Error::new(ErrorKind::Corrupt, message)
+            })?;
+            let rows = state.entry(segment.relation).or_default();
+            let rows = rows.state.entry((segment.operator, segment.table)).or_default();
+            rows.push(read_batch(bytes)?);
+        }
+        for (relation, offsets) in &recovery.offsets {
+            state.entry(*relation).or_default().offsets = offsets.clone();
+        }
+        Ok(state)
+    }
+
+    /// Takes a batch from every source that has one.
+    fn read_sources(&mut self) -> bool {
+        if self.open_rows >= EPOCH_ROWS_MAX {
+            return false;
+        }
+        let mut events = Vec::new();
+        for fragment in self.fragments.values() {
+            for (index, source) in fragment.sources.iter().enumerate() {
+                if let Some(event) = source.handle.try_next() {
+                    events.push((fragment.relation, index, event));
+                }
+            }
+        }
+        let busy = !events.is_empty();
+        for (relation, index, event) in events {
+            self.take_event(relation, index, event);
+        }
+        self.answer_flush();
+        busy
+    }
+
+    fn take_event(&mut self, relation: RelationId, index: usize, event: SourceEvent) {
+        let report = match event {
+            SourceEvent::Batch(batch) => {
+                self.take_batch(relation, index, batch);
+                None
+            }
+            SourceEvent::Flushed(number) => {
+                self.source(relation, index, |source| source.flushed = number);
+                None
+            }
+            SourceEvent::Ended => {
+                self.source(relation, index, |source| source.ended = true);
+                let ended = self.fragments.get(&relation).is_some_and(Fragment::has_ended);
+                ended.then_some(Report::SourceEnded { relation })
+            }
+            SourceEvent::Retrying(attempts, error) => {
+                Some(Report::Retrying { relation, problem: Some((attempts, error)) })
+            }
+            SourceEvent::Recovered => Some(Report::Retrying { relation, problem: None }),
+            SourceEvent::Failed(error) => {
+                Some(Report::Failed { relation, error: error.to_string() })
+            }
+        };
+        if let Some(report) = report {
+            self.report(report);
+        }
+    }
+
+    fn source(
+        &mut self,
+        relation: RelationId,
+        index: usize,
+        change: impl FnOnce(&mut super::fragment::SourceInput),
+    ) {
+        let fragment = self.fragments.get_mut(&relation);
+        if let Some(source) = fragment.and_then(|fragment| fragment.sources.get_mut(index)) {
+            change(source);
+        }
+    }
+
+    /// Feeds a source's batch, and its bad messages into the errors table.
+    fn take_batch(&mut self, relation: RelationId, index: usize, batch: SourceBatch) {
+        self.admit(batch.data.num_rows() + batch.bad.len());
+        let Some(fragment) = self.fragments.get_mut(&relation) else { return };
+        let Some(source) = fragment.sources.get_mut(index) else { return };
+        source.offsets.extend(batch.offsets);
+        let (feed, errors) = (source.feed, source.errors);
+        fragment.progress.rows_in += batch.data.num_rows() as u64;
+        fragment.progress.bytes_in += batch.bytes;
+        fragment.progress.bad_messages += batch.bad.len() as u64;
+        let projected = match (batch.data, source.projection.as_deref()) {
+            (Decoded::Changes(changes), Some(columns)) => {
+                project(&changes, Some(columns)).map(Decoded::Changes)
+            }
+            (data, _) => Ok(data),
+        };
+        match projected {
+            Ok(data) if data.num_rows() > 0 => fragment.feed(feed, data),
+            Ok(_) => {}
+            Err(error) => {
+                self.report(Report::Failed { relation, error: error.to_string() });
+                return;
+            }
+        }
+        if batch.bad.is_empty() {
+            return;
+        }
+        let rows = bad_message_rows(&batch.bad);
+        if let (Ok(rows), Some(errors)) = (rows, errors.and_then(|id| self.fragments.get_mut(&id)))
+        {
+            errors.feed(0, Decoded::Changes(ChangeBatch::inserts(rows)));
+        }
+    }
+
+    fn answer_flush(&mut self) {
+        let Some(number) = self.flush else { return };
+        let mut sources = self.fragments.values().flat_map(|fragment| &fragment.sources);
+        if sources.all(|source| source.flushed >= number) {
+            self.flush = None;
+            self.report(Report::Flushed { number });
+        }
+    }
+
+    /// Hands complete epochs from fragments to those that follow them.
+    fn hand_on(&mut self) -> bool {
+        let mut busy = false;
+        let ids: Vec<RelationId> = self.fragments.keys().copied().collect();
+        for id in ids {
+            let Some(mut fragment) = self.fragments.remove(&id) else { continue };
+            for input in &mut fragment.relations {
+                let limit = match self.fragments.get(&input.upstream) {
+                    None => self.open_epoch,
+                    Some(upstream) => upstream.done_before(self.open_epoch),
+                };
+                match input.advance(limit) {
+                    Ok(moved) => busy |= moved,
+                    Err(error) => {
+                        let error = error.to_string();
+                        self.reports.send((self.index, Report::Failed { relation: id, error }));
+                        self.reports.flush();
+                    }
+                }
+            }
+            self.fragments.insert(id, fragment);
+        }
+        busy
+    }
+
+    /// Reports closed epochs that are done, and makes those durable that are to be.
+    fn finish_epochs(&mut self) -> bool {
+        let mut busy = false;
+        while let Some((epoch, _)) = self.closed.front() {
+            let epoch = *epoch;
+            if !self.fragments.values().all(|fragment| fragment.is_done(epoch)) {
+                break;
+            }
+            busy = true;
+            let checkpoint = self.closed.pop_front().and_then(|(_, offsets)| offsets);
+            self.report(Report::EpochDone { epoch });
+            if let Some(offsets) = checkpoint {
+                self.write_checkpoint(epoch, offsets);
+            }
+        }
+        busy
+    }
+
+    /// Writes what the operators deposited, on tokio; the worker goes on.
+    fn write_checkpoint(&mut self, epoch: u64, offsets: SourceOffsets) {
+        for fragment in self.fragments.values() {
+            let Some(collected) = &fragment.collected else { continue };
+            let changes = std::mem::take(&mut *collected.borrow_mut());
+            if let Some(events) = &self.shared.events {
+                let relation = fragment.relation;
+                let _ = events.send(Event::SinkChanges { relation, epoch, changes });
+            }
+        }
+        let deltas = self.context.take_checkpoint(epoch);
+        let key_columns: BTreeMap<(RelationId, usize), Vec<usize>> = self
+            .fragments
+            .values()
+            .flat_map(|fragment| {
+                fragment.operators.iter().enumerate().map(|(index, operator)| {
+                    let tables = operator.borrow().state_tables();
+                    let keys = tables.iter().map(|table| table.key_columns).collect();
+                    ((fragment.relation, index), keys)
+                })
+            })
+            .collect();
+        let (shared, worker) = (Arc::clone(&self.shared), self.index);
+        let (finished, thread) = (self.finished.0.clone(), std::thread::current());
+        self.shared.tokio.spawn(async move {
+            let written =
+                super::segments::write(&shared.env, worker, epoch, deltas, key_columns).await;
+            let outcome = written.map_err(|error| error.to_string());
+            let _ = finished.send(Finished::Checkpoint { epoch, outcome, offsets });
+            thread.unpark();
+        });
+    }
+
+    fn report_progress(&mut self) {
+        let now = self.shared.env.elapsed();
+        if now - self.progress_at < PROGRESS_INTERVAL {
+            return;
+        }
+        self.progress_at = now;
+        let progress = self.fragments.values_mut().map(Fragment::take_progress).collect();
+        self.report(Report::Progress(progress));
+    }
+
+    /// Closes all inputs and lets Timely come to an end.
+    fn stop(mut self, timely: &mut timely::worker::Worker) {
+        self.fragments.clear();
+        drop(self.commands);
+        drop(self.reports);
+        while timely.has_dataflows() {
+            timely.step_or_park(Some(PARK));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! [`Checkpointer`]: turns what workers and sinks prepared into the next manifest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use frazil_connector_api::{ChangeBatch, Committable};
+
+use super::coordinator::Reply;
+use super::sink_slot::{BusySink, SinkSlot};
+use super::state::EngineState;
+use crate::catalog::{Relation, RelationId};
+use crate::checkpoint::{Manifest, Manifests, PipelineRecord, StatementRecord};
+use crate::dataflow::SourceOffsets;
+use crate::env::Env;
+use crate::error::Result;
+use crate::state::SegmentRef;
+
+/// What workers wrote for a checkpoint, and who waits for it.
+pub(super) struct Parts {
+    pub(super) epoch: u64,
+    pub(super) segments: Vec<SegmentRef>,
+    pub(super) offsets: SourceOffsets,
+    pub(super) statements: Vec<StatementRecord>,
+    pub(super) next_relation: RelationId,
+    pub(super) sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
+    pub(super) due: BTreeSet<RelationId>,
+    pub(super) acks: Vec<Reply<()>>,
+    pub(super) created: Vec<(Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>)>,
+}
+
+/// A durable checkpoint: whom to answer, what to commit.
+pub(super) struct Written {
+    pub(super) acks: Vec<Reply<()>>,
+    pub(super) created: Vec<(Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>)>,
+    pub(super) commits: Vec<(Arc<SinkSlot>, BusySink, Committable)>,
+    /// Sinks that could not prepare, and why.
+    pub(super) problems: BTreeMap<RelationId, String>,
+}
+
+/// Turns what workers and sinks prepared into the next manifest.
+#[derive(Clone)]
+pub(super) struct Checkpointer {
+    env: Env,
+    manifests: Arc<Manifests>,
+    /// The newest durable manifest.
+    manifest: Arc<Mutex<Manifest>>,
+    layout: (usize, usize),
+}
+
+impl Checkpointer {
+    pub(super) fn new(
+        env: Env,
+        manifests: Manifests,
+        manifest: Manifest,
+        layout: (usize, usize),
+    ) -> Self {
+        let manifest = Arc::new(Mutex::new(manifest));
+        Self { env, manifests: Arc::new(manifests), manifest, layout }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest durable manifest.
+    pub(super) fn manifest(&self) -> Manifest {
+        self.lock().clone()
+    }
+
+    /// The next manifest says that a relation has failed.
+    pub(super) fn fail(&self, relation: RelationId, error: String) {
+        self.lock().failed.insert(relation, error);
+    }
+
+    /// The next manifest has nothing of a dropped relation.
+    pub(super) fn forget(&self, relation: RelationId) {
+        let mut manifest = self.lock();
+        manifest.failed.remove(&relation);
+        manifest.segments.retain(|segment| segment.relation != relation);
+        manifest.offsets.remove(&relation);
+        manifest.sinks.remove(&relation);
+        manifest.pipelines.remove(&relation);
+    }
+
+    /// What the next manifest says of a pipeline.
+    pub(super) fn set_pipeline(&self, relation: RelationId, record: PipelineRecord) {
+        self.lock().pipelines.insert(relation, record);
+    }
+
+    /// Prepares the sinks, puts the manifest, and hands out what is to be committed.
+    ///
+    /// # Errors
+    /// `Fenced` if another process has taken over; `Unavailable`.
+    pub(super) async fn write(
+        &self,
+        parts: Parts,
+        slots: Vec<Arc<SinkSlot>>,
+        state: &EngineState,
+    ) -> Result<Written> {
+        let before = self.manifest();
+        let mut next = before.clone();
+        next.epoch = parts.epoch;
+        next.layout = self.layout;
+        next.statements = parts.statements;
+        next.next_relation = parts.next_relation;
+        next.segments.extend(parts.segments);
+        // A failed job stays where it was before it failed.
+        let offsets = parts.offsets.into_iter();
+        next.offsets.extend(offsets.filter(|(relation, _)| !before.failed.contains_key(relation)));
+
+        let numbers = (next.sequence + 1, self.manifests.fence());
+        let mut changes = parts.sink_changes;
+        let prepare = slots.iter().map(|slot| {
+            let changes = changes.remove(&slot.relation).unwrap_or_default();
+            let due = parts.due.contains(&slot.relation);
+            let slot = Arc::clone(slot);
+            async move {
+                let prepared = slot.prepare(changes, due, numbers, &self.env).await;
+                prepared.map(|prepared| (slot, prepared))
+            }
+        });
+        let mut commits = Vec::new();
+        let mut garbage = Vec::new();
+        let mut problems = BTreeMap::new();
+        for prepared in futures::future::join_all(prepare.collect::<Vec<_>>()).await {
+            let (slot, prepared) = prepared?;
+            if let Some(problem) = prepared.problem {
+                tracing::warn!(sink = slot.name, error = %problem, "sink could not prepare");
+                state.set_problem(slot.relation, Some((1, problem.to_string())));
+                problems.insert(slot.relation, format!("sink \"{}\": {problem}", slot.name));
+            }
+            next.sinks.insert(slot.relation, prepared.record);
+            garbage.extend(prepared.garbage);
+            if let Some((sink, committable)) = prepared.commit {
+                commits.push((slot, sink, committable));
+            }
+        }
+        super::compaction::compact(&self.env, &mut next).await?;
+        self.manifests.append(&mut next).await?;
+        self.env.reach("checkpoint.manifest_written");
+        let needed = next.objects();
+        garbage.extend(before.objects().into_iter().map(str::to_string));
+        garbage.retain(|object| !needed.contains(object.as_str()));
+        self.publish(next.clone());
+        self.manifests.sweep(&next, garbage).await;
+        Ok(Written { acks: parts.acks, created: parts.created, commits, problems })
+    }
+
+    /// Makes a manifest the newest, keeping what was said of it while it was written.
+    fn publish(&self, next: Manifest) {
+        let mut manifest = self.lock();
+        let said = std::mem::replace(&mut *manifest, next);
+        manifest.failed.extend(said.failed);
+        manifest.pipelines = said.pipelines;
+    }
+}

@@ -1,0 +1,635 @@
+//! [`Coordinator`]: drives epochs, checkpoints, statements and firings; one task in process 0.
+//!
+//! ```text
+//!            Dirty, writes            EpochDone            CheckpointDone (all workers)
+//! open epoch ───────────► closed ────────────► visible ─────────────► manifest ─► commits
+//! ```
+//!
+//! **Invariant:** at most `epochs_in_flight` epochs are closed and not done; at most one checkpoint
+//! is under way; a statement is applied only when no epoch is in flight and no checkpoint is.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use frazil_connector_api::{ChangeBatch, CommitOutcome, Decoded};
+use tokio::sync::{mpsc, oneshot};
+
+use super::checkpointer::{Checkpointer, Written};
+use super::sink_slot::SinkSlot;
+use super::sinks::Sinks;
+use super::state::EngineState;
+use crate::catalog::{Catalog, Relation, RelationId};
+use crate::checkpoint::StatementRecord;
+use crate::config::Config;
+use crate::dataflow::{Command, Event, Report, Request, SourceOffsets};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{self, Bound};
+use crate::state::SegmentRef;
+
+/// How long a shutdown waits for commits: what is not committed then is when the engine starts.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
+
+/// How a call is answered.
+pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What a session asks of the coordinator.
+pub(super) enum Message {
+    /// A CREATE or DROP that has been checked; with the sink that CREATE SINK opened.
+    Apply { sql: String, sink: Option<Arc<SinkSlot>>, reply: Reply<Vec<Arc<Relation>>> },
+    /// Rows for a table.
+    Write { table: RelationId, changes: Decoded, reply: Reply<()> },
+    /// Catch up, make durable, commit; `only` one sink, or all that have a `commit_interval`.
+    Flush { only: Option<RelationId>, reply: Reply<Option<String>> },
+    /// A last checkpoint, and the end.
+    Shutdown { reply: Reply<()> },
+}
+
+/// What the coordinator's own tasks tell it.
+pub(super) enum Done {
+    /// A checkpoint is durable, or will never be.
+    Checkpoint(Result<Written>),
+    /// A sink has committed.
+    Commit(RelationId, Result<CommitOutcome>),
+}
+
+/// A statement under way.
+struct Applying {
+    sql: String,
+    sink: Option<Arc<SinkSlot>>,
+    reply: Reply<Vec<Arc<Relation>>>,
+    /// Workers that have applied it, and the first error; `None` before it is sent.
+    applied: Option<(usize, Option<String>)>,
+}
+
+/// A checkpoint that workers are writing.
+struct Gathering {
+    epoch: u64,
+    workers: usize,
+    segments: Vec<SegmentRef>,
+    offsets: SourceOffsets,
+    sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
+    due: BTreeSet<RelationId>,
+    problem: Option<String>,
+    acks: Vec<Reply<()>>,
+    flushes: Vec<Flush>,
+    statements: Vec<StatementRecord>,
+    catalog: Arc<Catalog>,
+    created: Vec<(Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>)>,
+}
+
+/// A flush that waits for readers, a checkpoint, and then commits.
+struct Flush {
+    only: Option<RelationId>,
+    reply: Reply<Option<String>>,
+    /// Sinks whose commit it waits for.
+    commits: BTreeSet<RelationId>,
+    snapshot: Option<String>,
+}
+
+pub(super) struct Coordinator {
+    pub(super) config: Config,
+    pub(super) env: Env,
+    pub(super) state: Arc<EngineState>,
+    pub(super) requests: Sender<Request>,
+    pub(super) worker: std::thread::Thread,
+    pub(super) workers: usize,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) messages: mpsc::Receiver<Message>,
+    pub(super) done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    pub(super) checkpointer: Checkpointer,
+    pub(super) sinks: Sinks,
+    statements: Vec<StatementRecord>,
+    /// The epoch that takes input.
+    open_epoch: u64,
+    dirty: bool,
+    /// Changes since the last checkpoint was ordered.
+    dirty_since_checkpoint: bool,
+    closed_at: Duration,
+    checkpoint_at: Duration,
+    /// Closed epochs and the workers that have finished them.
+    in_flight: BTreeMap<u64, usize>,
+    gathering: Option<Gathering>,
+    /// True while a manifest is written.
+    writing: bool,
+    applying: VecDeque<Applying>,
+    acks: Vec<Reply<()>>,
+    created: Vec<(Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>)>,
+    /// Flushes that wait for readers, by number.
+    flushing: BTreeMap<u64, (usize, Flush)>,
+    flush_number: u64,
+    /// Flushes that wait for the next checkpoint.
+    flushed: Vec<Flush>,
+    /// Flushes that wait for commits.
+    committing: Vec<Flush>,
+    shutdown: Option<Reply<()>>,
+    /// When the last checkpoint was ordered.
+    shutdown_at: Option<Duration>,
+    running: bool,
+}
+
+impl Coordinator {
+    #[expect(clippy::too_many_arguments, reason = "the parts of a process, put together once")]
+    pub(super) fn new(
+        config: Config,
+        env: Env,
+        state: Arc<EngineState>,
+        (requests, worker, workers): (Sender<Request>, std::thread::Thread, usize),
+        events: mpsc::UnboundedReceiver<Event>,
+        messages: mpsc::Receiver<Message>,
+        checkpointer: Checkpointer,
+        sinks: Sinks,
+    ) -> Self {
+        let manifest = checkpointer.manifest();
+        Self {
+            statements: manifest.statements.clone(),
+            open_epoch: manifest.epoch + 1,
+            config,
+            env,
+            state,
+            requests,
+            worker,
+            workers,
+            events,
+            messages,
+            done: mpsc::unbounded_channel(),
+            checkpointer,
+            sinks,
+            dirty: true,
+            dirty_since_checkpoint: false,
+            closed_at: Duration::ZERO,
+            checkpoint_at: Duration::ZERO,
+            in_flight: BTreeMap::new(),
+            gathering: None,
+            writing: false,
+            applying: VecDeque::new(),
+            acks: Vec::new(),
+            created: Vec::new(),
+            flushing: BTreeMap::new(),
+            flush_number: 0,
+            flushed: Vec::new(),
+            committing: Vec::new(),
+            shutdown: None,
+            shutdown_at: None,
+            running: true,
+        }
+    }
+
+    /// Runs until the engine shuts down or cannot go on.
+    pub(super) async fn run(mut self) {
+        for slot in self.sinks.iter() {
+            self.sinks.recover(&slot, &self.env, &self.state);
+        }
+        while self.running {
+            let pause = self.pause();
+            let step = tokio::select! {
+                Some(event) = self.events.recv() => self.take_event(event),
+                Some(message) = self.messages.recv() => {
+                    self.take_message(message);
+                    Ok(())
+                }
+                Some(done) = self.done.1.recv() => self.take_done(done),
+                () = tokio::time::sleep(pause) => Ok(()),
+            };
+            if let Err(error) = step.and_then(|()| self.drive()) {
+                self.state.stop_with(error);
+                self.running = false;
+            }
+        }
+        self.request(Request::Command(Command::Shutdown));
+        if let Some(reply) = self.shutdown.take() {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    /// How long nothing needs to be done if nothing happens.
+    fn pause(&self) -> Duration {
+        let now = self.env.elapsed();
+        let waits = self.dirty || self.gathering.is_some();
+        if !waits {
+            return Duration::from_millis(50);
+        }
+        let due = self.closed_at + Duration::from_millis(self.config.epoch_interval_ms);
+        due.saturating_sub(now).max(Duration::from_millis(1))
+    }
+
+    fn request(&self, request: Request) {
+        // The worker ends only after this task.
+        let _ = self.requests.send(request);
+        self.worker.unpark();
+    }
+
+    fn take_message(&mut self, message: Message) {
+        match message {
+            Message::Apply { sql, sink, reply } => {
+                self.applying.push_back(Applying { sql, sink, reply, applied: None });
+            }
+            Message::Write { table, changes, reply } => {
+                if let Some(error) = self.state.failure(table) {
+                    let _ = reply.send(Err(Error::new(ErrorKind::Unavailable, error)));
+                    return;
+                }
+                self.request(Request::Write(table, changes));
+                self.mark_dirty();
+                self.acks.push(reply);
+            }
+            Message::Flush { only, reply } => {
+                self.flush_number += 1;
+                let number = self.flush_number;
+                let flush = Flush { only, reply, commits: BTreeSet::new(), snapshot: None };
+                self.flushing.insert(number, (0, flush));
+                self.request(Request::Command(Command::Flush { number }));
+            }
+            Message::Shutdown { reply } => self.shutdown = Some(reply),
+        }
+    }
+
+    fn mark_dirty(&mut self) {
+        self.dirty = true;
+        self.dirty_since_checkpoint = true;
+        self.state.set_finished(false);
+    }
+
+    fn take_event(&mut self, event: Event) -> Result<()> {
+        let (worker, report) = match event {
+            Event::Report(worker, report) => (worker, report),
+            Event::SinkChanges { relation, epoch, changes } => {
+                if let Some(gathering) = self.gathering.as_mut().filter(|at| at.epoch == epoch) {
+                    gathering.sink_changes.entry(relation).or_default().extend(changes);
+                }
+                return Ok(());
+            }
+        };
+        match report {
+            Report::Dirty => self.mark_dirty(),
+            Report::EpochDone { epoch } => self.epoch_done(epoch),
+            Report::Applied { error } => self.applied(error)?,
+            Report::CheckpointDone { epoch, outcome, offsets } => {
+                self.gathered(epoch, outcome, offsets);
+            }
+            Report::Flushed { number } => self.readers_flushed(number),
+            Report::SourceEnded { relation } => self.state.set_ended(relation, worker),
+            Report::Progress(progress) => self.state.add_progress(worker, progress),
+            Report::Failed { relation, error } => self.fail(relation, error),
+            Report::Retrying { relation, problem } => self.state.set_problem(relation, problem),
+        }
+        Ok(())
+    }
+
+    /// A job has failed for good; so have all that follow it.
+    fn fail(&mut self, relation: RelationId, error: String) {
+        if self.state.failure(relation).is_some() {
+            return;
+        }
+        let catalog = self.state.catalog();
+        let name = catalog.by_id(relation).map(|relation| relation.name.clone());
+        let name = name.unwrap_or_else(|| relation.to_string());
+        tracing::error!(job = name, error, "job failed");
+        self.state.set_failure(relation, error.clone());
+        self.checkpointer.fail(relation, error);
+        self.dirty_since_checkpoint = true;
+        for dependent in catalog.dependents(relation) {
+            self.fail(dependent.id, format!("\"{name}\", which it reads, has failed"));
+        }
+    }
+
+    fn epoch_done(&mut self, epoch: u64) {
+        let Some(workers) = self.in_flight.get_mut(&epoch) else { return };
+        *workers += 1;
+        // Epochs end in order on every worker, so the first is complete first.
+        while let Some(first) = self.in_flight.first_entry() {
+            if *first.get() < self.workers {
+                break;
+            }
+            let epoch = *first.key();
+            first.remove();
+            self.state.finish_epoch(epoch);
+        }
+    }
+
+    fn readers_flushed(&mut self, number: u64) {
+        let Some((workers, _)) = self.flushing.get_mut(&number) else { return };
+        *workers += 1;
+        if *workers == self.workers
+            && let Some((_, flush)) = self.flushing.remove(&number)
+        {
+            self.flushed.push(flush);
+        }
+    }
+
+    fn applied(&mut self, error: Option<String>) -> Result<()> {
+        let Some(applying) = self.applying.front_mut() else { return Ok(()) };
+        let Some((workers, first_error)) = &mut applying.applied else { return Ok(()) };
+        *workers += 1;
+        *first_error = first_error.take().or(error);
+        if *workers < self.workers {
+            return Ok(());
+        }
+        let error = first_error.take();
+        let Some(applying) = self.applying.pop_front() else { return Ok(()) };
+        if let Some(error) = error {
+            // Workers may differ now: only a restart from the last manifest is safe.
+            let error = Error::internal(error).within("applying a statement");
+            let _ = applying.reply.send(Err(error.clone()));
+            return Err(error);
+        }
+        let relations = self.enter(&applying)?;
+        self.created.push((applying.reply, relations));
+        self.mark_dirty();
+        Ok(())
+    }
+
+    /// Enters an applied statement into the catalog and the list of statements.
+    fn enter(&mut self, applying: &Applying) -> Result<Vec<Arc<Relation>>> {
+        let mut catalog = (*self.state.catalog()).clone();
+        let mut entered = Vec::new();
+        for statement in sql::parse(&applying.sql)? {
+            match sql::bind(&catalog, &statement)? {
+                Bound::Create(creation) => {
+                    let id = catalog.next_id();
+                    let sql = statement.text.clone();
+                    entered.extend(catalog.create(*creation, &sql)?);
+                    self.statements.push(StatementRecord { id, sql });
+                }
+                Bound::Drop(removal) => {
+                    let dropped = catalog.drop_relations(&removal)?;
+                    for relation in &dropped {
+                        self.statements.retain(|statement| statement.id != relation.id);
+                        self.sinks.remove(relation.id);
+                        self.checkpointer.forget(relation.id);
+                    }
+                    entered.extend(dropped);
+                }
+                _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
+            }
+        }
+        if let Some(slot) = &applying.sink {
+            self.sinks.add(Arc::clone(slot), &catalog);
+        }
+        self.state.set_catalog(catalog);
+        Ok(entered)
+    }
+
+    fn gathered(
+        &mut self,
+        epoch: u64,
+        outcome: std::result::Result<Vec<SegmentRef>, String>,
+        offsets: SourceOffsets,
+    ) {
+        let Some(gathering) = self.gathering.as_mut().filter(|at| at.epoch == epoch) else {
+            return;
+        };
+        gathering.workers += 1;
+        match outcome {
+            Ok(segments) => gathering.segments.extend(segments),
+            Err(error) => gathering.problem = Some(error),
+        }
+        for (relation, sources) in offsets {
+            let known = gathering.offsets.entry(relation).or_default();
+            for (source, splits) in sources {
+                known.entry(source).or_default().extend(splits);
+            }
+        }
+    }
+
+    /// Does whatever can be done now.
+    fn drive(&mut self) -> Result<()> {
+        self.send_statement();
+        self.write_manifest()?;
+        self.close_epoch();
+        self.settle();
+        Ok(())
+    }
+
+    /// Sends the first waiting statement when nothing is under way.
+    fn send_statement(&mut self) {
+        let quiet = self.in_flight.is_empty() && self.gathering.is_none() && !self.writing;
+        let next_id = self.state.catalog().next_id();
+        let epoch = self.open_epoch;
+        let Some(applying) = self.applying.front_mut() else { return };
+        if applying.applied.is_some() || !quiet {
+            return;
+        }
+        applying.applied = Some((0, None));
+        let statements = vec![(next_id, applying.sql.clone())];
+        self.request(Request::Command(Command::Apply { statements, epoch, recovery: None }));
+    }
+
+    /// Closes the open epoch if it is time to.
+    fn close_epoch(&mut self) {
+        let now = self.env.elapsed();
+        let statement_waits = !self.applying.is_empty();
+        let since_close = now.saturating_sub(self.closed_at);
+        let paced = since_close >= Duration::from_millis(self.config.epoch_interval_ms);
+        let room = self.in_flight.len() < self.config.epochs_in_flight;
+        if statement_waits || !room {
+            return;
+        }
+        let checkpoint = self.gathering.is_none() && !self.writing && self.wants_checkpoint(now);
+        if checkpoint || (self.dirty && paced) {
+            self.close(checkpoint, now);
+        }
+    }
+
+    fn wants_checkpoint(&self, now: Duration) -> bool {
+        let interval = Duration::from_millis(self.config.checkpoint_interval_ms);
+        let paced = now.saturating_sub(self.checkpoint_at) >= interval;
+        let asked = !self.acks.is_empty()
+            || !self.created.is_empty()
+            || (self.commit_asked() && !self.sinks.any_busy());
+        let waiting = self.dirty_since_checkpoint || self.sinks.any_due(now);
+        asked || (paced && waiting)
+    }
+
+    /// True if a flush or the shutdown waits for a checkpoint in which all sinks commit.
+    fn commit_asked(&self) -> bool {
+        !self.flushed.is_empty() || (self.shutdown.is_some() && self.shutdown_at.is_none())
+    }
+
+    fn close(&mut self, checkpoint: bool, now: Duration) {
+        let epoch = self.open_epoch;
+        self.request(Request::Command(Command::CloseEpoch { epoch, checkpoint }));
+        self.in_flight.insert(epoch, 0);
+        self.open_epoch += 1;
+        self.dirty = false;
+        self.closed_at = now;
+        if !checkpoint {
+            return;
+        }
+        self.checkpoint_at = now;
+        self.dirty_since_checkpoint = false;
+        let mut flushes = Vec::new();
+        if self.commit_asked() && !self.sinks.any_busy() {
+            flushes = std::mem::take(&mut self.flushed);
+            self.shutdown_at = self.shutdown.as_ref().map(|_| now);
+        }
+        let all = self.shutdown_at.is_some() || flushes.iter().any(|flush| flush.only.is_none());
+        let mut due = self.sinks.due(now, all);
+        due.extend(flushes.iter().filter_map(|flush| flush.only));
+        due.retain(|sink| self.state.failure(*sink).is_none());
+        self.gathering = Some(Gathering {
+            epoch,
+            workers: 0,
+            segments: Vec::new(),
+            offsets: SourceOffsets::new(),
+            sink_changes: BTreeMap::new(),
+            due,
+            problem: None,
+            acks: std::mem::take(&mut self.acks),
+            flushes,
+            statements: self.statements.clone(),
+            catalog: self.state.catalog(),
+            created: std::mem::take(&mut self.created),
+        });
+    }
+
+    /// Starts writing the manifest once all workers have written their parts.
+    fn write_manifest(&mut self) -> Result<()> {
+        let complete = self.gathering.as_ref().is_some_and(|at| at.workers == self.workers);
+        if !complete {
+            return Ok(());
+        }
+        let Some(gathering) = self.gathering.take() else { return Ok(()) };
+        if let Some(problem) = gathering.problem {
+            let error = Error::new(ErrorKind::Unavailable, "a checkpoint could not be written");
+            return Err(error.with_detail(problem).with_hint("look at the data directory's disk"));
+        }
+        self.writing = true;
+        let parts = super::checkpointer::Parts {
+            epoch: gathering.epoch,
+            segments: gathering.segments,
+            offsets: gathering.offsets,
+            statements: gathering.statements,
+            next_relation: gathering.catalog.next_id(),
+            sink_changes: gathering.sink_changes,
+            due: gathering.due,
+            acks: gathering.acks,
+            created: gathering.created,
+        };
+        self.committing.extend(gathering.flushes);
+        let (checkpointer, slots) = (self.checkpointer.clone(), self.sinks.slots());
+        let done = self.done.0.clone();
+        let state = Arc::clone(&self.state);
+        tokio::spawn(async move {
+            let _ = done.send(Done::Checkpoint(checkpointer.write(parts, slots, &state).await));
+        });
+        Ok(())
+    }
+
+    fn take_done(&mut self, done: Done) -> Result<()> {
+        match done {
+            Done::Checkpoint(written) => {
+                self.writing = false;
+                let written = written?;
+                for ack in written.acks {
+                    let _ = ack.send(Ok(()));
+                }
+                for (reply, relations) in written.created {
+                    let _ = reply.send(Ok(relations));
+                }
+                self.refuse_flushes(&written.problems);
+                for flush in &mut self.committing {
+                    let waits = written.commits.iter().map(|(slot, ..)| slot.relation);
+                    flush
+                        .commits
+                        .extend(waits.filter(|sink| flush.only.is_none_or(|only| only == *sink)));
+                }
+                for (slot, sink, committable) in written.commits {
+                    self.sinks.commit(
+                        slot,
+                        sink,
+                        committable,
+                        &self.env,
+                        &self.state,
+                        &self.done.0,
+                    );
+                }
+            }
+            Done::Commit(relation, outcome) => {
+                let outcome = outcome?;
+                for flush in &mut self.committing {
+                    if flush.commits.remove(&relation)
+                        && let CommitOutcome::Committed { snapshot } = &outcome
+                    {
+                        flush.snapshot = Some(snapshot.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes of sinks that could not prepare get the reason.
+    fn refuse_flushes(&mut self, problems: &BTreeMap<RelationId, String>) {
+        let concerns = |flush: &Flush| match flush.only {
+            Some(only) => problems.get(&only),
+            None => problems.values().next(),
+        };
+        let (refused, kept): (Vec<Flush>, Vec<Flush>) = std::mem::take(&mut self.committing)
+            .into_iter()
+            .partition(|flush| concerns(flush).is_some());
+        self.committing = kept;
+        for flush in refused {
+            let reason = concerns(&flush).cloned().unwrap_or_default();
+            let _ = flush.reply.send(Err(Error::new(ErrorKind::Unavailable, reason)));
+        }
+    }
+
+    /// True once the last checkpoint is written and its commits are made, or have had their time.
+    fn is_shut_down(&self) -> bool {
+        let Some(at) = self.shutdown_at else { return false };
+        let late = self.env.elapsed().saturating_sub(at) >= SHUTDOWN_WAIT;
+        self.gathering.is_none() && !self.writing && (!self.sinks.any_busy() || late)
+    }
+
+    /// Answers what is complete, and notices when all is done.
+    fn settle(&mut self) {
+        if !self.writing {
+            let (complete, waiting) = std::mem::take(&mut self.committing)
+                .into_iter()
+                .partition(|flush| flush.commits.is_empty());
+            self.committing = waiting;
+            let complete: Vec<Flush> = complete;
+            for flush in complete {
+                let _ = flush.reply.send(Ok(flush.snapshot));
+            }
+        }
+        let quiet = !self.dirty
+            && !self.dirty_since_checkpoint
+            && self.in_flight.is_empty()
+            && self.gathering.is_none()
+            && !self.writing
+            && self.applying.is_empty()
+            && self.flushing.is_empty()
+            && self.flushed.is_empty()
+            && self.committing.is_empty();
+        if self.is_shut_down() {
+            self.running = false;
+        }
+        if !quiet {
+            return;
+        }
+        let catalog = self.state.catalog();
+        let mut reading = catalog.iter().filter(|relation| self.reads_outside(&catalog, relation));
+        let ended = reading.all(|relation| {
+            self.state.has_ended(relation.id, self.workers)
+                || self.state.failure(relation.id).is_some()
+        });
+        self.state.set_finished(ended && self.sinks.all_idle());
+    }
+
+    /// True if the relation's fragment reads a source itself.
+    fn reads_outside(&self, catalog: &Catalog, relation: &Relation) -> bool {
+        use crate::catalog::Definition;
+        match &*relation.definition {
+            Definition::Table(table) => table.connector.is_some(),
+            Definition::Source(_) | Definition::Errors => false,
+            _ => relation.depends_on.iter().any(|id| {
+                let upstream = catalog.by_id(*id);
+                upstream.is_some_and(|it| matches!(*it.definition, Definition::Source(_)))
+            }),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! [`Engine`]: the handle of a running engine.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use frazil_connector_api::Decoded;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::coordinator::Message;
+use super::sink_slot::SinkSlot;
+use super::startup::{self, Workers};
+use super::state::EngineState;
+use super::{JobStatus, PipelineRun};
+use crate::catalog::{Catalog, Creation, Definition, Relation, RelationId, SinkDef};
+use crate::config::Config;
+use crate::dataflow::{build_sink, build_source};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{self, Bound};
+use crate::state::{RowsSnapshot, Snapshots};
+
+/// The handle of a running engine; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) config: Config,
+    pub(super) env: Env,
+    pub(super) state: Arc<EngineState>,
+    /// To the coordinator; none in a process that only lends its workers.
+    pub(super) messages: Option<mpsc::Sender<Message>>,
+    pub(super) workers: Workers,
+    /// One statement at a time is checked and applied.
+    pub(super) ddl: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Engine").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Recovers from the data directory and starts the workers. In process 0 it returns when all
+    /// processes have joined and the state is restored.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Unavailable`.
+    pub async fn open(config: Config, env: Env) -> Result<Self> {
+        let inner = Arc::new(startup::start(config, env).await?);
+        let engine = Self { inner };
+        if engine.inner.messages.is_some() {
+            super::schedule::spawn(&engine);
+        }
+        Ok(engine)
+    }
+
+    pub(super) fn state(&self) -> &EngineState {
+        &self.inner.state
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.inner.env
+    }
+
+    pub(super) fn downgrade(&self) -> std::sync::Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    pub(super) fn upgrade(inner: &std::sync::Weak<Inner>) -> Option<Self> {
+        inner.upgrade().map(|inner| Self { inner })
+    }
+
+    /// The catalog as of now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.inner.state.catalog()
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<T>>) -> Message,
+    ) -> Result<T> {
+        let gone = || {
+            let fatal = self.inner.state.fatal().borrow().clone();
+            fatal.unwrap_or_else(|| Error::new(ErrorKind::Shutdown, "the engine is going down"))
+        };
+        let Some(messages) = &self.inner.messages else {
+            return Err(Error::unsupported("this process only lends its workers")
+                .with_hint("connect to process 0"));
+        };
+        let (reply, answer) = oneshot::channel();
+        messages.send(message(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Applies a CREATE or DROP statement's text: installed on all workers, backfilled, durable.
+    /// Returns what was made or dropped.
+    ///
+    /// # Errors
+    /// What binding or the connector says.
+    pub async fn apply(&self, sql: &str) -> Result<Vec<Arc<Relation>>> {
+        let _one_at_a_time = self.inner.ddl.lock().await;
+        let catalog = self.catalog();
+        let mut sink = None;
+        for statement in sql::parse(sql)? {
+            match sql::bind(&catalog, &statement)? {
+                Bound::Create(creation) => sink = self.check(&catalog, &creation).await?,
+                Bound::Drop(_) => {}
+                _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
+            }
+        }
+        let sql = sql.to_string();
+        self.ask(|reply| Message::Apply { sql, sink, reply }).await
+    }
+
+    /// Checks with the connector what binding cannot know; opens a sink.
+    async fn check(&self, catalog: &Catalog, creation: &Creation) -> Result<Option<Arc<SinkSlot>>> {
+        for id in &creation.depends_on {
+            if let Some(error) = self.inner.state.failure(*id) {
+                let message = format!("what \"{}\" reads has failed", creation.name);
+                return Err(Error::new(ErrorKind::Unavailable, message).with_detail(error));
+            }
+        }
+        match &creation.definition {
+            Definition::Table(table) => {
+                if let Some(options) = &table.connector {
+                    let schema = Arc::clone(&creation.schema);
+                    build_source(options, table.format.as_ref(), schema, &table.primary_key)?;
+                }
+                Ok(None)
+            }
+            Definition::Source(source) => {
+                let schema = Arc::clone(&creation.schema);
+                build_source(&source.connector, source.format.as_ref(), schema, &[])?;
+                Ok(None)
+            }
+            Definition::Sink(sink) => self.open_sink(catalog, creation, sink).await.map(Some),
+            Definition::Pipeline(pipeline) => {
+                self.open_sink(catalog, creation, &pipeline.sink).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn open_sink(
+        &self,
+        catalog: &Catalog,
+        creation: &Creation,
+        def: &SinkDef,
+    ) -> Result<Arc<SinkSlot>> {
+        let id = uuid::Uuid::new_v4();
+        let schema = Arc::clone(&creation.schema);
+        let sink = build_sink(&def.connector, Arc::clone(&schema), def.mode.clone(), id)?;
+        let slot = SinkSlot::new(catalog.next_id(), creation.name.clone(), id, schema, sink);
+        let status = slot.open().await?;
+        self.inner.state.set_sink(slot.relation, status);
+        Ok(Arc::new(slot))
+    }
+
+    /// Writes changes into an own table; returns when they are durable and visible in every view.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Shutdown`.
+    pub async fn write(&self, table: RelationId, changes: Decoded) -> Result<()> {
+        self.ask(|reply| Message::Write { table, changes, reply }).await
+    }
+
+    /// A consistent snapshot of all tables and views at the newest finished epoch.
+    pub fn snapshot(&self) -> Snapshot {
+        let failed = |id: &RelationId| self.inner.state.failure(*id).map(|error| (*id, error));
+        let snapshots = self.inner.state.snapshots.read();
+        let failed = snapshots.relations.keys().filter_map(failed).collect();
+        Snapshot { snapshots: Arc::new(snapshots), failed: Arc::new(failed) }
+    }
+
+    /// Waits until everything that the sources held at the call is visible in views, durable, and
+    /// committed by the sinks.
+    ///
+    /// # Errors
+    /// `Unavailable` if a sink cannot write.
+    pub async fn flush(&self) -> Result<()> {
+        self.ask(|reply| Message::Flush { only: None, reply }).await.map(|_| ())
+    }
+
+    /// Flushes one sink; the target's name for the new snapshot, if there was something to commit.
+    pub(super) async fn flush_one(&self, sink: RelationId) -> Result<Option<String>> {
+        self.ask(|reply| Message::Flush { only: Some(sink), reply }).await
+    }
+
+    /// What the next manifest says of a pipeline.
+    pub(super) fn pipelines(&self) -> &super::schedule::Records {
+        &self.inner.workers.pipelines
+    }
+
+    /// All jobs, by name.
+    pub fn jobs(&self) -> Vec<JobStatus> {
+        self.inner.state.jobs(self.inner.workers.peers)
+    }
+
+    /// Fires a pipeline now and waits for its commit.
+    ///
+    /// # Errors
+    /// `UndefinedTable`, or what the run met.
+    pub async fn run_pipeline(&self, name: &str) -> Result<PipelineRun> {
+        super::schedule::run_now(self, name).await
+    }
+
+    /// Firings, newest first.
+    pub fn pipeline_runs(&self) -> Vec<PipelineRun> {
+        self.inner.state.runs()
+    }
+
+    /// The newest finished epoch.
+    pub fn epoch(&self) -> u64 {
+        self.inner.state.epoch()
+    }
+
+    /// True when every bounded source has ended and all is visible and committed.
+    pub fn is_finished(&self) -> bool {
+        self.inner.state.is_finished()
+    }
+
+    /// Why the engine stopped by itself, as soon as it does.
+    pub fn fatal(&self) -> watch::Receiver<Option<Error>> {
+        self.inner.state.fatal()
+    }
+
+    /// Waits until the workers have ended: in a process that only lends its workers, until process 0
+    /// shuts down.
+    ///
+    /// # Errors
+    /// `Internal` if a worker ended with a panic.
+    pub async fn wait(&self) -> Result<()> {
+        self.inner.workers.wait().await
+    }
+
+    /// A clean stop: makes a last checkpoint, commits, stops the workers.
+    ///
+    /// # Errors
+    /// What the last checkpoint met.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.ask(|reply| Message::Shutdown { reply }).await?;
+        self.wait().await
+    }
+}
+
+/// All tables and views at one epoch.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    snapshots: Arc<Snapshots>,
+    failed: Arc<std::collections::BTreeMap<RelationId, String>>,
+}
+
+impl Snapshot {
+    /// The epoch.
+    pub fn epoch(&self) -> u64 {
+        self.snapshots.epoch
+    }
+
+    /// One table or view; `None` if it has no rows to read (a source, a sink).
+    pub fn relation(&self, id: RelationId) -> Option<RelationSnapshot> {
+        let shards = self.snapshots.relations.get(&id)?;
+        Some(RelationSnapshot { shards: shards.clone(), failed: self.failed.get(&id).cloned() })
+    }
+}
+
+/// The rows of one table or view at one epoch.
+#[derive(Debug, Clone)]
+pub struct RelationSnapshot {
+    shards: Vec<RowsSnapshot>,
+    failed: Option<String>,
+}
+
+impl RelationSnapshot {
+    /// Number of rows.
+    pub fn row_count(&self) -> usize {
+        self.shards.iter().map(RowsSnapshot::row_count).sum()
+    }
+
+    /// The rows, a batch each of some thousand rows, with the columns of the projection.
+    ///
+    /// # Errors
+    /// `Unavailable` if the job that keeps the rows has failed: they are not up to date.
+    pub fn batches(&self, projection: Option<&[usize]>) -> Result<Vec<RecordBatch>> {
+        if let Some(error) = &self.failed {
+            let message = "the job that keeps these rows has failed";
+            return Err(Error::new(ErrorKind::Unavailable, message)
+                .with_detail(error.clone())
+                .with_hint("look at SHOW JOBS; drop and create it again"));
+        }
+        let mut batches = Vec::new();
+        for shard in &self.shards {
+            batches.extend(shard.batches(projection)?);
+        }
+        Ok(batches)
+    }
+}

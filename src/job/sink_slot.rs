@@ -1,0 +1,326 @@
+//! [`SinkSlot`]: a sink, the changes that wait for it, and its two phases.
+//!
+//! ```text
+//! changes ─► pending ─► write + prepare ─► [manifest] ─► commit (tried until it succeeds)
+//!               └─ not due, busy or out of reach: logged on the object store instead
+//! ```
+//!
+//! **Invariant:** at every manifest each change is in exactly one of: the target, the committable,
+//! the log of pending changes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use frazil_connector_api::{
+    ChangeBatch, CommitOutcome, Committable, ConnectorError, ConnectorErrorKind, Sink, SinkStatus,
+};
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
+
+use crate::catalog::RelationId;
+use crate::change::consolidate;
+use crate::checkpoint::SinkRecord;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::{append_batch, read_batch};
+
+const WEIGHT: &str = "$weight";
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// A sink in use: locked while it writes or commits.
+pub(super) type BusySink = OwnedMutexGuard<OpenSink>;
+
+/// A sink, and whether it knows its target.
+pub(super) struct OpenSink {
+    sink: Box<dyn Sink>,
+    opened: bool,
+}
+
+/// A sink, the changes that wait for it, and its two phases.
+pub(super) struct SinkSlot {
+    pub(super) relation: RelationId,
+    pub(super) name: String,
+    id: Uuid,
+    schema: SchemaRef,
+    sink: Arc<tokio::sync::Mutex<OpenSink>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// What waits.
+#[derive(Default)]
+struct Waiting {
+    /// Changes that no committable has.
+    pending: Vec<ChangeBatch>,
+    /// Objects that hold them, as of the last manifest.
+    logged: Vec<String>,
+    /// Prepared and not known to be visible.
+    committable: Option<Committable>,
+    /// The last commit, as time since the start of the process.
+    committed_at: Option<Duration>,
+}
+
+/// What a sink brings into a manifest.
+pub(super) struct Prepared {
+    pub(super) record: SinkRecord,
+    /// To commit once the manifest is durable.
+    pub(super) commit: Option<(BusySink, Committable)>,
+    /// Objects that the manifest does not need any more.
+    pub(super) garbage: Vec<String>,
+    /// Why it is not prepared, if it should have been.
+    pub(super) problem: Option<ConnectorError>,
+}
+
+impl SinkSlot {
+    pub(super) fn new(
+        relation: RelationId,
+        name: String,
+        id: Uuid,
+        schema: SchemaRef,
+        sink: Box<dyn Sink>,
+    ) -> Self {
+        let sink = Arc::new(tokio::sync::Mutex::new(OpenSink { sink, opened: false }));
+        Self { relation, name, id, schema, sink, waiting: Mutex::default() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what a manifest has of it.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Corrupt` if the log cannot be read.
+    pub(super) async fn restore(&self, record: &SinkRecord, env: &Env) -> Result<()> {
+        let mut pending = Vec::new();
+        for object in &record.pending {
+            let bytes = env.store().get(&Path::from(object.as_str())).await?.bytes().await?;
+            pending.push(decode(&read_batch(&bytes)?)?);
+        }
+        let mut waiting = self.waiting();
+        waiting.pending = pending;
+        waiting.logged.clone_from(&record.pending);
+        waiting.committable.clone_from(&record.committable);
+        Ok(())
+    }
+
+    /// Opens the sink once; for CREATE, which tells the user what is wrong.
+    ///
+    /// # Errors
+    /// What the connector says.
+    pub(super) async fn open(&self) -> Result<SinkStatus> {
+        let mut sink = Arc::clone(&self.sink).lock_owned().await;
+        let committable = self.waiting().committable.clone();
+        sink.sink.open(committable.as_ref()).await?;
+        sink.opened = true;
+        self.waiting().committable = None;
+        Ok(sink.sink.status())
+    }
+
+    /// True if changes wait, at `now` the last commit is at least `interval` ago, and the sink is
+    /// not at work.
+    pub(super) fn is_due(&self, now: Duration, interval: Duration) -> bool {
+        let waiting = self.waiting();
+        let rested = waiting.committed_at.is_none_or(|at| now.saturating_sub(at) >= interval);
+        rested && !self.is_busy()
+    }
+
+    /// True while it opens, writes or commits.
+    pub(super) fn is_busy(&self) -> bool {
+        self.sink.try_lock().is_err()
+    }
+
+    /// True if nothing waits and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.pending.is_empty() && waiting.committable.is_none() && !self.is_busy()
+    }
+
+    /// True if changes wait.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.waiting().pending.is_empty()
+    }
+
+    /// First phase of checkpoint `sequence`: takes the changes since the last one and prepares all
+    /// that waits if the sink is `due`, or logs them.
+    ///
+    /// # Errors
+    /// `Unavailable` if the changes cannot be logged.
+    pub(super) async fn prepare(
+        &self,
+        changes: Vec<ChangeBatch>,
+        due: bool,
+        (sequence, fence): (u64, u64),
+        env: &Env,
+    ) -> Result<Prepared> {
+        let fresh = consolidate(Arc::clone(&self.schema), changes)?;
+        if fresh.num_rows() > 0 {
+            self.waiting().pending.push(fresh.clone());
+        }
+        let mut problem = None;
+        if due
+            && self.has_pending()
+            && let Ok(mut sink) = Arc::clone(&self.sink).try_lock_owned()
+        {
+            match self.write(&mut sink, sequence, fence).await {
+                Ok(committable) => {
+                    env.reach("sink.prepared");
+                    return Ok(self.prepared(sink, committable));
+                }
+                Err(error) => {
+                    sink.opened = false;
+                    problem = Some(error);
+                }
+            }
+        }
+        let object = match fresh.num_rows() {
+            0 => None,
+            _ => Some(log(&fresh, self.relation, sequence, env).await?),
+        };
+        let mut waiting = self.waiting();
+        waiting.logged.extend(object);
+        let record = self.record(&waiting);
+        Ok(Prepared { record, commit: None, garbage: Vec::new(), problem })
+    }
+
+    async fn write(
+        &self,
+        sink: &mut OpenSink,
+        sequence: u64,
+        fence: u64,
+    ) -> frazil_connector_api::Result<Option<Committable>> {
+        let (committable, pending) = {
+            let waiting = self.waiting();
+            (waiting.committable.clone(), waiting.pending.clone())
+        };
+        if !sink.opened {
+            sink.sink.open(committable.as_ref()).await?;
+            sink.opened = true;
+        }
+        let net = consolidate(Arc::clone(&self.schema), pending)
+            .map_err(|error| ConnectorError::internal(error.to_string()))?;
+        if net.num_rows() == 0 {
+            return Ok(None);
+        }
+        sink.sink.write(net).await?;
+        sink.sink.prepare(sequence, fence).await
+    }
+
+    fn prepared(&self, sink: BusySink, committable: Option<Committable>) -> Prepared {
+        let mut waiting = self.waiting();
+        waiting.pending.clear();
+        let garbage = std::mem::take(&mut waiting.logged);
+        waiting.committable.clone_from(&committable);
+        let record = self.record(&waiting);
+        let commit = committable.map(|committable| (sink, committable));
+        Prepared { record, commit, garbage, problem: None }
+    }
+
+    fn record(&self, waiting: &Waiting) -> SinkRecord {
+        SinkRecord {
+            id: self.id,
+            committable: waiting.committable.clone(),
+            pending: waiting.logged.clone(),
+        }
+    }
+
+    /// Second phase: tries until the changes are visible. `tell` hears of each failure.
+    ///
+    /// # Errors
+    /// `Fenced`, or what will never succeed.
+    pub(super) async fn commit(
+        &self,
+        mut busy: BusySink,
+        committable: &Committable,
+        env: &Env,
+        tell: impl Fn(u32, String),
+    ) -> Result<(CommitOutcome, SinkStatus)> {
+        let mut attempts = 0;
+        loop {
+            let outcome = match busy.opened {
+                true => busy.sink.commit(committable).await,
+                // Opening commits what is pending.
+                false => busy.sink.open(Some(committable)).await.map(|()| {
+                    busy.opened = true;
+                    CommitOutcome::AlreadyVisible
+                }),
+            };
+            let outcome = match env.fails("sink.reply_lost") {
+                true => Err(ConnectorError::unavailable("the reply of the commit was lost")),
+                false => outcome,
+            };
+            match outcome {
+                Ok(outcome) => {
+                    env.reach("sink.committed");
+                    let mut waiting = self.waiting();
+                    waiting.committable = None;
+                    waiting.committed_at = Some(env.elapsed());
+                    return Ok((outcome, busy.sink.status()));
+                }
+                Err(error) if error.kind == ConnectorErrorKind::Fenced => return Err(error.into()),
+                Err(error) => {
+                    attempts += 1;
+                    tracing::warn!(sink = self.name, %error, attempts, "commit failed, trying again");
+                    tell(attempts, error.to_string());
+                    busy.opened = false;
+                    let pause = PAUSE * 2_u32.pow(attempts.min(7));
+                    tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+                }
+            }
+        }
+    }
+
+    /// Commits what the manifest of the last process left, in the background of a start.
+    ///
+    /// # Errors
+    /// As [`SinkSlot::commit`].
+    pub(super) async fn recover(
+        &self,
+        env: &Env,
+        tell: impl Fn(u32, String),
+    ) -> Result<Option<SinkStatus>> {
+        let committable = self.waiting().committable.clone();
+        let Some(committable) = committable else {
+            return Ok(self.open().await.ok());
+        };
+        let busy = Arc::clone(&self.sink).lock_owned().await;
+        let (_, status) = self.commit(busy, &committable, env, tell).await?;
+        Ok(Some(status))
+    }
+}
+
+async fn log(
+    changes: &ChangeBatch,
+    relation: RelationId,
+    sequence: u64,
+    env: &Env,
+) -> Result<String> {
+    let schema = changes.schema();
+    let mut fields: Vec<Field> =
+        schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(Field::new(WEIGHT, DataType::Int64, false));
+    let mut columns = changes.rows().columns().to_vec();
+    columns.push(Arc::new(changes.weight_column()));
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    let mut bytes = Vec::new();
+    append_batch(&mut bytes, &batch)?;
+    let name = Uuid::new_v4().simple();
+    let object = format!("state/pending-{}-{sequence:012}-{name}.seg", relation.0);
+    env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
+    Ok(object)
+}
+
+fn decode(batch: &RecordBatch) -> Result<ChangeBatch> {
+    let width = batch.num_columns().saturating_sub(1);
+    let weights = batch.column_by_name(WEIGHT);
+    let weights = weights.and_then(|column| column.as_any().downcast_ref::<Int64Array>());
+    let weights = weights.ok_or_else(|| {
+        Error::new(ErrorKind::Corrupt, "an object of pending changes has no weights")
+    })?;
+    let rows = batch.project(&(0..width).collect::<Vec<_>>())?;
+    Ok(ChangeBatch::try_new(rows, weights.clone())?)
+}

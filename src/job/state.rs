@@ -1,0 +1,236 @@
+//! [`EngineState`]: what the coordinator publishes and sessions read.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use frazil_connector_api::SinkStatus;
+
+use super::{JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
+use crate::catalog::{Catalog, Definition, RelationId};
+use crate::dataflow::FragmentProgress;
+use crate::error::Error;
+use crate::state::SnapshotStore;
+
+/// Finished runs of pipelines that are remembered.
+const RUNS_KEPT: usize = 1000;
+
+/// What the coordinator publishes and sessions read.
+#[derive(Debug)]
+pub(super) struct EngineState {
+    pub(super) snapshots: Arc<SnapshotStore>,
+    catalog: RwLock<Arc<Catalog>>,
+    figures: Mutex<BTreeMap<RelationId, Figures>>,
+    runs: Mutex<Vec<PipelineRun>>,
+    epoch: AtomicU64,
+    finished: AtomicBool,
+    fatal: tokio::sync::watch::Sender<Option<Error>>,
+}
+
+/// Figures of one job, summed over workers.
+#[derive(Debug, Clone, Default)]
+struct Figures {
+    rows_in: u64,
+    bytes_in: u64,
+    bad_messages: u64,
+    /// State by operator, by worker.
+    operator_bytes: BTreeMap<usize, Vec<(String, u64)>>,
+    problem: Option<(u32, String)>,
+    failure: Option<String>,
+    ended: std::collections::BTreeSet<usize>,
+    sink: Option<SinkStatus>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl EngineState {
+    pub(super) fn new(snapshots: Arc<SnapshotStore>) -> Self {
+        Self {
+            snapshots,
+            catalog: RwLock::default(),
+            figures: Mutex::default(),
+            runs: Mutex::default(),
+            epoch: AtomicU64::new(0),
+            finished: AtomicBool::new(false),
+            fatal: tokio::sync::watch::Sender::new(None),
+        }
+    }
+
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_catalog(&self, catalog: Catalog) {
+        lock(&self.figures).retain(|id, _| catalog.by_id(*id).is_some());
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// All workers have finished `epoch`: reads see it.
+    pub(super) fn finish_epoch(&self, epoch: u64) {
+        self.snapshots.finish(epoch);
+        self.epoch.store(epoch, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_finished(&self, finished: bool) {
+        self.finished.store(finished, Ordering::SeqCst);
+    }
+
+    /// The engine cannot go on.
+    pub(super) fn stop_with(&self, error: Error) {
+        tracing::error!(%error, "the engine stops");
+        self.fatal.send_if_modified(|fatal| {
+            let first = fatal.is_none();
+            if first {
+                *fatal = Some(error);
+            }
+            first
+        });
+    }
+
+    pub(super) fn fatal(&self) -> tokio::sync::watch::Receiver<Option<Error>> {
+        self.fatal.subscribe()
+    }
+
+    pub(super) fn add_progress(&self, worker: usize, progress: Vec<FragmentProgress>) {
+        let mut figures = lock(&self.figures);
+        for fragment in progress {
+            let job = figures.entry(fragment.relation).or_default();
+            job.rows_in += fragment.rows_in;
+            job.bytes_in += fragment.bytes_in;
+            job.bad_messages += fragment.bad_messages;
+            job.operator_bytes.insert(worker, fragment.operator_bytes);
+        }
+    }
+
+    fn change(&self, relation: RelationId, change: impl FnOnce(&mut Figures)) {
+        change(lock(&self.figures).entry(relation).or_default());
+    }
+
+    pub(super) fn set_problem(&self, relation: RelationId, problem: Option<(u32, String)>) {
+        self.change(relation, |job| job.problem = problem);
+    }
+
+    pub(super) fn set_failure(&self, relation: RelationId, error: String) {
+        self.change(relation, |job| job.failure = Some(error));
+    }
+
+    pub(super) fn failure(&self, relation: RelationId) -> Option<String> {
+        lock(&self.figures).get(&relation).and_then(|job| job.failure.clone())
+    }
+
+    pub(super) fn set_ended(&self, relation: RelationId, worker: usize) {
+        self.change(relation, |job| {
+            job.ended.insert(worker);
+        });
+    }
+
+    /// True if the bounded sources of a job have ended on all workers.
+    pub(super) fn has_ended(&self, relation: RelationId, workers: usize) -> bool {
+        lock(&self.figures).get(&relation).is_some_and(|job| job.ended.len() >= workers)
+    }
+
+    pub(super) fn set_sink(&self, relation: RelationId, status: SinkStatus) {
+        self.change(relation, |job| job.sink = Some(status));
+    }
+
+    /// Adds or updates a run.
+    pub(super) fn set_run(&self, run: PipelineRun) {
+        let mut runs = lock(&self.runs);
+        match runs.iter_mut().find(|old| old.pipeline == run.pipeline && old.run == run.run) {
+            Some(old) => *old = run,
+            None => runs.push(run),
+        }
+        let surplus = runs.len().saturating_sub(RUNS_KEPT);
+        runs.drain(..surplus);
+    }
+
+    /// Runs, newest first; one under way shows what its sink meets.
+    pub(super) fn runs(&self) -> Vec<PipelineRun> {
+        let catalog = self.catalog();
+        let problem = |pipeline: &str| {
+            let id = catalog.get(pipeline)?.id;
+            lock(&self.figures).get(&id)?.problem.clone()
+        };
+        let mut runs: Vec<PipelineRun> = lock(&self.runs).iter().rev().cloned().collect();
+        for run in runs.iter_mut().filter(|run| run.state == PipelineRunState::Running) {
+            if let Some((attempts, error)) = problem(&run.pipeline) {
+                run.state = PipelineRunState::Retrying { attempts, error };
+            }
+        }
+        runs
+    }
+
+    pub(super) fn jobs(&self, workers: usize) -> Vec<JobStatus> {
+        let catalog = self.catalog();
+        let snapshots = self.snapshots.read();
+        let figures = lock(&self.figures);
+        let mut jobs = Vec::new();
+        for relation in catalog.iter() {
+            let kind = match &*relation.definition {
+                Definition::Table(_) => JobKind::Table,
+                Definition::View(_) => JobKind::View,
+                Definition::Sink(_) => JobKind::Sink,
+                Definition::Pipeline(_) => JobKind::Pipeline,
+                _ => continue,
+            };
+            let job = figures.get(&relation.id).cloned().unwrap_or_default();
+            let shards = snapshots.relations.get(&relation.id);
+            let operator_bytes = job.operator_sums();
+            let sink_bytes = job.sink.as_ref().map_or(0, |sink| sink.state_bytes);
+            jobs.push(JobStatus {
+                id: relation.id,
+                name: relation.name.clone(),
+                kind,
+                state: job.state(workers),
+                rows_in: job.rows_in,
+                bytes_in: job.bytes_in,
+                bad_messages: job.bad_messages,
+                row_count: shards
+                    .map(|shards| shards.iter().map(|shard| shard.row_count() as u64).sum()),
+                state_bytes: operator_bytes.iter().map(|(_, bytes)| bytes).sum::<u64>()
+                    + sink_bytes,
+                operator_bytes,
+                sink: job.sink,
+            });
+        }
+        jobs
+    }
+}
+
+impl Figures {
+    fn state(&self, workers: usize) -> JobState {
+        if let Some(error) = &self.failure {
+            return JobState::Failed { error: error.clone() };
+        }
+        match &self.problem {
+            Some((attempts, error)) => {
+                JobState::Retrying { attempts: *attempts, error: error.clone() }
+            }
+            None if self.ended.len() >= workers => JobState::Finished,
+            None => JobState::Running,
+        }
+    }
+
+    fn operator_sums(&self) -> Vec<(String, u64)> {
+        let mut sums: Vec<(String, u64)> = Vec::new();
+        for operators in self.operator_bytes.values() {
+            for (index, (name, bytes)) in operators.iter().enumerate() {
+                match sums.get_mut(index) {
+                    Some((_, sum)) => *sum += bytes,
+                    None => sums.push((name.clone(), *bytes)),
+                }
+            }
+        }
+        sums
+    }
+}

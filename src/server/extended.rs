@@ -1,0 +1,185 @@
+//! The extended protocol: statements with parameters, prepared once and run often.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use arrow_pg::datatypes::df::deserialize_parameters;
+use async_trait::async_trait;
+use datafusion::common::ParamValues;
+use datafusion::scalar::ScalarValue;
+use futures::{Sink, SinkExt};
+use pgwire::api::portal::{Format, Portal};
+use pgwire::api::query::ExtendedQueryHandler;
+use pgwire::api::results::{FieldInfo, Response};
+use pgwire::api::stmt::{QueryParser, StoredStatement};
+use pgwire::api::store::PortalStore;
+use pgwire::api::{ClientInfo, ClientPortalStore, Type};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::extendedquery::{Parse, ParseComplete};
+use pgwire::messages::response::TransactionStatus;
+
+use super::reply::{failed_transaction, response, wire_error};
+use super::wire_handlers::{Wire, cancellable};
+use crate::error::{Error, ErrorKind};
+use crate::session::{Description, Session, Statement, pg_fields, pg_type};
+
+/// A prepared statement; `statement` is none for an empty text.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    statement: Option<Statement>,
+    description: Description,
+}
+
+#[async_trait]
+impl QueryParser for Wire {
+    type Statement = Arc<Prepared>;
+
+    async fn parse_sql<C>(
+        &self,
+        client: &C,
+        sql: &str,
+        types: &[Option<Type>],
+    ) -> PgWireResult<Arc<Prepared>>
+    where
+        C: ClientInfo + Unpin + Send + Sync,
+    {
+        let session = self.session(client);
+        let mut session = session.lock().await;
+        let mut statements = session.parse(sql).map_err(wire_error)?;
+        if statements.len() > 1 {
+            return Err(wire_error(Error::new(
+                ErrorKind::Syntax,
+                "cannot insert multiple commands into a prepared statement",
+            )));
+        }
+        let Some(statement) = statements.pop() else {
+            let description = Description::default();
+            return Ok(Arc::new(Prepared { statement: None, description }));
+        };
+        let given: Vec<Option<DataType>> =
+            types.iter().map(|given| given.as_ref().and_then(arrow_type)).collect();
+        let description = session.describe(&statement, &given).await.map_err(wire_error)?;
+        Ok(Arc::new(Prepared { statement: Some(statement), description }))
+    }
+
+    fn get_parameter_types(&self, prepared: &Arc<Prepared>) -> PgWireResult<Vec<Type>> {
+        let params = prepared.description.params.iter();
+        params
+            .map(|param| match param {
+                Some(data_type) => pg_type(data_type).map_err(wire_error),
+                None => Ok(Type::TEXT),
+            })
+            .collect()
+    }
+
+    fn get_result_schema(
+        &self,
+        prepared: &Arc<Prepared>,
+        format: Option<&Format>,
+    ) -> PgWireResult<Vec<FieldInfo>> {
+        let Some(columns) = &prepared.description.columns else { return Ok(Vec::new()) };
+        let fields = pg_fields(columns, format.unwrap_or(&Format::UnifiedText));
+        fields.map(|fields| fields.as_ref().clone()).map_err(wire_error)
+    }
+}
+
+/// The Arrow type that a client's type of a parameter names, where there is exactly one.
+fn arrow_type(given: &Type) -> Option<DataType> {
+    use arrow::datatypes::TimeUnit;
+    match *given {
+        Type::BOOL => Some(DataType::Boolean),
+        Type::INT2 => Some(DataType::Int16),
+        Type::INT4 => Some(DataType::Int32),
+        Type::INT8 => Some(DataType::Int64),
+        Type::FLOAT4 => Some(DataType::Float32),
+        Type::FLOAT8 => Some(DataType::Float64),
+        Type::TEXT | Type::VARCHAR => Some(DataType::Utf8),
+        Type::BYTEA => Some(DataType::Binary),
+        Type::DATE => Some(DataType::Date32),
+        Type::TIMESTAMP => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        Type::TIMESTAMPTZ => {
+            Some(DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))))
+        }
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl ExtendedQueryHandler for Wire {
+    type Statement = Arc<Prepared>;
+    type QueryParser = Self;
+
+    fn query_parser(&self) -> Arc<Self> {
+        Arc::new(self.clone())
+    }
+
+    async fn on_parse<C>(&self, client: &mut C, mut message: Parse) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        // "unknown" is what a client says when it leaves the type to the server.
+        for oid in &mut message.type_oids {
+            if *oid == Type::UNKNOWN.oid() {
+                *oid = 0;
+            }
+        }
+        let stored = StoredStatement::parse(client, &message, self.query_parser()).await?;
+        client.portal_store().put_statement(Arc::new(stored));
+        client.send(PgWireBackendMessage::ParseComplete(ParseComplete::new())).await?;
+        Ok(())
+    }
+
+    async fn do_query<C>(
+        &self,
+        client: &mut C,
+        portal: &Portal<Self::Statement>,
+        _max_rows: usize,
+    ) -> PgWireResult<Response>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let prepared = &portal.statement.statement;
+        let Some(statement) = &prepared.statement else { return Ok(Response::EmptyQuery) };
+        let failed = matches!(client.transaction_status(), TransactionStatus::Error);
+        if failed && !Session::ends_transaction(statement) {
+            return Err(failed_transaction());
+        }
+        let params = parameters(portal, &prepared.description)?;
+        let session = self.session(client);
+        let mut session = session.lock().await;
+        let outcome = session.execute(statement, &params).await.map_err(wire_error)?;
+        let mut replies = [response(client, outcome, &portal.result_column_format).await?];
+        cancellable(client, &mut replies).await;
+        let [reply] = replies;
+        Ok(reply)
+    }
+}
+
+/// Values of `$1`, `$2` … in the types that the statement wants.
+fn parameters(
+    portal: &Portal<Arc<Prepared>>,
+    description: &Description,
+) -> PgWireResult<Vec<ScalarValue>> {
+    let wanted: Vec<Option<&DataType>> = (0..portal.parameter_len())
+        .map(|index| description.params.get(index).and_then(Option::as_ref))
+        .collect();
+    let values = match deserialize_parameters(portal, &wanted)? {
+        ParamValues::List(values) => values,
+        ParamValues::Map(_) => return Err(wire_error(Error::internal("parameters have no order"))),
+    };
+    let cast = |(value, wanted): (ScalarValue, &Option<&DataType>)| match wanted {
+        Some(wanted) if value.data_type() != **wanted => {
+            value.cast_to(wanted).map_err(|error| wire_error(crate::session::query_error(error)))
+        }
+        _ => Ok(value),
+    };
+    values.into_iter().map(|value| value.value).zip(&wanted).map(cast).collect()
+}

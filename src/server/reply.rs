@@ -1,0 +1,90 @@
+//! Outcomes and errors as messages of the protocol.
+
+use std::fmt::Debug;
+
+use futures::{Sink, SinkExt, StreamExt};
+use pgwire::api::ClientInfo;
+use pgwire::api::portal::Format;
+use pgwire::api::results::{QueryResponse, Response, Tag};
+use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::{NoticeResponse, TransactionStatus};
+
+use crate::error::Error;
+use crate::session::{Outcome, pg_fields, pg_rows};
+
+/// SQLSTATE of a statement in a transaction that has failed.
+const IN_FAILED_TRANSACTION: &str = "25P02";
+
+/// An error with all that a client shows of it.
+pub(super) fn error_info(error: &Error) -> ErrorInfo {
+    let code = error.kind.sqlstate().to_string();
+    let mut info = ErrorInfo::new("ERROR".to_string(), code, error.message.clone());
+    info.severity_nonlocalized = Some("ERROR".to_string());
+    info.detail = error.detail.clone();
+    info.hint = error.hint.clone();
+    info.position = error.position.map(|position| position.to_string());
+    info.where_context = (!error.context.is_empty()).then(|| error.context.join("\n"));
+    info
+}
+
+/// The same as pgwire's error.
+pub(super) fn wire_error(error: Error) -> PgWireError {
+    PgWireError::UserError(Box::new(error_info(&error)))
+}
+
+/// What a statement gets in a transaction that has failed.
+pub(super) fn failed_transaction() -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new(
+        "ERROR".to_string(),
+        IN_FAILED_TRANSACTION.to_string(),
+        "current transaction is aborted, commands ignored until end of transaction block"
+            .to_string(),
+    )))
+}
+
+/// Sends notices and turns an outcome into a response.
+pub(super) async fn response<C>(
+    client: &mut C,
+    outcome: Outcome,
+    format: &Format,
+) -> PgWireResult<Response>
+where
+    C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+    C::Error: Debug,
+    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+{
+    match outcome {
+        Outcome::Rows { schema, stream } => {
+            let fields = pg_fields(&schema, format).map_err(wire_error)?;
+            let row_fields = fields.clone();
+            let rows = stream
+                .map(move |batch| match batch {
+                    Ok(batch) => pg_rows(row_fields.clone(), batch).collect::<Vec<_>>(),
+                    Err(error) => vec![Err(wire_error(crate::session::query_error(error)))],
+                })
+                .map(futures::stream::iter)
+                .flatten();
+            Ok(Response::Query(QueryResponse::new(fields, rows)))
+        }
+        Outcome::Command { tag, notices } => {
+            for notice in notices {
+                let info = ErrorInfo::new("NOTICE".to_string(), "00000".to_string(), notice);
+                let message = PgWireBackendMessage::NoticeResponse(NoticeResponse::from(info));
+                client.feed(message).await?;
+            }
+            Ok(command_response(&tag, client.transaction_status()))
+        }
+    }
+}
+
+fn command_response(tag: &str, status: TransactionStatus) -> Response {
+    match tag {
+        "BEGIN" | "START TRANSACTION" => Response::TransactionStart(Tag::new(tag)),
+        "COMMIT" if matches!(status, TransactionStatus::Error) => {
+            Response::TransactionEnd(Tag::new("ROLLBACK"))
+        }
+        "COMMIT" | "ROLLBACK" => Response::TransactionEnd(Tag::new(tag)),
+        _ => Response::Execution(Tag::new(tag)),
+    }
+}

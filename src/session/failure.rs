@@ -1,0 +1,104 @@
+//! DataFusion's errors as the engine's.
+
+use datafusion::common::{DataFusionError, SchemaError};
+
+use crate::error::{Error, ErrorKind};
+
+/// The engine's error for one that planning or running a batch query met.
+///
+/// An [`Error`] that passed through DataFusion comes out as it went in.
+pub fn query_error(error: DataFusionError) -> Error {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            query_error(*inner)
+        }
+        DataFusionError::Shared(inner) => shared_error(&inner),
+        DataFusionError::External(inner) => external_error(inner.as_ref()),
+        DataFusionError::ArrowError(inner, _) => Error::from(*inner),
+        DataFusionError::Collection(errors) => match errors.into_iter().next() {
+            Some(first) => query_error(first),
+            None => Error::internal("a query failed without saying why"),
+        },
+        other => message_error(&other),
+    }
+}
+
+fn shared_error(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            shared_error(inner)
+        }
+        DataFusionError::Shared(inner) => shared_error(inner),
+        DataFusionError::External(inner) => external_error(inner.as_ref()),
+        other => message_error(other),
+    }
+}
+
+fn external_error(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    match error.downcast_ref::<Error>() {
+        Some(ours) => ours.clone(),
+        None => Error::internal(error.to_string()),
+    }
+}
+
+fn message_error(error: &DataFusionError) -> Error {
+    let text = error.strip_backtrace();
+    match error {
+        DataFusionError::SQL(..) => Error::new(ErrorKind::Syntax, lower(&text)),
+        DataFusionError::NotImplemented(message) => Error::unsupported(lower(message)),
+        DataFusionError::SchemaError(inner, _) => match inner.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => Error::new(
+                ErrorKind::UndefinedColumn,
+                format!("column \"{}\" does not exist", field.name),
+            ),
+            other => Error::new(ErrorKind::UndefinedColumn, lower(&other.to_string())),
+        },
+        DataFusionError::Plan(message) => plan_error(message),
+        DataFusionError::ArrowError(inner, _) => arrow_error(inner, &text),
+        DataFusionError::ResourcesExhausted(_) => {
+            Error::new(ErrorKind::StateTooLarge, lower(&text))
+        }
+        DataFusionError::Execution(message) => execution_error(message),
+        _ => Error::internal(lower(&text)),
+    }
+}
+
+fn arrow_error(error: &arrow::error::ArrowError, text: &str) -> Error {
+    use arrow::error::ArrowError as Arrow;
+    match error {
+        Arrow::DivideByZero => Error::new(ErrorKind::DivisionByZero, "division by zero"),
+        Arrow::ArithmeticOverflow(message) => Error::new(ErrorKind::OutOfRange, lower(message)),
+        Arrow::CastError(message) | Arrow::ParseError(message) => {
+            Error::new(ErrorKind::InvalidValue, lower(message))
+        }
+        _ => Error::internal(lower(text)),
+    }
+}
+
+/// DataFusion tells what a name is in words only.
+fn plan_error(message: &str) -> Error {
+    let text = lower(message);
+    let kind = if text.starts_with("table '") && text.ends_with("not found") {
+        ErrorKind::UndefinedTable
+    } else if text.contains("invalid function") || text.contains("no function matches") {
+        ErrorKind::UndefinedFunction
+    } else {
+        ErrorKind::DatatypeMismatch
+    };
+    Error::new(kind, text)
+}
+
+fn execution_error(message: &str) -> Error {
+    let text = lower(message);
+    let bad_value = text.contains("cannot parse") || text.contains("error parsing");
+    Error::new(if bad_value { ErrorKind::InvalidValue } else { ErrorKind::Internal }, text)
+}
+
+fn lower(message: &str) -> String {
+    let text = message.trim().trim_end_matches('.');
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,22 @@
+//! What clients ask of a PostgreSQL about itself: `pg_catalog`, `information_schema`, and the
+//! shell's own schema `frazil`.
+//!
+//! ```text
+//! text ──► rewritten ──► plan over { pg_catalog, information_schema, frazil, public }
+//! ```
+//!
+//! Crate `datafusion-pg-catalog` has the tables that are the same everywhere (types, operators),
+//! most functions and the rewriting of clients' SQL. Here is what tells of this engine: relations,
+//! columns, keys.
+//!
+//! **Invariant:** an object id is a function of the relation's id, so it is the same for all
+//! sessions and after a restart.
+
+mod context;
+mod functions;
+mod object_ids;
+mod own_tables;
+mod pg_tables;
+mod relation_rows;
+
+pub(super) use context::CatalogContext;

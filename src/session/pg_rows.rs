@@ -1,0 +1,228 @@
+//! Arrow rows as Postgres rows, for the wire and for the shell.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Decimal128Type, Schema};
+use arrow_pg::encoder::encode_value;
+use bytes::Buf;
+use pgwire::api::Type;
+use pgwire::api::portal::Format;
+use pgwire::api::results::{DataRowEncoder, FieldFormat, FieldInfo};
+use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
+use pgwire::messages::data::DataRow;
+
+use super::numeric::Numeric;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Columns as Postgres describes them.
+///
+/// # Errors
+/// `Unsupported` for a type that Postgres does not have; `InvalidParameter` if the client asks for
+/// formats of another number of columns.
+pub fn pg_fields(schema: &Schema, format: &Format) -> Result<Arc<Vec<FieldInfo>>> {
+    if let Format::Individual(codes) = format
+        && codes.len() != schema.fields().len()
+    {
+        return Err(Error::new(
+            ErrorKind::InvalidParameter,
+            format!(
+                "bind message has {} result formats but the query has {} columns",
+                codes.len(),
+                schema.fields().len()
+            ),
+        ));
+    }
+    let field = |(index, field): (usize, &Arc<arrow::datatypes::Field>)| {
+        let pg_type = pg_type(field.data_type())?;
+        let info = FieldInfo::new(field.name().clone(), None, None, pg_type.clone(), {
+            format.format_for(index)
+        });
+        Ok(info
+            .with_type_size(type_size(&pg_type))
+            .with_type_modifier(type_modifier(field.data_type())))
+    };
+    let fields = schema.fields().iter().enumerate().map(field).collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(fields))
+}
+
+/// The Postgres type of an Arrow type.
+///
+/// # Errors
+/// `Unsupported`.
+pub fn pg_type(data_type: &DataType) -> Result<Type> {
+    match data_type {
+        // A column of nothing but NULLs is text to a client, as in PostgreSQL.
+        DataType::Null => Ok(Type::TEXT),
+        other => arrow_pg::datatypes::into_pg_type(other).map_err(|_| {
+            Error::unsupported(format!("type {other} cannot be sent to a client"))
+                .with_hint("cast it to text or numeric")
+        }),
+    }
+}
+
+fn type_size(pg_type: &Type) -> i16 {
+    match *pg_type {
+        Type::BOOL => 1,
+        Type::INT2 => 2,
+        Type::INT4 | Type::FLOAT4 | Type::DATE => 4,
+        Type::INT8 | Type::FLOAT8 | Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::TIME => 8,
+        Type::INTERVAL => 16,
+        _ => -1,
+    }
+}
+
+/// `atttypmod` of a type: precision and scale of a numeric, -1 for all others.
+pub fn type_modifier(data_type: &DataType) -> i32 {
+    match data_type {
+        DataType::Decimal128(precision, scale) => {
+            ((i32::from(*precision) << 16) | (i32::from(*scale) & 0xffff)) + 4
+        }
+        _ => -1,
+    }
+}
+
+/// Name of a type in SQL.
+pub fn type_name(data_type: &DataType) -> String {
+    let name = match data_type {
+        DataType::Boolean => "boolean",
+        DataType::Int8 | DataType::Int16 => "smallint",
+        DataType::Int32 => "integer",
+        DataType::Int64 => "bigint",
+        DataType::Float32 => "real",
+        DataType::Float64 => "double precision",
+        DataType::Decimal128(precision, scale) => return format!("numeric({precision},{scale})"),
+        DataType::Date32 | DataType::Date64 => "date",
+        DataType::Timestamp(_, None) => "timestamp",
+        DataType::Timestamp(_, Some(_)) => "timestamptz",
+        other => return pg_type(other).map_or(other.to_string(), |pg| pg.name().to_string()),
+    };
+    name.to_string()
+}
+
+/// Encodes a batch, row by row.
+///
+/// # Errors
+/// As the row's `PgWireError`.
+pub fn pg_rows(
+    fields: Arc<Vec<FieldInfo>>,
+    batch: RecordBatch,
+) -> impl Iterator<Item = PgWireResult<DataRow>> + Send {
+    let mut encoder = DataRowEncoder::new(Arc::clone(&fields));
+    (0..batch.num_rows()).map(move |row| {
+        for (index, field) in fields.iter().enumerate() {
+            encode(&mut encoder, &batch, index, row, field)?;
+        }
+        Ok(encoder.take_row())
+    })
+}
+
+fn encode(
+    encoder: &mut DataRowEncoder,
+    batch: &RecordBatch,
+    column: usize,
+    row: usize,
+    field: &FieldInfo,
+) -> PgWireResult<()> {
+    let array = batch.column(column);
+    if array.is_null(row) || *array.data_type() == DataType::Null {
+        return encoder.encode_field(&None::<i8>);
+    }
+    match array.data_type() {
+        DataType::Decimal128(_, scale) => match u32::try_from(*scale) {
+            Ok(scale) => {
+                let unscaled = array.as_primitive::<Decimal128Type>().value(row);
+                encoder.encode_field(&Numeric { unscaled, scale })
+            }
+            Err(_) => Err(not_encodable(array.data_type())),
+        },
+        DataType::UInt64 => {
+            let unscaled = array.as_primitive::<arrow::datatypes::UInt64Type>().value(row);
+            encoder.encode_field(&Numeric { unscaled: i128::from(unscaled), scale: 0 })
+        }
+        DataType::FixedSizeBinary(_) => {
+            encoder.encode_field(&array.as_fixed_size_binary().value(row))
+        }
+        _ => encode_value(encoder, array, row, batch.schema_ref().field(column), field),
+    }
+}
+
+fn not_encodable(data_type: &DataType) -> PgWireError {
+    let message = format!("type {data_type} cannot be sent to a client");
+    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".into(), "0A000".into(), message)))
+}
+
+/// The text of every value, NULL as `None`, exactly as the wire sends it.
+///
+/// # Errors
+/// `Unsupported` for a type that Postgres does not have.
+pub fn text_rows(batch: &RecordBatch) -> Result<Vec<Vec<Option<String>>>> {
+    let fields = pg_fields(&batch.schema(), &Format::UnifiedText)?;
+    debug_assert!(fields.iter().all(|field| field.format() == FieldFormat::Text));
+    pg_rows(fields, batch.clone())
+        .map(|row| {
+            let row = row.map_err(|error| {
+                Error::internal("a row could not be written as text").with_detail(error.to_string())
+            })?;
+            Ok(text_values(row, batch.num_columns()))
+        })
+        .collect()
+}
+
+/// Reads lengths and values back; a negative length is NULL.
+fn text_values(row: DataRow, columns: usize) -> Vec<Option<String>> {
+    let mut bytes = row.data;
+    let mut values = Vec::with_capacity(columns);
+    for _ in 0..columns {
+        let value = usize::try_from(bytes.get_i32()).ok().map(|length| {
+            let value = bytes.split_to(length);
+            String::from_utf8_lossy(&value).into_owned()
+        });
+        values.push(value);
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+        IntervalMonthDayNanoArray, StringArray, TimestampMicrosecondArray,
+    };
+
+    use super::*;
+
+    fn text(column: ArrayRef) -> Vec<Option<String>> {
+        let batch = RecordBatch::try_from_iter([("c", column)]).unwrap();
+        text_rows(&batch).unwrap().into_iter().map(|mut row| row.remove(0)).collect()
+    }
+
+    fn some(texts: &[&str]) -> Vec<Option<String>> {
+        texts.iter().map(|text| (*text != "NULL").then(|| (*text).to_string())).collect()
+    }
+
+    #[test]
+    fn values_read_as_postgres_writes_them() {
+        assert_eq!(text(Arc::new(Int64Array::from(vec![Some(-1), None]))), some(&["-1", "NULL"]));
+        assert_eq!(text(Arc::new(BooleanArray::from(vec![true, false]))), some(&["t", "f"]));
+        assert_eq!(text(Arc::new(StringArray::from(vec!["", "ä"]))), some(&["", "ä"]));
+        assert_eq!(text(Arc::new(Float64Array::from(vec![1.0, 0.1]))), some(&["1", "0.1"]));
+        assert_eq!(text(Arc::new(Date32Array::from(vec![19_000]))), some(&["2022-01-08"]));
+        let at = TimestampMicrosecondArray::from(vec![1_700_000_000_000_000]);
+        assert_eq!(text(Arc::new(at.clone())), some(&["2023-11-14 22:13:20"]));
+        let zoned = at.with_timezone("UTC");
+        assert_eq!(text(Arc::new(zoned)), some(&["2023-11-14 22:13:20+00"]));
+        let interval = IntervalMonthDayNanoArray::from(vec![None]);
+        assert_eq!(text(Arc::new(interval)), some(&["NULL"]));
+    }
+
+    #[test]
+    fn decimals_of_38_digits_keep_every_digit() {
+        let array = Decimal128Array::from(vec![99_999_999_999_999_999_999_999_999_999_999_999_999])
+            .with_precision_and_scale(38, 4)
+            .unwrap();
+        assert_eq!(text(Arc::new(array)), some(&["9999999999999999999999999999999999.9999"]));
+    }
+}

@@ -1,0 +1,181 @@
+//! Queries: planned once, run over one snapshot.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::DataFusionError;
+use datafusion::common::tree_node::Transformed;
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
+
+use super::pg_catalog::CatalogContext;
+use super::relation_schema::RelationSchema;
+use super::session_state::Shared;
+use super::{Description, Outcome, Variables, query_error};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{self, Bound, Statement, StatementKind};
+
+/// A plan whose tables are those of one snapshot, and the state to run it in.
+pub(super) struct Planned {
+    state: SessionState,
+    pub(super) plan: LogicalPlan,
+}
+
+/// Runs a query or EXPLAIN.
+pub(super) async fn run(
+    shared: &Shared,
+    variables: &Variables,
+    statement: &Statement,
+    params: &[ScalarValue],
+) -> Result<Outcome> {
+    if let StatementKind::Explain(_) = &statement.kind {
+        return super::explain::run(shared, statement, &sql::NoExtraTables);
+    }
+    let planned = plan(shared, variables, statement).await?;
+    let planned = planned.with_params(params)?;
+    planned.run().await
+}
+
+/// What a statement takes and gives.
+pub(super) async fn describe(
+    shared: &Shared,
+    variables: &Variables,
+    statement: &Statement,
+    given: &[Option<DataType>],
+) -> Result<Description> {
+    match &statement.kind {
+        StatementKind::Query(_) => {
+            let planned = plan(shared, variables, statement).await?;
+            let params = parameter_types(&planned.plan, given)?;
+            // With typed NULLs in their places, so that `SELECT $1` has a type.
+            let nulls =
+                params.iter().map(|param| null_of(param.as_ref())).collect::<Result<Vec<_>>>()?;
+            let planned = planned.with_params(&nulls)?;
+            let schema = Arc::clone(planned.plan.schema().inner());
+            Ok(Description { params, columns: Some(schema) })
+        }
+        StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
+            let params = super::write::parameter_types(shared, statement, given)?;
+            Ok(Description { params, columns: None })
+        }
+        StatementKind::Show(what) => {
+            let batch = super::show::show(&shared.engine, variables, what)?;
+            Ok(Description { params: Vec::new(), columns: Some(batch.schema()) })
+        }
+        StatementKind::Explain(_) => {
+            let columns = Some(super::explain::columns());
+            Ok(Description { params: Vec::new(), columns })
+        }
+        _ => Ok(Description::default()),
+    }
+}
+
+fn null_of(param: Option<&DataType>) -> Result<ScalarValue> {
+    ScalarValue::try_from(param.unwrap_or(&DataType::Utf8)).map_err(query_error)
+}
+
+/// Types of `$1`, `$2` …: what the client gave, else what the plan infers.
+pub(super) fn parameter_types(
+    plan: &LogicalPlan,
+    given: &[Option<DataType>],
+) -> Result<Vec<Option<DataType>>> {
+    let inferred = sql::parameter_types(plan)?;
+    let param = |at: usize| {
+        let told = given.get(at).cloned().flatten();
+        told.or_else(|| inferred.get(at).cloned().flatten())
+    };
+    Ok((0..inferred.len().max(given.len())).map(param).collect())
+}
+
+impl Planned {
+    /// A plan over relations of the engine.
+    pub(super) fn attach(tables: &RelationSchema, plan: LogicalPlan) -> Result<Self> {
+        let state = SessionContext::new().state();
+        Ok(Self { state, plan: attached(plan, tables)? })
+    }
+
+    /// With values in the places of parameters.
+    pub(super) fn with_params(self, params: &[ScalarValue]) -> Result<Self> {
+        if params.is_empty() {
+            return Ok(self);
+        }
+        let plan = self.plan.with_param_values(params.to_vec()).map_err(query_error)?;
+        Ok(Self { state: self.state, plan })
+    }
+
+    /// Starts it.
+    pub(super) async fn run(self) -> Result<Outcome> {
+        let schema = Arc::clone(self.plan.schema().inner());
+        let physical = self.state.create_physical_plan(&self.plan).await.map_err(query_error)?;
+        let stream = execute_stream(physical, self.state.task_ctx()).map_err(query_error)?;
+        Ok(Outcome::Rows { schema, stream })
+    }
+}
+
+/// Plans a query over the newest snapshot.
+async fn plan(shared: &Shared, variables: &Variables, statement: &Statement) -> Result<Planned> {
+    let catalog = shared.engine.catalog();
+    let tables = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
+    let concerns = CatalogContext::concerns(&statement.text);
+    let mut refused = None;
+    if concerns {
+        match plan_catalog(shared, variables, statement).await {
+            Ok(planned) => return Ok(planned),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let error = match sql::bind(&catalog, statement) {
+        Ok(Bound::Query(plan)) => return Planned::attach(&tables, plan),
+        Ok(_) => return Err(Error::internal("a query was bound to something else")),
+        Err(error) => error,
+    };
+    match (error.kind, refused) {
+        (ErrorKind::UndefinedTable | ErrorKind::UndefinedFunction, Some(refused)) => Err(refused),
+        // A function such as current_schema() that only the catalog knows.
+        (ErrorKind::UndefinedFunction, None) => {
+            plan_catalog(shared, variables, statement).await.map_err(|_| error)
+        }
+        _ => Err(error),
+    }
+}
+
+async fn plan_catalog(
+    shared: &Shared,
+    variables: &Variables,
+    statement: &Statement,
+) -> Result<Planned> {
+    let context = shared.catalog_context().await?;
+    let catalog = shared.engine.catalog();
+    let public = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
+    let state = context.state(&catalog, variables, Arc::new(public))?;
+    let plan = context.plan(&state, &statement.text).await?;
+    Ok(Planned { state, plan })
+}
+
+/// The plan with a snapshot's rows in the place of the binder's tables, which have a schema only.
+fn attached(plan: LogicalPlan, tables: &RelationSchema) -> Result<LogicalPlan> {
+    let attach = |node: LogicalPlan| {
+        let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+        if source_as_provider(&scan.source).is_ok() {
+            return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+        }
+        let rows = tables.by_name(scan.table_name.table());
+        let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let Some(rows) = rows else {
+            let name = scan.table_name.table();
+            let error = Error::new(
+                ErrorKind::UndefinedTable,
+                format!("relation \"{name}\" does not exist"),
+            );
+            return Err(DataFusionError::External(Box::new(error)));
+        };
+        scan.source = provider_as_source(rows);
+        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    };
+    let plan = plan.transform_up_with_subqueries(attach).map_err(query_error)?;
+    Ok(plan.data)
+}

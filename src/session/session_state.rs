@@ -1,0 +1,277 @@
+//! [`Session`]: one client; [`Sessions`]: what all clients of an engine share.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::scalar::ScalarValue;
+use futures::{FutureExt, StreamExt, stream};
+use tokio::sync::OnceCell;
+
+use super::pg_catalog::CatalogContext;
+use super::table_locks::TableLocks;
+use super::{Description, Outcome, Variables, created, query, show, write};
+use crate::error::{Error, Result};
+use crate::job::{Engine, PipelineRunState};
+use crate::sql::{self, Drop, Statement, StatementKind, Transaction};
+
+/// Makes sessions of one engine.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+/// What the sessions of an engine share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The engine.
+    pub(super) engine: Engine,
+    /// Locks of statements that read what they change.
+    pub(super) locks: TableLocks,
+    catalog_context: OnceCell<CatalogContext>,
+}
+
+impl Shared {
+    /// The planner of questions about the catalog, loaded when the first is asked.
+    pub(super) async fn catalog_context(&self) -> Result<&CatalogContext> {
+        self.catalog_context.get_or_try_init(|| async { CatalogContext::load() }).await
+    }
+}
+
+impl Sessions {
+    /// Sessions over an engine.
+    pub fn new(engine: Engine) -> Self {
+        let shared =
+            Shared { engine, locks: TableLocks::default(), catalog_context: OnceCell::new() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A session for one client.
+    pub fn open(&self) -> Session {
+        Session {
+            shared: Arc::clone(&self.shared),
+            variables: Variables::default(),
+            written_in_transaction: None,
+        }
+    }
+}
+
+/// One client: its variables and its transaction.
+#[derive(Debug)]
+pub struct Session {
+    shared: Arc<Shared>,
+    variables: Variables,
+    /// In a transaction: whether anything was written. A write is durable at once, so that a
+    /// rollback must say that it undoes nothing.
+    written_in_transaction: Option<bool>,
+}
+
+impl Session {
+    /// A session that shares nothing with others. Clients of one engine that may write to the same
+    /// tables come from one [`Sessions`].
+    pub fn new(engine: Engine) -> Self {
+        Sessions::new(engine).open()
+    }
+
+    /// The statements of a text.
+    ///
+    /// # Errors
+    /// `Syntax` with the place.
+    pub fn parse(&self, text: &str) -> Result<Vec<Statement>> {
+        sql::parse(text)
+    }
+
+    /// The settings.
+    pub fn variables(&self) -> &Variables {
+        &self.variables
+    }
+
+    /// Sets a variable; gives a notice if nothing here knows it.
+    ///
+    /// # Errors
+    /// `InvalidParameter`.
+    pub fn set_variable(&mut self, name: &str, value: &str) -> Result<Option<String>> {
+        self.variables.set(name, value)
+    }
+
+    /// Whether a statement may run in a transaction that has failed.
+    pub fn ends_transaction(statement: &Statement) -> bool {
+        let kind = &statement.kind;
+        matches!(kind, StatementKind::Transaction(Transaction::Commit | Transaction::Rollback))
+    }
+
+    /// Runs a statement with values of `$1`, `$2` ….
+    ///
+    /// # Errors
+    /// What planning, the engine or the rows say; `Internal` for a panic.
+    pub async fn execute(
+        &mut self,
+        statement: &Statement,
+        params: &[ScalarValue],
+    ) -> Result<Outcome> {
+        let outcome = AssertUnwindSafe(self.dispatch(statement, params)).catch_unwind().await;
+        match outcome.unwrap_or_else(|panic| Err(panic_error(panic.as_ref())))? {
+            Outcome::Rows { schema, stream } => {
+                Ok(Outcome::Rows { stream: guarded(Arc::clone(&schema), stream), schema })
+            }
+            command => Ok(command),
+        }
+    }
+
+    /// What a statement takes and gives; `given` are the types that the client has told.
+    ///
+    /// # Errors
+    /// What planning says.
+    pub async fn describe(
+        &mut self,
+        statement: &Statement,
+        given: &[Option<DataType>],
+    ) -> Result<Description> {
+        let shared = Arc::clone(&self.shared);
+        let described =
+            AssertUnwindSafe(query::describe(&shared, &self.variables, statement, given));
+        described.catch_unwind().await.unwrap_or_else(|panic| Err(panic_error(panic.as_ref())))
+    }
+
+    async fn dispatch(&mut self, statement: &Statement, params: &[ScalarValue]) -> Result<Outcome> {
+        let shared = Arc::clone(&self.shared);
+        let engine = &shared.engine;
+        let tag = statement.kind.tag();
+        match &statement.kind {
+            StatementKind::Query(_) | StatementKind::Explain(_) => {
+                query::run(&shared, &self.variables, statement, params).await
+            }
+            StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
+                if let Some(written) = &mut self.written_in_transaction {
+                    *written = true;
+                }
+                write::run(&shared, statement, params).await
+            }
+            StatementKind::Show(what) => rows(show::show(engine, &self.variables, what)?),
+            StatementKind::Drop(drop) => drop_relations(engine, statement, drop).await,
+            StatementKind::Flush => {
+                engine.flush().await?;
+                Ok(Outcome::command(tag))
+            }
+            StatementKind::RunPipeline { name } => run_pipeline(engine, &name.value).await,
+            StatementKind::Set { name, value, .. } => {
+                let notice = match value.as_slice() {
+                    [] => {
+                        self.variables.reset(Some(name));
+                        None
+                    }
+                    values => self.variables.set(name, &values.join(", "))?,
+                };
+                Ok(Outcome::Command { tag: tag.to_string(), notices: notice.into_iter().collect() })
+            }
+            StatementKind::Reset { name } => {
+                self.variables.reset(name.as_deref());
+                Ok(Outcome::command(tag))
+            }
+            StatementKind::Discard => {
+                self.variables.reset(None);
+                Ok(Outcome::command(tag))
+            }
+            StatementKind::Transaction(what) => Ok(self.transaction(*what, tag)),
+            _ => create(engine, statement).await,
+        }
+    }
+
+    fn transaction(&mut self, what: Transaction, tag: &str) -> Outcome {
+        let before = match what {
+            Transaction::Begin => self.written_in_transaction.replace(false),
+            Transaction::Commit | Transaction::Rollback => self.written_in_transaction.take(),
+            Transaction::SetCharacteristics => return Outcome::command(tag),
+        };
+        let notice = match (what, before) {
+            (Transaction::Begin, Some(_)) => "there is already a transaction in progress",
+            (Transaction::Commit | Transaction::Rollback, None) => {
+                "there is no transaction in progress"
+            }
+            (Transaction::Rollback, Some(true)) => {
+                "each statement commits by itself: what was written is not undone"
+            }
+            _ => return Outcome::command(tag),
+        };
+        Outcome::Command { tag: tag.to_string(), notices: vec![notice.to_string()] }
+    }
+}
+
+/// One batch as an outcome.
+pub(super) fn rows(batch: RecordBatch) -> Result<Outcome> {
+    let schema = batch.schema();
+    let rows = stream::once(std::future::ready(Ok(batch)));
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+    Ok(Outcome::Rows { schema, stream })
+}
+
+/// Rows whose panics are errors.
+fn guarded(schema: SchemaRef, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let rows = AssertUnwindSafe(stream).catch_unwind().map(|rows| {
+        rows.unwrap_or_else(|panic| {
+            Err(DataFusionError::External(Box::new(panic_error(panic.as_ref()))))
+        })
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+fn panic_error(panic: &(dyn Any + Send)) -> Error {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(message, "a statement panicked");
+    Error::internal("the statement met a fault of the engine").with_detail(message.to_string())
+}
+
+async fn create(engine: &Engine, statement: &Statement) -> Result<Outcome> {
+    let tag = statement.kind.tag();
+    if let Some((name, true)) = created(statement)
+        && engine.catalog().get(&name.value).is_some()
+    {
+        let notice = format!("relation \"{}\" already exists, skipping", name.value);
+        return Ok(Outcome::Command { tag: tag.to_string(), notices: vec![notice] });
+    }
+    engine.apply(&statement.text).await.map_err(|error| shifted(error, statement))?;
+    Ok(Outcome::command(tag))
+}
+
+async fn drop_relations(engine: &Engine, statement: &Statement, drop: &Drop) -> Result<Outcome> {
+    let catalog = engine.catalog();
+    let missing = drop.names.iter().filter(|name| catalog.get(&name.value).is_none());
+    let skipped = |name: &sql::Name| {
+        format!("{} \"{}\" does not exist, skipping", drop.kind.noun(), name.value)
+    };
+    let notices: Vec<String> =
+        if drop.if_exists { missing.map(skipped).collect() } else { Vec::new() };
+    if notices.len() < drop.names.len() {
+        engine.apply(&statement.text).await.map_err(|error| shifted(error, statement))?;
+    }
+    Ok(Outcome::Command { tag: statement.kind.tag().to_string(), notices })
+}
+
+/// The engine binds the statement's own text, so its places count from there.
+fn shifted(mut error: Error, statement: &Statement) -> Error {
+    error.position = error.position.map(|position| position + statement.offset);
+    error
+}
+
+async fn run_pipeline(engine: &Engine, name: &str) -> Result<Outcome> {
+    let run = engine.run_pipeline(name).await?;
+    let notice = match run.state {
+        PipelineRunState::Committed { snapshot } => format!("committed snapshot {snapshot}"),
+        PipelineRunState::Empty => "there was nothing new".to_string(),
+        PipelineRunState::Running => "still running".to_string(),
+        PipelineRunState::Retrying { error, .. } | PipelineRunState::Failed { error } => {
+            return Err(Error::new(crate::error::ErrorKind::Unavailable, error)
+                .within(format!("pipeline \"{name}\"")));
+        }
+    };
+    Ok(Outcome::Command { tag: "RUN PIPELINE".to_string(), notices: vec![notice] })
+}

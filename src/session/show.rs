@@ -1,0 +1,190 @@
+//! What SHOW shows, as one batch.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+
+use super::{Variables, type_name};
+use crate::catalog::{Catalog, Definition, Relation};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{Engine, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
+use crate::sql::Show;
+
+type Column = (&'static str, ArrayRef);
+
+/// The rows of a SHOW.
+///
+/// # Errors
+/// `UndefinedTable`; `InvalidParameter` for a variable that is not there.
+pub(super) fn show(engine: &Engine, variables: &Variables, what: &Show) -> Result<RecordBatch> {
+    let catalog = engine.catalog();
+    let named = |wanted: fn(&Definition) -> bool| relations(&catalog, wanted);
+    let columns = match what {
+        Show::Jobs => jobs(&engine.jobs()),
+        Show::Tables => named(|is| matches!(is, Definition::Table(_) | Definition::Errors)),
+        Show::Sources => named(|is| matches!(is, Definition::Source(_))),
+        Show::Sinks => sinks(&engine.jobs()),
+        Show::MaterializedViews | Show::Views => named(|is| matches!(is, Definition::View(_))),
+        Show::Pipelines => pipelines(&catalog),
+        Show::PipelineRuns => runs(&engine.pipeline_runs()),
+        Show::Catalogs => named(|is| matches!(is, Definition::Catalog(_))),
+        Show::Create { name } => {
+            let relation = found(&catalog, &name.value, name.position)?;
+            vec![
+                ("name", texts([relation.name.as_str()])),
+                ("create_sql", texts([relation.sql.as_str()])),
+            ]
+        }
+        Show::Columns { name } => columns(found(&catalog, &name.value, name.position)?),
+        Show::Variable(name) => return variable(variables, name),
+        Show::All => vec![
+            ("name", texts(variables.iter().map(|(name, _)| name))),
+            ("setting", texts(variables.iter().map(|(_, value)| value))),
+        ],
+    };
+    Ok(RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, column)| (name, column, true)),
+    )?)
+}
+
+fn found<'a>(catalog: &'a Catalog, name: &str, position: usize) -> Result<&'a Arc<Relation>> {
+    catalog.get(name).ok_or_else(|| {
+        Error::new(ErrorKind::UndefinedTable, format!("relation \"{name}\" does not exist"))
+            .at(position)
+    })
+}
+
+fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn optional(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+fn counts(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
+    let count = |value: Option<u64>| value.map(|value| i64::try_from(value).unwrap_or(i64::MAX));
+    Arc::new(values.map(count).collect::<Int64Array>())
+}
+
+fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
+}
+
+fn relations(catalog: &Catalog, wanted: fn(&Definition) -> bool) -> Vec<Column> {
+    let names = catalog.iter().filter(|relation| wanted(&relation.definition));
+    vec![("name", texts(names.map(|relation| relation.name.as_str())))]
+}
+
+fn columns(relation: &Relation) -> Vec<Column> {
+    let fields = relation.schema.fields();
+    let key = |at: usize| match relation.definition.as_ref() {
+        Definition::Table(table) if table.primary_key.contains(&at) => "primary key",
+        _ => "",
+    };
+    vec![
+        ("name", texts(fields.iter().map(|field| field.name().as_str()))),
+        ("type", texts(fields.iter().map(|field| type_name(field.data_type())))),
+        (
+            "nullable",
+            texts(fields.iter().map(|field| if field.is_nullable() { "yes" } else { "no" })),
+        ),
+        ("key", texts((0..fields.len()).map(key))),
+    ]
+}
+
+fn variable(variables: &Variables, name: &str) -> Result<RecordBatch> {
+    let value = variables.get(name).ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidParameter,
+            format!("unrecognized configuration parameter \"{name}\""),
+        )
+        .with_hint("SHOW ALL lists what there is")
+    })?;
+    let name =
+        variables.iter().map(|(name, _)| name).find(|known| known.eq_ignore_ascii_case(name));
+    Ok(RecordBatch::try_from_iter([(name.unwrap_or("setting"), texts([value]))])?)
+}
+
+fn kind(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Table => "table",
+        JobKind::View => "materialized view",
+        JobKind::Sink => "sink",
+        JobKind::Pipeline => "pipeline",
+    }
+}
+
+fn state(state: &JobState) -> (&'static str, Option<String>) {
+    match state {
+        JobState::Running => ("running", None),
+        JobState::Finished => ("finished", None),
+        JobState::Retrying { attempts, error } => {
+            ("retrying", Some(format!("{error} (tries: {attempts})")))
+        }
+        JobState::Failed { error } => ("failed", Some(error.clone())),
+    }
+}
+
+fn jobs(jobs: &[JobStatus]) -> Vec<Column> {
+    vec![
+        ("name", texts(jobs.iter().map(|job| job.name.as_str()))),
+        ("kind", texts(jobs.iter().map(|job| kind(job.kind)))),
+        ("state", texts(jobs.iter().map(|job| state(&job.state).0))),
+        ("row_count", counts(jobs.iter().map(|job| job.row_count))),
+        ("rows_in", counts(jobs.iter().map(|job| Some(job.rows_in)))),
+        ("bytes_in", counts(jobs.iter().map(|job| Some(job.bytes_in)))),
+        ("bad_messages", counts(jobs.iter().map(|job| Some(job.bad_messages)))),
+        ("state_bytes", counts(jobs.iter().map(|job| Some(job.state_bytes)))),
+        ("error", optional(jobs.iter().map(|job| state(&job.state).1))),
+    ]
+}
+
+fn sinks(jobs: &[JobStatus]) -> Vec<Column> {
+    let sinks: Vec<_> =
+        jobs.iter().filter_map(|job| job.sink.as_ref().map(|sink| (job, sink))).collect();
+    vec![
+        ("name", texts(sinks.iter().map(|(job, _)| job.name.as_str()))),
+        ("state", texts(sinks.iter().map(|(job, _)| state(&job.state).0))),
+        ("target", texts(sinks.iter().map(|(_, sink)| sink.target.as_str()))),
+        ("snapshot", optional(sinks.iter().map(|(_, sink)| sink.snapshot.clone()))),
+        ("row_count", counts(sinks.iter().map(|(_, sink)| sink.row_count))),
+        ("error", optional(sinks.iter().map(|(job, _)| state(&job.state).1))),
+    ]
+}
+
+fn pipelines(catalog: &Catalog) -> Vec<Column> {
+    let pipeline = |relation: &Arc<Relation>| match relation.definition.as_ref() {
+        Definition::Pipeline(pipeline) => Some((relation.name.clone(), pipeline.schedule.clone())),
+        _ => None,
+    };
+    let (names, schedules): (Vec<_>, Vec<_>) = catalog.iter().filter_map(pipeline).unzip();
+    vec![("name", texts(names)), ("schedule", texts(schedules))]
+}
+
+/// A firing's state, snapshot and error.
+fn run_state(state: &PipelineRunState) -> (&'static str, Option<String>, Option<String>) {
+    match state {
+        PipelineRunState::Running => ("running", None, None),
+        PipelineRunState::Retrying { attempts, error } => {
+            ("retrying", None, Some(format!("{error} (tries: {attempts})")))
+        }
+        PipelineRunState::Committed { snapshot } => ("committed", Some(snapshot.clone()), None),
+        PipelineRunState::Empty => ("empty", None, None),
+        PipelineRunState::Failed { error } => ("failed", None, Some(error.clone())),
+    }
+}
+
+/// Firings of pipelines.
+fn runs(runs: &[PipelineRun]) -> Vec<Column> {
+    vec![
+        ("pipeline", texts(runs.iter().map(|run| run.pipeline.as_str()))),
+        ("run", counts(runs.iter().map(|run| Some(run.run)))),
+        ("state", texts(runs.iter().map(|run| run_state(&run.state).0))),
+        ("scheduled", times(runs.iter().map(|run| Some(run.scheduled_ms)))),
+        ("started", times(runs.iter().map(|run| Some(run.started_ms)))),
+        ("finished", times(runs.iter().map(|run| run.finished_ms))),
+        ("snapshot", optional(runs.iter().map(|run| run_state(&run.state).1))),
+        ("error", optional(runs.iter().map(|run| run_state(&run.state).2))),
+    ]
+}

@@ -1,0 +1,378 @@
+//! [`Arrangement`]: keyed rows in memory.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::segments::{Location, NO_ROW, RowsSnapshot, Segments};
+use super::{KeyTable, StateDelta, StateTable};
+use crate::change::ChangeBatch;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What makes a row of an arrangement one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// These columns are unique.
+    Key(Vec<usize>),
+    /// The whole row; it may be there several times.
+    WholeRow,
+    /// Nothing: rows only come. In durable state they are numbered; the writer's number is unique
+    /// among all workers of all processes that ever wrote to this state (such as fence and worker).
+    Appended {
+        /// Number of the writer.
+        writer: u64,
+    },
+}
+
+/// Rows of a table or view, with what changed since the last checkpoint.
+///
+/// Shape: `snapshot` has the schema's columns. State table: `Key`: key columns, then the others;
+/// `WholeRow`: all columns, then `__count`; `Appended`: `__writer`, `__row`, then all columns.
+#[derive(Debug)]
+pub struct Arrangement {
+    schema: SchemaRef,
+    identity: Identity,
+    keys: KeyTable,
+    key_columns: Vec<usize>,
+    locations: Vec<Location>,
+    counts: Vec<i64>,
+    segments: Segments,
+    dirty: Vec<u32>,
+    is_dirty: Vec<bool>,
+    appended: Vec<RecordBatch>,
+    appended_rows: u64,
+}
+
+impl Arrangement {
+    /// An empty arrangement.
+    ///
+    /// # Errors
+    /// `Internal` for a key type that Arrow's row format does not hold.
+    pub fn try_new(schema: SchemaRef, identity: Identity) -> Result<Self> {
+        let key_columns = match &identity {
+            Identity::Key(columns) => columns.clone(),
+            Identity::WholeRow => (0..schema.fields().len()).collect(),
+            Identity::Appended { .. } => Vec::new(),
+        };
+        let types: Vec<DataType> =
+            key_columns.iter().map(|column| schema.field(*column).data_type().clone()).collect();
+        Ok(Self {
+            keys: KeyTable::try_new(&types)?,
+            segments: Segments::new(Arc::clone(&schema)),
+            schema,
+            identity,
+            key_columns,
+            locations: Vec::new(),
+            counts: Vec::new(),
+            dirty: Vec::new(),
+            is_dirty: Vec::new(),
+            appended: Vec::new(),
+            appended_rows: 0,
+        })
+    }
+
+    /// Schema of the rows.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Takes consolidated changes of a Z-set.
+    ///
+    /// # Errors
+    /// `Internal` if a row is retracted that is not there, or a key comes twice.
+    pub fn apply(&mut self, changes: &ChangeBatch) -> Result<()> {
+        if matches!(self.identity, Identity::Appended { .. }) {
+            return self.append(changes);
+        }
+        let mut slots = Vec::new();
+        self.intern(changes.rows(), &mut slots)?;
+        if matches!(self.identity, Identity::WholeRow) {
+            self.apply_counts(changes, &slots)
+        } else {
+            self.apply_by_key(changes, &slots)
+        }
+    }
+
+    fn append(&mut self, changes: &ChangeBatch) -> Result<()> {
+        let mut rows = changes.rows().clone();
+        if let Some(weights) = changes.weights() {
+            let mut indices = Vec::with_capacity(rows.num_rows());
+            for (row, weight) in weights.values().iter().enumerate() {
+                if *weight < 0 {
+                    return Err(missing_rows(1));
+                }
+                indices.extend((0..*weight).map(|_| row as u32));
+            }
+            rows = take_record_batch(&rows, &UInt32Array::from(indices))?;
+        }
+        self.appended.push(rows.clone());
+        self.segments.append(rows, Vec::new(), &mut self.locations);
+        Ok(())
+    }
+
+    fn apply_counts(&mut self, changes: &ChangeBatch, slots: &[u32]) -> Result<()> {
+        let (mut rows, mut owners) = (Vec::new(), Vec::new());
+        let mut missing = 0;
+        for (row, slot) in slots.iter().enumerate() {
+            let old = self.counts[*slot as usize];
+            let new = old + changes.weight(row);
+            self.counts[*slot as usize] = new;
+            self.mark(*slot);
+            match (old > 0, new > 0) {
+                _ if new < 0 => missing += 1,
+                (false, true) => {
+                    rows.push(row as u32);
+                    owners.push(*slot);
+                }
+                (true, false) => self.delete(*slot),
+                (true, true) => self.segments.set_count(self.locations[*slot as usize], new),
+                (false, false) => {}
+            }
+        }
+        if missing > 0 {
+            return Err(missing_rows(missing));
+        }
+        self.insert(take_record_batch(changes.rows(), &UInt32Array::from(rows))?, owners.clone());
+        for slot in owners {
+            let count = self.counts[slot as usize];
+            if count != 1 {
+                self.segments.set_count(self.locations[slot as usize], count);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_by_key(&mut self, changes: &ChangeBatch, slots: &[u32]) -> Result<()> {
+        let mut missing = 0;
+        for (row, slot) in slots.iter().enumerate() {
+            let weight = changes.weight(row);
+            if weight < 0 {
+                if weight != -1 || self.location(*slot) == NO_ROW {
+                    missing += 1;
+                } else {
+                    self.delete(*slot);
+                }
+            }
+        }
+        if missing > 0 {
+            return Err(missing_rows(missing));
+        }
+        let (mut rows, mut owners) = (Vec::new(), Vec::new());
+        let mut twice = 0;
+        for (row, slot) in slots.iter().enumerate() {
+            let weight = changes.weight(row);
+            if weight > 0 {
+                if weight != 1 || self.location(*slot) != NO_ROW {
+                    twice += 1;
+                }
+                self.locations[*slot as usize] = 0;
+                rows.push(row as u32);
+                owners.push(*slot);
+            }
+        }
+        if twice > 0 {
+            return Err(Error::internal(format!("{twice} rows came whose key is there already")));
+        }
+        let rows = take_record_batch(changes.rows(), &UInt32Array::from(rows))?;
+        self.insert(rows, owners);
+        Ok(())
+    }
+
+    /// The slots of the rows' keys; a new key gets a slot without a row.
+    pub(crate) fn intern(&mut self, rows: &RecordBatch, slots: &mut Vec<u32>) -> Result<()> {
+        let columns: Vec<ArrayRef> =
+            self.key_columns.iter().map(|column| Arc::clone(rows.column(*column))).collect();
+        self.keys.intern(&columns, rows.num_rows(), slots)?;
+        let count = self.keys.slot_count();
+        self.locations.resize(count, NO_ROW);
+        self.counts.resize(count, 0);
+        self.is_dirty.resize(count, false);
+        Ok(())
+    }
+
+    /// Number of slots ever given.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.keys.slot_count()
+    }
+
+    /// Where the row of a slot is, or [`NO_ROW`].
+    pub(crate) fn location(&self, slot: u32) -> Location {
+        self.locations[slot as usize]
+    }
+
+    /// Rows at locations, also of rows deleted since the last [`Arrangement::maintain`].
+    pub(crate) fn take(&self, places: &[Location]) -> Result<RecordBatch> {
+        self.segments.take(places)
+    }
+
+    /// Deletes the row of a slot, which has one.
+    pub(crate) fn delete(&mut self, slot: u32) {
+        let place = std::mem::replace(&mut self.locations[slot as usize], NO_ROW);
+        self.segments.delete(place);
+        self.mark(slot);
+    }
+
+    /// Inserts rows of slots that have none.
+    pub(crate) fn insert(&mut self, rows: RecordBatch, owners: Vec<u32>) {
+        owners.iter().for_each(|slot| self.mark(*slot));
+        self.segments.append(rows, owners, &mut self.locations);
+    }
+
+    fn mark(&mut self, slot: u32) {
+        if !std::mem::replace(&mut self.is_dirty[slot as usize], true) {
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Merges small segments and drops deleted rows; called once an epoch.
+    ///
+    /// # Errors
+    /// Arrow kernels' only.
+    pub fn maintain(&mut self) -> Result<()> {
+        self.segments.maintain(&mut self.locations)
+    }
+
+    /// The live rows as they are now; O(segments).
+    pub fn snapshot(&self) -> RowsSnapshot {
+        self.segments.snapshot()
+    }
+
+    /// Memory in bytes.
+    pub fn state_bytes(&self) -> usize {
+        self.keys.state_bytes()
+            + self.segments.state_bytes()
+            + self.locations.capacity() * 8
+            + self.counts.capacity() * 8
+            + self.is_dirty.capacity()
+            + self.dirty.capacity() * 4
+    }
+
+    /// The state table that holds the rows.
+    pub fn state_table(&self) -> StateTable {
+        let fields = self.schema.fields();
+        let (schema, key_columns) = match &self.identity {
+            Identity::Key(key) => {
+                let order: Vec<_> =
+                    self.column_order().iter().map(|column| Arc::clone(&fields[*column])).collect();
+                (Schema::new(order), key.len())
+            }
+            Identity::WholeRow => {
+                let count = Arc::new(Field::new("__count", DataType::Int64, false));
+                (Schema::new([fields.to_vec(), vec![count]].concat()), fields.len())
+            }
+            Identity::Appended { .. } => {
+                let writer = Arc::new(Field::new("__writer", DataType::UInt64, false));
+                let row = Arc::new(Field::new("__row", DataType::UInt64, false));
+                (Schema::new([vec![writer, row], fields.to_vec()].concat()), 2)
+            }
+        };
+        StateTable { schema: Arc::new(schema), key_columns }
+    }
+
+    /// Key columns, then the others.
+    fn column_order(&self) -> Vec<usize> {
+        let others = (0..self.schema.fields().len()).filter(|i| !self.key_columns.contains(i));
+        self.key_columns.iter().copied().chain(others).collect()
+    }
+
+    /// What changed since the last call, for state table `table`. Frees the slots of deleted rows.
+    ///
+    /// # Errors
+    /// Arrow kernels' only.
+    pub fn delta(&mut self, table: usize) -> Result<StateDelta> {
+        let state = self.state_table();
+        let key_fields = state.schema.fields()[..state.key_columns].to_vec();
+        let key_schema = Arc::new(Schema::new(key_fields));
+        if let Identity::Appended { writer } = self.identity {
+            let puts = self.numbered(writer, &state.schema)?;
+            return Ok(StateDelta { table, puts, deletes: RecordBatch::new_empty(key_schema) });
+        }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.iter().for_each(|slot| self.is_dirty[*slot as usize] = false);
+        let (mut put, mut gone) = (Vec::new(), Vec::new());
+        for slot in dirty.drain(..) {
+            let list = if self.location(slot) == NO_ROW { &mut gone } else { &mut put };
+            list.push(slot);
+        }
+        let places: Vec<Location> = put.iter().map(|slot| self.location(*slot)).collect();
+        let rows = self.segments.take(&places)?;
+        let columns = if self.identity == Identity::WholeRow {
+            let counts = put.iter().map(|slot| self.counts[*slot as usize]).collect::<Vec<_>>();
+            let counts: ArrayRef = Arc::new(Int64Array::from(counts));
+            [rows.columns(), &[counts]].concat()
+        } else {
+            self.column_order().iter().map(|column| Arc::clone(rows.column(*column))).collect()
+        };
+        let puts = RecordBatch::try_new(state.schema, columns)?;
+        let deletes = RecordBatch::try_new(key_schema, self.keys.keys(&gone)?)?;
+        gone.into_iter().for_each(|slot| self.keys.remove(slot));
+        Ok(StateDelta { table, puts, deletes })
+    }
+
+    fn numbered(&mut self, writer: u64, schema: &SchemaRef) -> Result<RecordBatch> {
+        let rows = concat_batches(&self.schema, &std::mem::take(&mut self.appended))?;
+        let first = self.appended_rows;
+        self.appended_rows += rows.num_rows() as u64;
+        let writers: ArrayRef = Arc::new(UInt64Array::from_value(writer, rows.num_rows()));
+        let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(first..self.appended_rows));
+        let columns = [&[writers, numbers], rows.columns()].concat();
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    }
+
+    /// Takes stored rows of the state table.
+    ///
+    /// # Errors
+    /// `Corrupt` if the rows do not have the table's columns.
+    pub fn restore(&mut self, stored: &RecordBatch) -> Result<()> {
+        check_columns(&self.state_table(), stored)?;
+        let fields = self.schema.fields().len();
+        let columns: Vec<ArrayRef> = match &self.identity {
+            Identity::Key(_) => {
+                let mut columns = stored.columns().to_vec();
+                for (position, column) in self.column_order().into_iter().enumerate() {
+                    columns[column] = Arc::clone(stored.column(position));
+                }
+                columns
+            }
+            Identity::WholeRow => stored.columns()[..fields].to_vec(),
+            Identity::Appended { .. } => stored.columns()[2..].to_vec(),
+        };
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        if matches!(self.identity, Identity::Appended { .. }) {
+            self.segments.append(rows, Vec::new(), &mut self.locations);
+            return self.maintain();
+        }
+        let changes = if self.identity == Identity::WholeRow {
+            let counts = arrow::array::AsArray::as_primitive(stored.column(fields));
+            ChangeBatch::try_new(rows, Int64Array::clone(counts))?
+        } else {
+            ChangeBatch::inserts(rows)
+        };
+        self.apply(&changes)?;
+        self.dirty.drain(..).for_each(|slot| self.is_dirty[slot as usize] = false);
+        self.maintain()
+    }
+}
+
+/// Refuses stored rows of other columns.
+///
+/// # Errors
+/// `Corrupt`.
+pub fn check_columns(table: &StateTable, stored: &RecordBatch) -> Result<()> {
+    let found = stored.columns().iter().map(|column| column.data_type());
+    if found.eq(table.schema.fields().iter().map(|field| field.data_type())) {
+        return Ok(());
+    }
+    let message = "stored state does not have the columns that the operator wrote";
+    Err(Error::new(ErrorKind::Corrupt, message).with_detail(format!(
+        "stored {}, expected {}",
+        stored.schema(),
+        table.schema
+    )))
+}
+
+fn missing_rows(count: usize) -> Error {
+    Error::internal(format!("{count} rows were retracted that are not there"))
+}

@@ -1,0 +1,249 @@
+//! Segments: deltas of state tables as Arrow IPC streams in one object a worker and checkpoint.
+//!
+//! ```text
+//! object = [IPC stream of table a][IPC stream of table b]…     a stream = columns.., $deleted
+//! ```
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use arrow::compute::{concat, filter_record_batch, not};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use arrow_ipc::CompressionType;
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
+use serde::{Deserialize, Serialize};
+
+use super::{StateDelta, StateTable};
+use crate::catalog::RelationId;
+use crate::error::{Error, ErrorKind, Result};
+
+const DELETED: &str = "$deleted";
+
+/// Where a piece of a state table lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentRef {
+    /// Fragment.
+    pub relation: RelationId,
+    /// Operator in it.
+    pub operator: usize,
+    /// State table of the operator.
+    pub table: usize,
+    /// Worker that wrote it.
+    pub worker: usize,
+    /// Number of key columns, so that segments can be merged without their operator.
+    pub key_columns: usize,
+    /// Path on the object store.
+    pub object: String,
+    /// First byte in the object.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Rows, tombstones included.
+    pub rows: u64,
+}
+
+/// Appends a delta to an object's bytes; returns its place as (offset, length).
+///
+/// # Errors
+/// Arrow's only.
+pub fn encode_delta(object: &mut Vec<u8>, delta: &StateDelta) -> Result<(u64, u64)> {
+    let (puts, deletes) = (&delta.puts, &delta.deletes);
+    let deleted: BooleanArray = (0..puts.num_rows())
+        .map(|_| false)
+        .chain((0..deletes.num_rows()).map(|_| true))
+        .map(Some)
+        .collect();
+    let mut columns = Vec::with_capacity(puts.num_columns() + 1);
+    for (index, column) in puts.columns().iter().enumerate() {
+        let tail: ArrayRef = match deletes.columns().get(index) {
+            Some(key) => Arc::clone(key),
+            None => new_null_array(column.data_type(), deletes.num_rows()),
+        };
+        columns.push(if deletes.num_rows() == 0 {
+            Arc::clone(column)
+        } else {
+            concat(&[column.as_ref(), tail.as_ref()])?
+        });
+    }
+    columns.push(Arc::new(deleted));
+    let batch = RecordBatch::try_new(stored_schema(&puts.schema()), columns)?;
+    append_batch(object, &batch)
+}
+
+/// Appends one batch as an IPC stream; returns its place as (offset, length).
+///
+/// # Errors
+/// Arrow's only.
+pub fn append_batch(object: &mut Vec<u8>, batch: &RecordBatch) -> Result<(u64, u64)> {
+    let offset = object.len() as u64;
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD))?;
+    let mut writer = StreamWriter::try_new_with_options(&mut *object, &batch.schema(), options)?;
+    writer.write(batch)?;
+    writer.finish()?;
+    drop(writer);
+    Ok((offset, object.len() as u64 - offset))
+}
+
+fn stored_schema(schema: &SchemaRef) -> SchemaRef {
+    let stored = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true);
+    let mut fields: Vec<Field> = schema.fields().iter().map(stored).collect();
+    fields.push(Field::new(DELETED, DataType::Boolean, false));
+    Arc::new(Schema::new(fields))
+}
+
+/// Reads one IPC stream with one batch.
+///
+/// # Errors
+/// `Corrupt`.
+pub fn read_batch(bytes: &[u8]) -> Result<RecordBatch> {
+    let mut reader = StreamReader::try_new(Cursor::new(bytes), None)?;
+    match reader.next() {
+        Some(batch) => Ok(batch?),
+        None => Err(corrupt("a segment is empty")),
+    }
+}
+
+/// Live rows of segments, with the columns and nullability of the state table.
+///
+/// # Errors
+/// `Corrupt` if a segment does not have the table's columns.
+pub fn live_rows(table: &StateTable, segments: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    let merged = merge(table.key_columns, segments, true)?;
+    let width = table.schema.fields().len();
+    merged
+        .into_iter()
+        .map(|batch| {
+            if batch.num_columns() != width + 1 {
+                return Err(corrupt("a segment has other columns than its operator"));
+            }
+            let columns = batch.columns()[..width].to_vec();
+            Ok(RecordBatch::try_new(Arc::clone(&table.schema), columns)?)
+        })
+        .collect()
+}
+
+/// Keeps the newest row of each key; `segments` are oldest first. Tombstones go if the oldest
+/// segment of the table is among them (`drop_tombstones`).
+///
+/// Law: reading the result in the place of `segments` gives the same table.
+///
+/// # Errors
+/// Arrow's only.
+pub fn merge(
+    key_columns: usize,
+    segments: &[RecordBatch],
+    drop_tombstones: bool,
+) -> Result<Vec<RecordBatch>> {
+    let mut kept = Vec::with_capacity(segments.len());
+    let mut seen = hashbrown::HashSet::<Vec<u8>, foldhash::fast::RandomState>::default();
+    let single = segments.len() == 1;
+    for batch in segments.iter().rev() {
+        let deleted = deleted_column(batch)?;
+        let newest = if single { None } else { Some(unseen(key_columns, batch, &mut seen)?) };
+        let mask = match (newest, drop_tombstones) {
+            (None, false) => None,
+            (None, true) => Some(not(deleted)?),
+            (Some(newest), false) => Some(newest),
+            (Some(newest), true) => Some(arrow::compute::and(&newest, &not(deleted)?)?),
+        };
+        kept.push(match mask {
+            Some(mask) => filter_record_batch(batch, &mask)?,
+            None => batch.clone(),
+        });
+    }
+    kept.retain(|batch| batch.num_rows() > 0);
+    kept.reverse();
+    Ok(kept)
+}
+
+fn deleted_column(batch: &RecordBatch) -> Result<&BooleanArray> {
+    batch
+        .column_by_name(DELETED)
+        .and_then(|column| column.as_any().downcast_ref::<BooleanArray>())
+        .ok_or_else(|| corrupt("a segment has no tombstone column"))
+}
+
+/// Marks the rows whose key no newer segment had, and remembers their keys.
+fn unseen(
+    key_columns: usize,
+    batch: &RecordBatch,
+    seen: &mut hashbrown::HashSet<Vec<u8>, foldhash::fast::RandomState>,
+) -> Result<BooleanArray> {
+    let columns = &batch.columns()[..key_columns];
+    if columns.is_empty() {
+        let fresh = seen.insert(Vec::new());
+        return Ok((0..batch.num_rows()).map(|row| Some(fresh && row == 0)).collect());
+    }
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(columns)?;
+    Ok(rows.iter().map(|row| Some(seen.insert(row.as_ref().to_vec()))).collect())
+}
+
+fn corrupt(message: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray};
+
+    fn table() -> StateTable {
+        let schema = Schema::new(vec![
+            Field::new("k", DataType::Int64, false),
+            Field::new("v", DataType::Utf8, true),
+        ]);
+        StateTable { schema: Arc::new(schema), key_columns: 1 }
+    }
+
+    fn delta(puts: &[(i64, &str)], deletes: &[i64]) -> RecordBatch {
+        let keys = Int64Array::from(puts.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+        let values = StringArray::from(puts.iter().map(|(_, value)| *value).collect::<Vec<_>>());
+        let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values)];
+        let puts = RecordBatch::try_new(table().schema, columns).unwrap();
+        let key_schema = Arc::new(table().schema.project(&[0]).unwrap());
+        let deletes: ArrayRef = Arc::new(Int64Array::from(deletes.to_vec()));
+        let deletes = RecordBatch::try_new(key_schema, vec![deletes]).unwrap();
+        let mut object = vec![7; 5];
+        let delta = StateDelta { table: 0, puts, deletes };
+        let (offset, length) = encode_delta(&mut object, &delta).unwrap();
+        read_batch(&object[offset as usize..(offset + length) as usize]).unwrap()
+    }
+
+    fn rows(batches: &[RecordBatch]) -> Vec<String> {
+        let text = |batch: &RecordBatch, row: usize| {
+            let key = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().value(row);
+            let value = batch.column(1).as_any().downcast_ref::<StringArray>().unwrap();
+            format!("{key} {}", value.value(row))
+        };
+        let mut rows: Vec<String> = batches
+            .iter()
+            .flat_map(|batch| (0..batch.num_rows()).map(move |row| text(batch, row)))
+            .collect();
+        rows.sort();
+        rows
+    }
+
+    #[test]
+    fn newest_row_of_a_key_wins_and_tombstones_hide_older_ones() {
+        let segments = [
+            delta(&[(1, "a"), (2, "b"), (3, "c")], &[]),
+            delta(&[(1, "x")], &[2]),
+            delta(&[(2, "y")], &[3]),
+        ];
+        let live = live_rows(&table(), &segments).unwrap();
+        assert_eq!(rows(&live), ["1 x", "2 y"]);
+    }
+
+    #[test]
+    fn a_merge_of_newer_segments_keeps_tombstones_for_the_older_ones() {
+        let older = delta(&[(1, "a"), (2, "b")], &[]);
+        let newer = [delta(&[(3, "c")], &[1]), delta(&[(3, "d")], &[2])];
+        let mut segments = vec![older];
+        segments.extend(merge(1, &newer, false).unwrap());
+        assert_eq!(rows(&live_rows(&table(), &segments).unwrap()), ["3 d"]);
+    }
+}

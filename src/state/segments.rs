@@ -1,0 +1,347 @@
+//! [`Segments`]: rows in Arrow batches with deletion bitmaps, and their [`RowsSnapshot`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::buffer::{BooleanBuffer, Buffer};
+use arrow::compute::{filter_record_batch, interleave, take_record_batch};
+use arrow::datatypes::SchemaRef;
+
+use crate::error::Result;
+
+/// Where a row is: segment in the high half, row in the low half.
+pub type Location = u64;
+
+/// No row.
+pub const NO_ROW: Location = Location::MAX;
+
+/// Rows of a full segment; smaller ones are merged.
+const SEGMENT_ROWS: usize = 64 * 1024;
+
+/// So many segments of about one size are merged to one.
+const MERGE_FAN_IN: usize = 8;
+
+fn location(segment: usize, row: usize) -> Location {
+    (segment as u64) << 32 | row as u64
+}
+
+fn split(location: Location) -> (usize, usize) {
+    ((location >> 32) as usize, (location & 0xffff_ffff) as usize)
+}
+
+/// Some rows and which of them are live. Shared with snapshots; copied when written.
+#[derive(Debug, Clone)]
+struct Segment {
+    rows: Arc<RecordBatch>,
+    /// Bit set: the row is live.
+    live: Arc<Vec<u64>>,
+    live_count: usize,
+    /// Multiplicity of live rows that have another than 1.
+    counts: Arc<BTreeMap<u32, i64>>,
+    /// Owner (a slot) of each row; empty if rows have none.
+    owners: Arc<Vec<u32>>,
+}
+
+impl Segment {
+    fn new(rows: RecordBatch, owners: Vec<u32>) -> Self {
+        let count = rows.num_rows();
+        let mut live = vec![u64::MAX; count.div_ceil(64)];
+        if let Some(last) = live.last_mut()
+            && !count.is_multiple_of(64)
+        {
+            *last = (1 << (count % 64)) - 1;
+        }
+        Self {
+            rows: Arc::new(rows),
+            live: Arc::new(live),
+            live_count: count,
+            counts: Arc::default(),
+            owners: Arc::new(owners),
+        }
+    }
+
+    fn live_rows(&self) -> Vec<u32> {
+        (0..self.rows.num_rows() as u32)
+            .filter(|row| self.live[*row as usize / 64] >> (row % 64) & 1 == 1)
+            .collect()
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.rows.get_array_memory_size()
+            + self.live.capacity() * 8
+            + self.owners.capacity() * 4
+            + self.counts.len() * 24
+    }
+}
+
+/// Rows with owners, appended and deleted by location.
+///
+/// `locations[owner]` is where the owner's row is; [`Segments::maintain`] moves rows and keeps it.
+///
+/// Shape: rows of one schema. **Invariant:** between two calls of `maintain` no row moves, so a
+/// deleted row can still be read.
+#[derive(Debug)]
+pub struct Segments {
+    schema: SchemaRef,
+    segments: Vec<Segment>,
+    free: Vec<usize>,
+    /// Something was appended or deleted since the last `maintain`.
+    is_touched: bool,
+}
+
+impl Segments {
+    /// No rows yet.
+    pub fn new(schema: SchemaRef) -> Self {
+        Self { schema, segments: Vec::new(), free: Vec::new(), is_touched: false }
+    }
+
+    /// Appends rows; `owners` has one slot a row and `locations` is set for them, or is empty.
+    pub fn append(&mut self, rows: RecordBatch, owners: Vec<u32>, locations: &mut Vec<Location>) {
+        if rows.num_rows() > 0 {
+            let segment = Segment::new(rows, owners);
+            self.place(segment, locations);
+        }
+    }
+
+    fn place(&mut self, segment: Segment, locations: &mut [Location]) {
+        self.is_touched = true;
+        let index = self.free.pop().unwrap_or(self.segments.len());
+        for (row, owner) in segment.owners.iter().enumerate() {
+            locations[*owner as usize] = location(index, row);
+        }
+        if index == self.segments.len() {
+            self.segments.push(segment);
+        } else {
+            self.segments[index] = segment;
+        }
+    }
+
+    /// Deletes the row at a location.
+    pub fn delete(&mut self, place: Location) {
+        let (segment, row) = split(place);
+        let segment = &mut self.segments[segment];
+        Arc::make_mut(&mut segment.live)[row / 64] &= !(1 << (row % 64));
+        segment.live_count -= 1;
+        if segment.counts.contains_key(&(row as u32)) {
+            Arc::make_mut(&mut segment.counts).remove(&(row as u32));
+        }
+        self.is_touched = true;
+    }
+
+    /// Sets the multiplicity of a live row.
+    pub fn set_count(&mut self, place: Location, count: i64) {
+        let (segment, row) = split(place);
+        let counts = &mut self.segments[segment].counts;
+        if count != 1 {
+            Arc::make_mut(counts).insert(row as u32, count);
+        } else if counts.contains_key(&(row as u32)) {
+            Arc::make_mut(counts).remove(&(row as u32));
+        }
+    }
+
+    /// The rows at locations, in their order.
+    ///
+    /// # Errors
+    /// Arrow kernels' only, such as text beyond 2 GiB.
+    pub fn take(&self, places: &[Location]) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+        let columns = self.take_columns(places)?;
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+
+    /// The columns of the rows at locations.
+    ///
+    /// # Errors
+    /// As [`Segments::take`].
+    pub fn take_columns(&self, places: &[Location]) -> Result<Vec<ArrayRef>> {
+        if places.is_empty() {
+            let empty = RecordBatch::new_empty(Arc::clone(&self.schema));
+            return Ok(empty.columns().to_vec());
+        }
+        let (used, indices) = self.used_segments(places);
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for column in 0..self.schema.fields().len() {
+            let arrays: Vec<_> = used
+                .iter()
+                .map(|segment| self.segments[*segment].rows.column(column).as_ref())
+                .collect();
+            columns.push(interleave(&arrays, &indices)?);
+        }
+        Ok(columns)
+    }
+
+    /// The segments that locations are in, and the locations as indices into them.
+    fn used_segments(&self, places: &[Location]) -> (Vec<usize>, Vec<(usize, usize)>) {
+        let mut position = vec![usize::MAX; self.segments.len()];
+        let mut used = Vec::new();
+        let indices = places
+            .iter()
+            .map(|place| {
+                let (segment, row) = split(*place);
+                if position[segment] == usize::MAX {
+                    position[segment] = used.len();
+                    used.push(segment);
+                }
+                (position[segment], row)
+            })
+            .collect();
+        (used, indices)
+    }
+
+    /// Merges small segments and drops deleted rows where they are many. Rows move.
+    ///
+    /// # Errors
+    /// As [`Segments::take`].
+    pub fn maintain(&mut self, locations: &mut [Location]) -> Result<()> {
+        if !std::mem::take(&mut self.is_touched) {
+            return Ok(());
+        }
+        let mut tiers: [Vec<usize>; 6] = Default::default();
+        for index in 0..self.segments.len() {
+            let segment = &self.segments[index];
+            let row_count = segment.rows.num_rows();
+            if row_count == 0 {
+                continue;
+            }
+            if segment.live_count == 0 {
+                self.clear(index);
+            } else if segment.live_count * 2 < row_count {
+                self.merge(&[index], locations)?;
+            } else if row_count < SEGMENT_ROWS {
+                let tier = (row_count.ilog2() / 3) as usize;
+                tiers[tier.min(5)].push(index);
+            }
+        }
+        for tier in tiers {
+            if tier.len() >= MERGE_FAN_IN {
+                for group in tier.chunks(MERGE_FAN_IN) {
+                    self.merge(group, locations)?;
+                }
+            }
+        }
+        self.is_touched = false;
+        Ok(())
+    }
+
+    fn clear(&mut self, index: usize) {
+        let empty = RecordBatch::new_empty(Arc::clone(&self.schema));
+        self.segments[index] = Segment::new(empty, Vec::new());
+        self.free.push(index);
+    }
+
+    /// Puts the live rows of segments into one new segment.
+    fn merge(&mut self, group: &[usize], locations: &mut [Location]) -> Result<()> {
+        let mut batches = Vec::with_capacity(group.len());
+        let mut owners = Vec::new();
+        let mut counts = BTreeMap::new();
+        let mut start = 0;
+        for index in group {
+            let segment = &self.segments[*index];
+            let live = segment.live_rows();
+            for (position, row) in live.iter().enumerate() {
+                if let Some(owner) = segment.owners.get(*row as usize) {
+                    owners.push(*owner);
+                }
+                if let Some(count) = segment.counts.get(row) {
+                    counts.insert(start + position as u32, *count);
+                }
+            }
+            start += live.len() as u32;
+            batches.push(take_record_batch(&segment.rows, &UInt32Array::from(live))?);
+        }
+        let rows = arrow::compute::concat_batches(&self.schema, &batches)?;
+        for index in group {
+            self.clear(*index);
+        }
+        let mut segment = Segment::new(rows, owners);
+        segment.counts = Arc::new(counts);
+        self.place(segment, locations);
+        Ok(())
+    }
+
+    /// Deletes all rows. They cannot be read any more.
+    pub fn clear_all(&mut self) {
+        self.segments.clear();
+        self.free.clear();
+    }
+
+    /// The live rows as they are now.
+    pub fn snapshot(&self) -> RowsSnapshot {
+        let segments =
+            self.segments.iter().filter(|segment| segment.live_count > 0).cloned().collect();
+        RowsSnapshot { schema: Arc::clone(&self.schema), segments }
+    }
+
+    /// Memory in bytes.
+    pub fn state_bytes(&self) -> usize {
+        self.segments.iter().map(Segment::state_bytes).sum()
+    }
+}
+
+/// The rows of an arrangement at one epoch. Cheap to make and to clone; never changes.
+///
+/// Shape: the arrangement's schema; a row with multiplicity n comes n times.
+#[derive(Debug, Clone)]
+pub struct RowsSnapshot {
+    schema: SchemaRef,
+    segments: Vec<Segment>,
+}
+
+impl RowsSnapshot {
+    /// No rows of a schema.
+    pub fn empty(schema: SchemaRef) -> Self {
+        Self { schema, segments: Vec::new() }
+    }
+
+    /// Schema of the rows.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// Number of rows, each with its multiplicity.
+    pub fn row_count(&self) -> usize {
+        let rows: i64 = self
+            .segments
+            .iter()
+            .map(|segment| {
+                let more: i64 = segment.counts.values().map(|count| count - 1).sum();
+                segment.live_count as i64 + more
+            })
+            .sum();
+        usize::try_from(rows).unwrap_or(0)
+    }
+
+    /// The rows, with some of the columns if `projection` is given.
+    ///
+    /// # Errors
+    /// `Internal` if a projected column is not there.
+    pub fn batches(&self, projection: Option<&[usize]>) -> Result<Vec<RecordBatch>> {
+        self.segments.iter().map(|segment| live_batch(segment, projection)).collect()
+    }
+
+    /// Memory of the segments in bytes; shared with the arrangement.
+    pub fn state_bytes(&self) -> usize {
+        self.segments.iter().map(Segment::state_bytes).sum()
+    }
+}
+
+fn live_batch(segment: &Segment, projection: Option<&[usize]>) -> Result<RecordBatch> {
+    let rows = match projection {
+        Some(columns) => segment.rows.project(columns)?,
+        None => segment.rows.as_ref().clone(),
+    };
+    if !segment.counts.is_empty() {
+        let mut indices = Vec::with_capacity(segment.live_count);
+        for row in segment.live_rows() {
+            let count = segment.counts.get(&row).copied().unwrap_or(1);
+            indices.extend((0..count).map(|_| row));
+        }
+        return Ok(take_record_batch(&rows, &UInt32Array::from(indices))?);
+    }
+    if segment.live_count == rows.num_rows() {
+        return Ok(rows);
+    }
+    let bits = BooleanBuffer::new(Buffer::from_slice_ref(&*segment.live), 0, rows.num_rows());
+    Ok(filter_record_batch(&rows, &BooleanArray::new(bits, None))?)
+}
