@@ -289,7 +289,10 @@ fn from_planner_text(text: &str) -> Error {
     let text = first_line(text);
     let lower = text.to_lowercase();
     let has = |part: &str| lower.contains(part);
-    let kind = if has("no function matches") || has("invalid function") {
+    let kind = if has("no function matches")
+        || has("match any signature")
+        || has("invalid function")
+    {
         ErrorKind::UndefinedFunction
     } else if has("cannot coerce") || has("cannot infer common") || has("cannot get result type") {
         ErrorKind::UndefinedFunction
@@ -306,7 +309,9 @@ fn from_planner_text(text: &str) -> Error {
     } else {
         ErrorKind::InvalidSql
     };
+    let text = text.split(", errors:").next().unwrap_or_default();
     let text = text.trim_start_matches("Error during planning: ");
+    let text = text.trim_start_matches("Internal error: ");
     let mut characters = text.chars();
     let first = characters.next().map(|letter| letter.to_lowercase().to_string());
     Error::new(kind, format!("{}{}", first.unwrap_or_default(), characters.as_str()))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Volatility};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::{
     Optimizer, OptimizerContext, OptimizerRule, decorrelate_predicate_subquery,
@@ -42,6 +42,7 @@ fn chosen() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// # Errors
 /// `Unsupported` for functions whose value changes with time or chance; what the planner says.
 pub(super) fn rewrite(plan: &LogicalPlan) -> Result<LogicalPlan> {
+    refuse_distinct_on(plan)?;
     refuse_changing_functions(plan)?;
     let mut options = ConfigOptions::default();
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
@@ -51,6 +52,20 @@ pub(super) fn rewrite(plan: &LogicalPlan) -> Result<LogicalPlan> {
     let context = OptimizerContext::new_with_config_options(Arc::new(options))
         .without_query_execution_start_time();
     Ok(Optimizer::with_rules(chosen()).optimize(plan, &context, |_, _| {})?)
+}
+
+/// The rules take DISTINCT ON apart, and fail if it has no order.
+fn refuse_distinct_on(plan: &LogicalPlan) -> Result<()> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::Distinct(Distinct::On(_)));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if !found {
+        return Ok(());
+    }
+    Err(Error::unsupported("DISTINCT ON is not supported in a live view")
+        .with_hint("take max or min of the columns with GROUP BY"))
 }
 
 /// A view is a function of its inputs: `now()` and `random()` are not.

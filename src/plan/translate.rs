@@ -41,9 +41,6 @@ pub(super) fn translate(plan: &LogicalPlan) -> Result<IncrementalPlan> {
         LogicalPlan::Join(join) => plan_join(join),
         LogicalPlan::Aggregate(aggregate) => plan_aggregate(aggregate),
         LogicalPlan::Distinct(Distinct::All(input)) => Ok(distinct(translate(input)?)),
-        LogicalPlan::Distinct(Distinct::On(_)) => {
-            Err(refuse("DISTINCT ON", "take max or min of the columns with GROUP BY"))
-        }
         // An order is nothing to a set of rows; only a limit over it is.
         LogicalPlan::Sort(Sort { input, fetch: None, .. }) => translate(input),
         LogicalPlan::Sort(Sort { input, expr, fetch: Some(limit) }) => {

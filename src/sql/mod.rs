@@ -13,6 +13,7 @@ mod binder;
 mod column_list;
 mod create_parser;
 mod lexer;
+mod output_names;
 mod parser;
 mod query_binder;
 mod relation_binder;

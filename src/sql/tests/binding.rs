@@ -1,13 +1,14 @@
-//! What [`bind`](super::bind) makes of names and types.
+//! What [`bind`] makes of names and types.
 
 use arrow::datatypes::DataType;
 use frazil_connector_api::SinkMode;
 
-use super::super::{Bound, parameter_types};
-use super::{apply, bound, refused, shop};
+use super::super::{Bound, bind, parameter_types, parse};
+use super::support::{apply, bound, refused, shop};
 use crate::catalog::{Catalog, Definition};
+use crate::catalog::{ChangelogMode, RelationId};
 use crate::error::{ErrorKind, Result};
-use crate::plan::{ChangelogMode, RelationId, RelationSource};
+use crate::plan::RelationSource;
 
 #[test]
 fn binds_columns_and_key_of_a_table() {
@@ -46,7 +47,7 @@ fn tells_names_that_do_not_exist() {
         ("SELECT * FROM ordrs", ErrorKind::UndefinedTable, 15, Some("orders")),
         ("SELECT ordrs.id FROM ordrs", ErrorKind::UndefinedTable, 22, Some("orders")),
         ("SELECT amont FROM orders", ErrorKind::UndefinedColumn, 8, Some("amount")),
-        ("SELECT o.amont FROM orders o", ErrorKind::UndefinedColumn, 10, Some("amount")),
+        ("SELECT o.amont FROM orders o", ErrorKind::UndefinedColumn, 8, Some("amount")),
         ("SELECT id FROM orders WHERE statu = 'x'", ErrorKind::UndefinedColumn, 29, Some("status")),
         ("SELECT summ(amount) FROM orders", ErrorKind::UndefinedFunction, 8, Some("sum")),
         ("INSERT INTO ordrs VALUES (1)", ErrorKind::UndefinedTable, 13, Some("orders")),
@@ -74,8 +75,8 @@ fn tells_names_that_do_not_exist() {
 #[test]
 fn counts_positions_from_the_beginning_of_the_input() {
     let catalog = shop();
-    let statements = super::parse("SELECT 1;\nSELECT amont FROM orders").unwrap();
-    let error = super::bind(&catalog, &statements[1]).unwrap_err();
+    let statements = parse("SELECT 1;\nSELECT amont FROM orders").unwrap();
+    let error = bind(&catalog, &statements[1]).unwrap_err();
     assert_eq!(error.position, Some(18));
 }
 
@@ -193,7 +194,8 @@ fn drops_what_depends_only_with_cascade() {
     let mut catalog = shop();
     apply(
         &mut catalog,
-        "CREATE MATERIALIZED VIEW a AS SELECT customer, sum(amount) AS total FROM orders GROUP BY customer;
+        "CREATE MATERIALIZED VIEW a AS
+           SELECT customer, sum(amount) AS total FROM orders GROUP BY customer;
          CREATE MATERIALIZED VIEW b AS SELECT count(*) AS n FROM a;
          CREATE SINK s FROM a WITH (connector = 'iceberg');",
     );
@@ -227,7 +229,8 @@ fn names_columns_as_postgres_does() {
     let mut catalog = shop();
     apply(
         &mut catalog,
-        "CREATE MATERIALIZED VIEW v AS SELECT customer, count(*), sum(amount)::double precision, 1 + 1, max(id) AS top
+        "CREATE MATERIALIZED VIEW v AS
+           SELECT customer, count(*), sum(amount)::double precision, 1 + 1, max(id) AS top
            FROM orders GROUP BY customer;
          CREATE MATERIALIZED VIEW w (a, b) AS SELECT *, 1 AS one FROM customers;",
     );
@@ -240,15 +243,34 @@ fn names_columns_as_postgres_does() {
 }
 
 #[test]
+fn queries_may_have_columns_of_one_name() -> Result<()> {
+    let catalog = shop();
+    let names = |text: &str| -> Result<Vec<String>> {
+        let Bound::Query(plan) = bound(&catalog, text)? else { panic!("not a query") };
+        Ok(plan.schema().fields().iter().map(|field| field.name().clone()).collect())
+    };
+    assert_eq!(names("SELECT count(*), sum(id) + 1 FROM orders")?, ["count", "?column?"]);
+    assert_eq!(names("SELECT 1, 1")?.len(), 2);
+    assert_eq!(names("SELECT count(*), count(*), id FROM orders GROUP BY id")?[2], "id");
+    let joined = "SELECT o.id, c.id FROM orders o, customers c";
+    assert_eq!(names(joined)?, ["id", "id"]);
+    assert_eq!(names("SELECT id FROM orders ORDER BY amount LIMIT 1")?, ["id"]);
+    Ok(())
+}
+
+#[test]
 fn chooses_mode_and_key_of_a_sink() {
     let mut catalog = shop();
     apply(
         &mut catalog,
-        "CREATE MATERIALIZED VIEW v AS SELECT customer, sum(amount) AS total FROM orders GROUP BY customer;
+        "CREATE MATERIALIZED VIEW v AS
+           SELECT customer, sum(amount) AS total FROM orders GROUP BY customer;
          CREATE SINK a FROM v WITH (connector = 'iceberg', commit_interval = '1 minute');
          CREATE SINK b FROM log WITH (connector = 'iceberg', type = 'append-only');
-         CREATE SINK c AS SELECT total, customer FROM v WITH (connector = 'iceberg', type = 'upsert');
-         CREATE SINK d FROM clicks WITH (connector = 'iceberg', type = 'upsert', primary_key = 'who, page');",
+         CREATE SINK c AS SELECT total, customer FROM v
+           WITH (connector = 'iceberg', type = 'upsert');
+         CREATE SINK d FROM clicks
+           WITH (connector = 'iceberg', type = 'upsert', primary_key = 'who, page');",
     );
     let sink = |name: &str| match catalog.get(name).unwrap().definition.as_ref() {
         Definition::Sink(sink) => (sink.mode.clone(), sink.commit_interval_ms),

@@ -1,17 +1,16 @@
 //! What [`parse`] takes, and where it says that it does not.
 
 use super::super::{DropKind, Show, SinkSource, StatementKind, Transaction, parse};
-use super::one;
+use super::support::one;
 use crate::error::ErrorKind;
 
 #[test]
 fn parses_the_table_of_the_design() {
-    let statement = one(
-        "CREATE TABLE IF NOT EXISTS public.Orders (id BIGINT PRIMARY KEY, amount NUMERIC(12,2) NOT NULL)
+    let statement = one("CREATE TABLE IF NOT EXISTS public.Orders (
+           id BIGINT PRIMARY KEY, amount NUMERIC(12,2) NOT NULL)
          WITH (connector = 'kafka', topic = 'shop.public.orders',
                properties.bootstrap.server = '127.0.0.1:9092', rate = 5, fast = true)
-         FORMAT DEBEZIUM ENCODE JSON (on_error = 'skip')",
-    );
+         FORMAT DEBEZIUM ENCODE JSON (on_error = 'skip')");
     let StatementKind::CreateTable(table) = statement.kind else { panic!("not a table") };
     assert_eq!(table.name.value, "orders");
     assert!(table.if_not_exists);

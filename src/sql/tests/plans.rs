@@ -9,13 +9,13 @@ use std::path::Path;
 use super::super::{Bound, Statement, bind, parse};
 use crate::catalog::{Catalog, Definition};
 use crate::error::Error;
-use crate::plan::explain;
+use crate::plan::{explain, plan};
 
 fn plan_of(definition: &Definition) -> String {
     match definition {
-        Definition::View(view) => explain(&view.plan),
-        Definition::Sink(sink) => explain(&sink.input.plan),
-        Definition::Pipeline(pipeline) => explain(&pipeline.sink.input.plan),
+        Definition::View(view) => explain(&plan(&view.plan).unwrap()),
+        Definition::Sink(sink) => explain(&plan(&sink.plan).unwrap()),
+        Definition::Pipeline(pipeline) => explain(&plan(&pipeline.sink.plan).unwrap()),
         other => format!("{} without a plan", other.noun()),
     }
 }
