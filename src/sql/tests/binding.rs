@@ -88,7 +88,8 @@ fn tells_types_and_groups_that_do_not_fit() {
         ("SELECT customer, sum(amount) FROM orders", ErrorKind::Grouping),
         ("SELECT id FROM orders, customers", ErrorKind::AmbiguousColumn),
         ("SELECT id FROM orders UNION ALL SELECT id, name FROM customers", ErrorKind::InvalidSql),
-        ("INSERT INTO log VALUES (1)", ErrorKind::InvalidSql),
+        ("INSERT INTO log VALUES ('a', 1, 2)", ErrorKind::InvalidSql),
+        ("INSERT INTO log SELECT 'a'", ErrorKind::InvalidSql),
         ("CREATE TABLE t (a INT, a TEXT)", ErrorKind::DuplicateColumn),
         ("CREATE TABLE t (a MONEY)", ErrorKind::Unsupported),
         ("CREATE TABLE t (a INT DEFAULT 5)", ErrorKind::Unsupported),
@@ -137,6 +138,23 @@ fn binds_an_insert_to_all_columns_in_order() -> Result<()> {
     };
     assert_eq!(types(plan.schema().as_arrow()), types(&table.schema));
     Ok(())
+}
+
+#[test]
+fn values_may_leave_the_last_columns_out() -> Result<()> {
+    let Bound::Insert { plan, .. } = bound(&shop(), "INSERT INTO log VALUES ('a'), ('b')")? else {
+        panic!("not an insert")
+    };
+    assert_eq!(plan.schema().fields().len(), 2);
+    Ok(())
+}
+
+#[test]
+fn tells_that_live_views_do_not_read_catalogs() {
+    let text = "CREATE MATERIALIZED VIEW v AS SELECT * FROM lake.shop.daily";
+    let error = refused(&shop(), text);
+    assert_eq!((error.kind, error.position), (ErrorKind::UndefinedTable, Some(45)));
+    assert!(error.hint.unwrap().contains("catalog \"lake\""));
 }
 
 #[test]
