@@ -121,9 +121,14 @@ pub(super) fn filtered(
 }
 
 fn plan_projection(projection: &Projection) -> Result<IncrementalPlan> {
-    let input = translate(&projection.input)?;
     let schema = projection.input.schema();
     let exprs = physicals(&projection.expr, schema)?;
+    if let LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: true, .. }) =
+        projection.input.as_ref()
+    {
+        return constant_row(&exprs, arrow_schema(&projection.schema));
+    }
+    let input = translate(&projection.input)?;
     let sources: Vec<Option<usize>> =
         projection.expr.iter().map(|expr| column_index(expr, schema)).collect();
     Ok(projected(input, exprs, &sources, arrow_schema(&projection.schema)))
@@ -250,6 +255,16 @@ fn one_row(schema: &SchemaRef) -> Result<RecordBatch> {
     let nulls = schema.fields().iter();
     let nulls = nulls.map(|field| arrow::array::new_null_array(field.data_type(), 1)).collect();
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), nulls, &options)?)
+}
+
+/// The row of a SELECT without FROM.
+fn constant_row(exprs: &[Arc<dyn PhysicalExpr>], schema: SchemaRef) -> Result<IncrementalPlan> {
+    let one = one_row(&Arc::new(Schema::empty()))?;
+    let arrays = exprs
+        .iter()
+        .map(|expr| Ok(expr.evaluate(&one)?.into_array(1)?))
+        .collect::<Result<Vec<_>>>()?;
+    constant(RecordBatch::try_new(schema, arrays)?)
 }
 
 fn constant(rows: RecordBatch) -> Result<IncrementalPlan> {
