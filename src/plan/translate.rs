@@ -164,10 +164,23 @@ pub(super) fn columns(
 
 fn plan_union(union: &Union) -> Result<IncrementalPlan> {
     let schema = arrow_schema(&union.schema);
-    let inputs = union.inputs.iter().map(|input| translate(input)).collect::<Result<Vec<_>>>()?;
+    let inputs = union
+        .inputs
+        .iter()
+        .map(|input| Ok(of_schema(translate(input)?, &schema)))
+        .collect::<Result<Vec<_>>>()?;
     let append_only = inputs.iter().all(|input| input.mode == ChangelogMode::AppendOnly);
     let mode = if append_only { ChangelogMode::AppendOnly } else { ChangelogMode::Retract };
     Ok(IncrementalPlan { node: Node::Union { inputs }, schema, mode, upsert_key: None })
+}
+
+/// Gives the columns of a union's input the names that they have in the union.
+fn of_schema(input: IncrementalPlan, schema: &SchemaRef) -> IncrementalPlan {
+    if input.schema == *schema {
+        return input;
+    }
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    columns(input, &all, Arc::clone(schema))
 }
 
 fn plan_limit(limit: &Limit) -> Result<IncrementalPlan> {
