@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray as _, Int64Array, RecordBatch, UInt32Array}
 use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{Transformed, TreeNode as _};
+use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::PhysicalExpr;
@@ -182,7 +182,7 @@ fn plans_mean_what_their_queries_mean() {
         let frame = runtime.block_on(SessionContext::new().execute_logical_plan(with_rows(query)));
         let expected = runtime.block_on(frame.unwrap().collect()).unwrap();
         let names = |rows: &RecordBatch| rows.schema().fields().len();
-        assert_eq!(sorted(&[found.clone()]), sorted(&expected), "{text}");
+        assert_eq!(sorted(std::slice::from_ref(&found)), sorted(&expected), "{text}");
         assert_eq!(Some(names(&found)), expected.first().map(names), "{text}");
     }
 }
