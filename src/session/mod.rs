@@ -12,6 +12,7 @@
 mod created;
 mod explain;
 mod failure;
+mod lake_table;
 mod numeric;
 mod outcome;
 mod pg_catalog;

@@ -12,6 +12,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 
+use super::lake_table::LakeTables;
 use super::pg_catalog::CatalogContext;
 use super::relation_schema::RelationSchema;
 use super::session_state::Shared;
@@ -33,7 +34,8 @@ pub(super) async fn run(
     params: &[ScalarValue],
 ) -> Result<Outcome> {
     if let StatementKind::Explain(_) = &statement.kind {
-        return super::explain::run(shared, statement, &sql::NoExtraTables);
+        let lake = LakeTables::load(&shared.engine.catalog(), statement).await?;
+        return super::explain::run(shared, statement, &lake);
     }
     let planned = plan(shared, variables, statement).await?;
     let planned = planned.with_params(params)?;
@@ -59,7 +61,7 @@ pub(super) async fn describe(
             Ok(Description { params, columns: Some(schema) })
         }
         StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
-            let params = super::write::parameter_types(shared, statement, given)?;
+            let params = super::write::parameter_types(shared, statement, given).await?;
             Ok(Description { params, columns: None })
         }
         StatementKind::Show(what) => {
@@ -128,7 +130,8 @@ async fn plan(shared: &Shared, variables: &Variables, statement: &Statement) -> 
             Err(error) => refused = Some(error),
         }
     }
-    let error = match sql::bind(&catalog, statement) {
+    let lake = LakeTables::load(&catalog, statement).await?;
+    let error = match sql::bind_with(&catalog, statement, &lake) {
         Ok(Bound::Query(plan)) => return Planned::attach(&tables, plan),
         Ok(_) => return Err(Error::internal("a query was bound to something else")),
         Err(error) => error,
