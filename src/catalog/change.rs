@@ -6,8 +6,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use frazil_connector_api::Options;
 
 use super::{Catalog, CatalogDef, Definition, Relation};
+use super::{ChangelogMode, RelationId};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{ChangelogMode, RelationId};
 
 /// A relation to be made; its id is given when it is.
 #[derive(Debug, Clone)]

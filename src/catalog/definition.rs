@@ -5,8 +5,6 @@ use datafusion::logical_expr::LogicalPlan;
 use frazil_connector_api::{Options, SinkMode};
 use std::sync::Arc;
 
-use crate::plan::IncrementalPlan;
-
 /// A column of a table or source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnDef {
@@ -59,8 +57,8 @@ pub struct SourceDef {
 /// `CREATE MATERIALIZED VIEW`.
 #[derive(Debug, Clone)]
 pub struct ViewDef {
-    /// The query, planned.
-    pub plan: IncrementalPlan,
+    /// The query, bound; `plan` turns it into an incremental plan, the same on every worker.
+    pub plan: Arc<LogicalPlan>,
     /// Text of the query, for `SHOW CREATE` and `pg_get_viewdef`.
     pub query: String,
 }
@@ -74,18 +72,11 @@ pub struct LogicalViewDef {
     pub query: String,
 }
 
-/// What a sink writes.
-#[derive(Debug, Clone)]
-pub struct SinkInput {
-    /// `FROM name` is planned as a scan, `AS SELECT …` as its query.
-    pub plan: IncrementalPlan,
-}
-
 /// `CREATE SINK`.
 #[derive(Debug, Clone)]
 pub struct SinkDef {
-    /// What it writes.
-    pub input: SinkInput,
+    /// What it writes, bound: `FROM name` is a scan, `AS SELECT …` its query.
+    pub plan: Arc<LogicalPlan>,
     /// Append-only, or upsert by key.
     pub mode: SinkMode,
     /// `WITH (connector = …)`, as given.

@@ -5,11 +5,13 @@
 
 mod change;
 mod definition;
+mod identity;
 mod relation;
 
 pub use change::{Creation, Removal, errors_schema};
 pub use definition::{
-    CatalogDef, ColumnDef, Definition, FormatDef, LogicalViewDef, PipelineDef, SinkDef, SinkInput,
-    SourceDef, TableDef, ViewDef, columns_schema,
+    CatalogDef, ColumnDef, Definition, FormatDef, LogicalViewDef, PipelineDef, SinkDef, SourceDef,
+    TableDef, ViewDef, columns_schema,
 };
+pub use identity::{ChangelogMode, RelationId};
 pub use relation::{Catalog, Relation};

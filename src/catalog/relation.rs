@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::Definition;
 use super::change::lake;
-use crate::plan::{ChangelogMode, RelationId};
+use super::{ChangelogMode, RelationId};
 
 /// A named thing.
 #[derive(Debug, Clone)]

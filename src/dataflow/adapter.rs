@@ -15,9 +15,9 @@ use std::rc::Rc;
 use frazil_connector_api::{ChangeBatch, Decoded};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
+use timely::dataflow::operators::{Capability, InputCapability};
 use timely::dataflow::{Scope, Stream};
 
 use super::context::FragmentContext;
@@ -102,7 +102,7 @@ where
 {
     Box::new(move |take| {
         handle.for_each(|capability, packets| {
-            take(*capability.time(), std::mem::take(packets));
+            take(epoch_of(&capability), std::mem::take(packets));
         });
     })
 }
@@ -204,4 +204,10 @@ impl Adapter {
             }
         }
     }
+}
+
+/// The epoch of what came with a capability.
+pub(super) fn epoch_of(capability: &InputCapability<u64>) -> u64 {
+    // Epochs are totally ordered and a message has one, so there is always a least.
+    capability.least().copied().unwrap_or(u64::MAX)
 }

@@ -20,30 +20,35 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use datafusion::physical_expr::PhysicalSortExpr;
 use frazil_connector_api::{ChangeBatch, Decoded, Offsets, Source};
+use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator as _;
-use timely::dataflow::operators::{Concatenate, Input as _, Probe, ToStream};
+use timely::dataflow::operators::{Concatenate, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 
-use super::adapter::{Input, Packets, SharedOperator, add_operator};
+use super::adapter::{Input, Packets, SharedOperator, add_operator, epoch_of};
 use super::connect::build_source;
 use super::context::{FragmentContext, WorkerContext};
 use super::control::FragmentProgress;
 use super::fragment::{Feed, Fragment, RelationInput, SourceInput, Tap};
 use super::operators::{
-    AggregateSpec, Filter, HashAggregate, HashJoin, JoinSpec, Materialize, Operator, Project, TopN,
-    TopNSpec, UpsertTable,
+    Aggregate, AggregateFunction, AggregateSpec, Filter, HashAggregate, HashJoin, JoinSpec,
+    Materialize, Operator, Project, TopN, TopNSpec, UpsertTable,
 };
+use super::packet::Packet;
 use super::route::{Route, add_route};
 use super::sink::SinkCollect;
 use super::source::{ReaderConfig, SourceHandle};
-use crate::catalog::{Catalog, Definition, Relation, RelationId, SourceDef, TableDef};
+use crate::catalog::{
+    Catalog, ChangelogMode, Definition, Relation, RelationId, SourceDef, TableDef,
+};
 use crate::change::{hash_rows, part_of};
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::plan::{IncrementalPlan, Node, plan};
+use crate::plan::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey, plan};
 use crate::state::{RowsSnapshot, SnapshotStore};
 
 /// What a worker builds with.
@@ -111,7 +116,10 @@ pub(crate) fn build_fragment(
     builder: &Builder<'_>,
     relation: &Relation,
 ) -> Result<Option<Fragment>> {
-    if matches!(*relation.definition, Definition::Source(_) | Definition::Catalog(_)) {
+    if matches!(
+        *relation.definition,
+        Definition::Source(_) | Definition::Catalog(_) | Definition::LogicalView(_)
+    ) {
         return Ok(None);
     }
     let tap = Tap::default();
@@ -133,19 +141,19 @@ pub(crate) fn build_fragment(
             Definition::Table(table) => parts.table(relation, table)?,
             Definition::Errors => parts.kept_rows(relation, None)?,
             Definition::View(view) => {
-                let plan = plan(&view.query)?;
+                let plan = plan(&view.plan)?;
                 let rows = parts.node(&plan)?;
                 parts.kept_rows(relation, Some(rows))?
             }
             Definition::Sink(sink) => {
-                let plan = plan(&sink.query)?;
+                let plan = plan(&sink.plan)?;
                 parts.sink(&plan, &mut collected)?
             }
             Definition::Pipeline(pipeline) => {
-                let plan = plan(&pipeline.sink.query)?;
+                let plan = plan(&pipeline.sink.plan)?;
                 parts.sink(&plan, &mut collected)?
             }
-            Definition::Source(_) | Definition::Catalog(_) => {
+            Definition::Source(_) | Definition::Catalog(_) | Definition::LogicalView(_) => {
                 return Err(Error::internal("a relation without a fragment was built"));
             }
         };
@@ -170,7 +178,7 @@ impl Fragment {
             let rows = shard.map(|shard| shard.batches(input.projection.as_deref())).transpose()?;
             for batch in rows.into_iter().flatten() {
                 let changes = Decoded::Changes(ChangeBatch::inserts(batch));
-                input.feed.send(super::packet::Packet::new(0, changes));
+                input.feed.send(Packet::new(0, changes));
             }
         }
         Ok(())
@@ -186,22 +194,26 @@ impl<'scope> Parts<'_, '_, 'scope> {
     ) -> Fragment {
         let probe = ProbeHandle::new();
         let caught = tap.clone();
-        let end: Packets<'scope> = output.unary(Pipeline, "Tap", move |_capability, _info| {
-            move |input, _output| {
-                input.for_each(|capability, packets| {
-                    for packet in packets.drain(..) {
-                        if let Decoded::Changes(changes) = &packet.data {
-                            caught.push(*capability.time(), changes);
+        let end: Packets<'scope> = output.unary::<CapacityContainerBuilder<Vec<Packet>>, _, _, _>(
+            Pipeline,
+            "Tap",
+            move |_capability, _info| {
+                move |input, _output| {
+                    input.for_each(|capability, packets| {
+                        for packet in packets.drain(..) {
+                            if let Decoded::Changes(changes) = &packet.data {
+                                caught.push(epoch_of(&capability), changes);
+                            }
                         }
-                    }
-                });
-            }
-        });
+                    });
+                }
+            },
+        );
         end.probe_with(&probe);
         if self.builder.restore.is_none() && self.builder.worker == 0 {
             for (feed, rows) in std::mem::take(&mut self.constants) {
                 self.feeds[feed].advance_to(self.builder.epoch);
-                self.feeds[feed].send(super::packet::Packet::local(ChangeBatch::inserts(rows)));
+                self.feeds[feed].send(Packet::local(ChangeBatch::inserts(rows)));
             }
         }
         Fragment {
@@ -260,7 +272,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let key = relation.upsert_key.clone();
         let schema = Arc::clone(&relation.schema);
         let writer = self.builder.writer;
-        let operator = Materialize::try_new(schema, relation.mode, key.clone(), writer)?;
+        let operator =
+            Materialize::try_new(schema, is_append_only(relation.mode), key.clone(), writer)?;
         let operator = Rc::new(RefCell::new(operator));
         let columns = key.unwrap_or_default();
         let hashed =
@@ -461,9 +474,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
                 let rows = self.routed(rows, route);
                 let operator = HashAggregate::try_new(AggregateSpec {
                     input_schema: Arc::clone(&input.schema),
-                    input_mode: input.mode,
+                    is_append_only: is_append_only(input.mode),
                     group: group.clone(),
-                    aggregates: aggregates.clone(),
+                    aggregates: aggregates.iter().map(aggregate).collect::<Result<_>>()?,
                     schema,
                     // A group-less aggregate has its one row on worker 0 alone.
                     emits_empty: self.builder.worker == 0,
@@ -481,9 +494,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
                 let operator = HashJoin::try_new(JoinSpec {
                     left_schema: Arc::clone(&left.schema),
                     right_schema: Arc::clone(&right.schema),
-                    left_mode: left.mode,
-                    right_mode: right.mode,
-                    kind: *kind,
+                    left_is_append_only: is_append_only(left.mode),
+                    right_is_append_only: is_append_only(right.mode),
+                    is_left: *kind == JoinKind::Left,
                     left_keys: left_keys.clone(),
                     right_keys: right_keys.clone(),
                     filter: filter.clone(),
@@ -498,8 +511,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
                 let rows = self.routed(rows, Route::Single);
                 let operator = TopN::try_new(TopNSpec {
                     schema,
-                    mode: input.mode,
-                    order: order.clone(),
+                    is_append_only: is_append_only(input.mode),
+                    order: order.iter().map(sort_expr).collect(),
                     offset: *offset,
                     limit: *limit,
                 })?;
@@ -520,4 +533,22 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let operator: SharedOperator = Rc::new(RefCell::new(operator));
         Ok(self.add(vec![rows], operator, None))
     }
+}
+
+fn is_append_only(mode: ChangelogMode) -> bool {
+    mode == ChangelogMode::AppendOnly
+}
+
+fn aggregate(call: &AggregateCall) -> Result<Aggregate> {
+    Ok(Aggregate {
+        function: AggregateFunction::from_name(&call.function)?,
+        arg: call.args.first().cloned(),
+        distinct: call.distinct,
+        filter: call.filter.clone(),
+        field: Arc::clone(&call.field),
+    })
+}
+
+fn sort_expr(key: &SortKey) -> PhysicalSortExpr {
+    PhysicalSortExpr { expr: Arc::clone(&key.expr), options: key.options }
 }

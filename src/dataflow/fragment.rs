@@ -13,7 +13,7 @@ use std::rc::{Rc, Weak};
 
 use frazil_connector_api::{ChangeBatch, Decoded, Offsets};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::probe;
+use timely::dataflow::ProbeHandle;
 
 use super::adapter::SharedOperator;
 use super::control::FragmentProgress;
@@ -23,8 +23,7 @@ use crate::catalog::RelationId;
 use crate::error::Result;
 
 /// Feeds packets into a dataflow.
-pub(crate) type Feed =
-    timely::dataflow::operators::input::Handle<u64, CapacityContainerBuilder<Vec<Packet>>>;
+pub(crate) type Feed = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<Packet>>>;
 
 type Queue = RefCell<VecDeque<(u64, ChangeBatch)>>;
 
@@ -125,7 +124,7 @@ pub(crate) struct Fragment {
     /// Feeds of sources, DML, bad messages and constants; they close epochs on command.
     pub(crate) feeds: Vec<Feed>,
     /// Tells which epochs are complete.
-    pub(crate) probe: probe::Handle<u64>,
+    pub(crate) probe: ProbeHandle<u64>,
     /// What it emits.
     pub(crate) tap: Tap,
     /// Its operators in plan order.

@@ -78,7 +78,7 @@ pub struct ProcessShared {
     pub events: Option<tokio::sync::mpsc::UnboundedSender<Event>>,
 }
 
-type Feed<D> = timely::dataflow::operators::input::Handle<u64, CapacityContainerBuilder<Vec<D>>>;
+type Feed<D> = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<D>>>;
 type Inbox = Rc<RefCell<VecDeque<Command>>>;
 
 /// What a worker's own I/O tells it.

@@ -2,7 +2,7 @@
 
 use frazil_connector_api::SinkStatus;
 
-use crate::plan::RelationId;
+use crate::catalog::RelationId;
 
 /// What a job keeps up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

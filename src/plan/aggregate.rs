@@ -9,7 +9,8 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use super::expression::{physical, physicals};
 use super::translate::{arrow_schema, refuse, translate};
-use super::{AggregateCall, ChangelogMode, IncrementalPlan, Node};
+use super::{AggregateCall, IncrementalPlan, Node};
+use crate::catalog::ChangelogMode;
 use crate::error::Result;
 use crate::functions::INCREMENTAL_AGGREGATES;
 

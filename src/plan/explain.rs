@@ -6,7 +6,8 @@ use std::sync::Arc;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::{AggregateCall, ChangelogMode, IncrementalPlan, JoinKind, Node, SortKey};
+use super::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey};
+use crate::catalog::ChangelogMode;
 
 /// The plan as an indented tree: each node with its mode, upsert key and state.
 pub fn explain(plan: &IncrementalPlan) -> String {

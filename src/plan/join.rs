@@ -11,7 +11,8 @@ use datafusion::physical_plan::PhysicalExpr;
 use super::aggregate::grouped;
 use super::expression::{column_index, physical};
 use super::translate::{arrow_schema, columns, filtered, projected, refuse, translate};
-use super::{ChangelogMode, IncrementalPlan, JoinKind, Node};
+use super::{IncrementalPlan, JoinKind, Node};
+use crate::catalog::ChangelogMode;
 use crate::error::Result;
 
 /// Plans a join. RIGHT becomes LEFT with its sides exchanged; a semi join becomes an inner join

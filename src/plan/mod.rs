@@ -18,8 +18,6 @@ mod rules;
 mod translate;
 
 pub use explain::explain;
-pub use node::{
-    AggregateCall, ChangelogMode, IncrementalPlan, JoinKind, Node, RelationId, SortKey,
-};
+pub use node::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey};
 pub use relation_source::RelationSource;
 pub use translate::plan;

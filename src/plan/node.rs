@@ -1,32 +1,12 @@
 //! [`IncrementalPlan`]: a tree of incremental operators over relations.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::PhysicalExpr;
-use serde::{Deserialize, Serialize};
 
-/// Id of a relation (table, source, view, errors table, sink, pipeline) in the catalog; never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RelationId(pub u32);
-
-impl fmt::Display for RelationId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "r{}", self.0)
-    }
-}
-
-/// What may appear on a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ChangelogMode {
-    /// Inserts only.
-    AppendOnly,
-    /// Inserts and retractions of whole rows.
-    Retract,
-}
+use crate::catalog::{ChangelogMode, RelationId};
 
 /// A node of the plan with the properties of its output.
 ///

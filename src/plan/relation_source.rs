@@ -3,7 +3,7 @@
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::TableSource;
 
-use super::{ChangelogMode, RelationId};
+use crate::catalog::{ChangelogMode, RelationId};
 
 /// A relation in a logical plan; whoever executes the plan puts its data here.
 #[derive(Debug, Clone)]

@@ -17,7 +17,8 @@ use super::aggregate::{distinct, plan_aggregate};
 use super::expression::{column_index, physical, physicals};
 use super::join::plan_join;
 use super::rules::rewrite;
-use super::{ChangelogMode, IncrementalPlan, Node, RelationSource, SortKey};
+use super::{IncrementalPlan, Node, RelationSource, SortKey};
+use crate::catalog::ChangelogMode;
 use crate::error::{Error, Result};
 use crate::types::stored_type;
 

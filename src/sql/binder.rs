@@ -9,7 +9,7 @@ use super::scope::{ExtraTables, NoExtraTables, Scope};
 use super::statement::{Drop, DropKind, Name, Show, Statement, StatementKind, Transaction};
 use crate::catalog::{Catalog, Creation, Definition, Relation, Removal};
 use crate::error::{Error, ErrorKind, Result, nearest};
-use crate::plan::IncrementalPlan;
+use crate::plan::{IncrementalPlan, plan};
 
 /// What a statement asks, bound to a catalog.
 #[derive(Debug, Clone)]
@@ -218,9 +218,9 @@ impl Binder<'_> {
             }
         };
         match creation.definition {
-            Definition::View(view) => Ok(Explain::Incremental(view.plan)),
-            Definition::Sink(sink) => Ok(Explain::Incremental(sink.input.plan)),
-            Definition::Pipeline(pipeline) => Ok(Explain::Incremental(pipeline.sink.input.plan)),
+            Definition::View(view) => Ok(Explain::Incremental(plan(&view.plan)?)),
+            Definition::Sink(sink) => Ok(Explain::Incremental(plan(&sink.plan)?)),
+            Definition::Pipeline(pipeline) => Ok(Explain::Incremental(plan(&pipeline.sink.plan)?)),
             _ => Err(Error::internal("a statement without a plan was explained")),
         }
     }

@@ -10,12 +10,13 @@ use super::binder::Binder;
 use super::column_list::{Columns, bind_columns};
 use super::query_binder::{output_names, renamed};
 use super::statement::{CreateCatalog, CreateRelation, CreateView, FormatClause};
+use crate::catalog::ChangelogMode;
 use crate::catalog::{
     CatalogDef, Creation, Definition, FormatDef, LogicalViewDef, SourceDef, TableDef, ViewDef,
     columns_schema,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{ChangelogMode, plan};
+use crate::plan::plan;
 
 impl Binder<'_> {
     pub(super) fn table(&self, table: &CreateRelation) -> Result<Creation> {
@@ -108,7 +109,7 @@ impl Binder<'_> {
             mode: incremental.mode,
             depends_on: self.scope.named(),
             definition: Definition::View(ViewDef {
-                plan: incremental,
+                plan: Arc::new(logical),
                 query: view.query_text.clone(),
             }),
         })

@@ -14,10 +14,11 @@ use datafusion::logical_expr::{
 };
 use sqlparser::ast::DataType as SqlType;
 
+use crate::catalog::RelationId;
 use crate::catalog::{Catalog, Definition, Relation};
 use crate::error::{Error, ErrorKind, nearest};
 use crate::functions::functions;
-use crate::plan::{RelationId, RelationSource};
+use crate::plan::RelationSource;
 use crate::types::arrow_type;
 
 /// Schemas in which relations are found; `pg_catalog` belongs to the session.

@@ -1,5 +1,7 @@
 //! CREATE SINK and CREATE PIPELINE.
 
+use std::sync::Arc;
+
 use croner::parser::{CronParser, Seconds};
 use frazil_connector_api::{Options, SinkMode};
 
@@ -8,9 +10,9 @@ use super::column_list::undefined_column;
 use super::query_binder::{output_names, reference, renamed};
 use super::relation_binder::check_unique;
 use super::statement::{CreatePipeline, CreateSink, Name, SinkSource};
-use crate::catalog::{Creation, Definition, PipelineDef, SinkDef, SinkInput};
+use crate::catalog::{ChangelogMode, Creation, Definition, PipelineDef, SinkDef};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{ChangelogMode, IncrementalPlan, plan};
+use crate::plan::{IncrementalPlan, plan};
 use datafusion::logical_expr::planner::ContextProvider as _;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use sqlparser::ast;
@@ -36,36 +38,38 @@ impl Binder<'_> {
         if sink.options.get("connector").is_none() {
             return Err(at(missing("connector")));
         }
-        let definition = sink_definition(plan(&logical)?, sink.options.clone()).map_err(at)?;
-        Ok(self.target_creation(&sink.name, definition, Definition::Sink))
+        let incremental = plan(&logical)?;
+        let definition =
+            sink_definition(logical, &incremental, sink.options.clone()).map_err(at)?;
+        let name = &sink.name;
+        Ok(self.target_creation(name, &incremental, Definition::Sink(definition)))
     }
 
     pub(super) fn pipeline(&self, pipeline: &CreatePipeline) -> Result<Creation> {
         check_schedule(&pipeline.schedule).map_err(|error| error.at(pipeline.schedule_position))?;
         let options = self.target_options(pipeline)?;
         let logical = self.named_query(&pipeline.query, &pipeline.name)?;
-        let sink = sink_definition(plan(&logical)?, options)
+        let incremental = plan(&logical)?;
+        let sink = sink_definition(logical, &incremental, options)
             .map_err(|error| error.at(pipeline.name.position))?;
-        let schedule = pipeline.schedule.clone();
-        Ok(self.target_creation(&pipeline.name, sink, |sink| {
-            Definition::Pipeline(PipelineDef { schedule, sink })
-        }))
+        let definition = PipelineDef { schedule: pipeline.schedule.clone(), sink };
+        let name = &pipeline.name;
+        Ok(self.target_creation(name, &incremental, Definition::Pipeline(definition)))
     }
 
     fn target_creation(
         &self,
         name: &Name,
-        sink: SinkDef,
-        definition: impl FnOnce(SinkDef) -> Definition,
+        plan: &IncrementalPlan,
+        definition: Definition,
     ) -> Creation {
-        let plan = &sink.input.plan;
         Creation {
             name: name.value.clone(),
             schema: plan.schema.clone(),
             upsert_key: plan.upsert_key.clone(),
             mode: plan.mode,
             depends_on: self.scope.named(),
-            definition: definition(sink),
+            definition,
         }
     }
 
@@ -122,7 +126,11 @@ fn bad(option: &str, value: &str, hint: &str) -> Error {
 }
 
 /// Checks the options that all sinks have; the connector checks its own.
-fn sink_definition(plan: IncrementalPlan, mut options: Options) -> Result<SinkDef> {
+fn sink_definition(
+    logical: LogicalPlan,
+    plan: &IncrementalPlan,
+    mut options: Options,
+) -> Result<SinkDef> {
     let forced = match options.take("force_append_only").as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -133,7 +141,7 @@ fn sink_definition(plan: IncrementalPlan, mut options: Options) -> Result<SinkDe
         Some(text) => parse_interval(text)?,
     };
     let key = match options.get("primary_key") {
-        Some(names) => Some(key_columns(names, &plan)?),
+        Some(names) => Some(key_columns(names, plan)?),
         None => plan.upsert_key.clone().filter(|key| !key.is_empty()),
     };
     let retracts = plan.mode == ChangelogMode::Retract;
@@ -144,8 +152,7 @@ fn sink_definition(plan: IncrementalPlan, mut options: Options) -> Result<SinkDe
         None => SinkMode::AppendOnly,
         Some(other) => return Err(bad("type", other, "use 'append-only' or 'upsert'")),
     };
-    let input = SinkInput { plan };
-    Ok(SinkDef { input, mode, connector: options, commit_interval_ms })
+    Ok(SinkDef { plan: Arc::new(logical), mode, connector: options, commit_interval_ms })
 }
 
 fn append_only(retracts: bool, forced: bool) -> Result<SinkMode> {

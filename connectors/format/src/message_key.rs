@@ -27,8 +27,11 @@ impl MessageKey {
             ConnectorError::bad_message("a delete has no message key with the primary key")
                 .with_hint("the message key must be a JSON object with the primary key's columns")
         };
-        let (payload, wires) = self.wrapper.open(key.ok_or_else(no_key)?);
-        let mut deserializer = serde_json::Deserializer::from_slice(payload);
+        let (payload, wires) = self
+            .wrapper
+            .open(key.ok_or_else(no_key)?)
+            .map_err(|error| no_key().with_source(error))?;
+        let mut deserializer = serde_json::Deserializer::from_str(payload);
         let seed = RowSeed { rows, wires, key_only: true };
         let read = seed.deserialize(&mut deserializer);
         let read = read.and_then(|read| deserializer.end().map(|()| read));

@@ -31,8 +31,8 @@ impl PlainDecoder {
     /// Appends what the message says, perhaps only in part if it fails.
     fn append(&mut self, message: Message<'_>) -> Result<()> {
         let Some(value) = message.value else { return self.delete(message.key) };
-        let (payload, wires) = self.wrapper.open(value);
-        let mut deserializer = serde_json::Deserializer::from_slice(payload);
+        let (payload, wires) = self.wrapper.open(value)?;
+        let mut deserializer = serde_json::Deserializer::from_str(payload);
         let seed = RowSeed { rows: &mut self.rows, wires, key_only: false };
         let read = seed.deserialize(&mut deserializer);
         let read = read

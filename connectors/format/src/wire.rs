@@ -1,14 +1,14 @@
 //! [`Wire`]: how the values of a column are written, where JSON does not say it.
 //!
 //! ```text
-//! inline schema {"type":"int64","name":"io.debezium.time.Timestamp"} ─┐ wins
-//! options       time.precision.mode = 'connect'                       ├─► Wire { unit: Millis, .. }
-//! defaults      (below)                                               ┘
+//! inline schema "name":"io.debezium.time.Timestamp"  ─┐ wins
+//! options       time.precision.mode = 'connect'        ├─► Wire { unit: Millis, .. }
+//! defaults      (below)                                ┘
 //! ```
 //!
 //! | option | default DEBEZIUM | default PLAIN | meaning |
 //! |---|---|---|---|
-//! | `decimal.handling.mode` | `precise` | `string` | text in a decimal column is base64 or digits |
+//! | `decimal.handling.mode` | `precise` | `string` | a decimal's text is base64 or digits |
 //! | `time.precision.mode` | `adaptive` | `adaptive` | unit of integers in temporal columns |
 //! | `binary.handling.mode` | `bytes` | `bytes` | base64, URL-safe base64 or hex |
 //!

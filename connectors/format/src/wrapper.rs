@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use frazil_connector_api::{ConnectorError, Result};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -19,7 +20,7 @@ pub(crate) struct Wrapper {
     names: Vec<Box<str>>,
     defaults: Vec<Wire>,
     /// Bytes before the last wrapped payload; empty if there was none.
-    prefix: Vec<u8>,
+    prefix: String,
     /// What the schema in `prefix` says.
     wires: Vec<Wire>,
 }
@@ -27,28 +28,40 @@ pub(crate) struct Wrapper {
 impl Wrapper {
     /// A wrapper for columns with these names.
     pub(crate) fn new(columns_at: ColumnsAt, names: Vec<Box<str>>, defaults: Vec<Wire>) -> Self {
-        Self { columns_at, names, wires: defaults.clone(), defaults, prefix: Vec::new() }
+        Self { columns_at, names, wires: defaults.clone(), defaults, prefix: String::new() }
     }
 
     /// The payload and how its columns are written; an unwrapped value is its own payload.
-    pub(crate) fn open<'m>(&mut self, value: &'m [u8]) -> (&'m [u8], &[Wire]) {
+    ///
+    /// The text is checked once and whole: cheaper than string by string.
+    ///
+    /// # Errors
+    /// `BadMessage` if the value is not UTF-8.
+    pub(crate) fn open<'m>(&mut self, value: &'m [u8]) -> Result<(&'m str, &[Wire])> {
+        let value = std::str::from_utf8(value).map_err(|error| {
+            ConnectorError::bad_message("message is not UTF-8 text").with_source(error)
+        })?;
+        Ok(self.open_text(value))
+    }
+
+    fn open_text<'m>(&mut self, value: &'m str) -> (&'m str, &[Wire]) {
         if self.has_payload_column() || !begins_like_envelope(value) {
             return (value, &self.defaults);
         }
         if !self.prefix.is_empty()
-            && let Some(rest) = value.strip_prefix(self.prefix.as_slice())
-            && let Some(payload) = rest.trim_ascii_end().strip_suffix(b"}")
+            && let Some(rest) = value.strip_prefix(self.prefix.as_str())
+            && let Some(payload) = rest.trim_ascii_end().strip_suffix('}')
         {
             return (payload, &self.wires);
         }
         let Some(envelope) = read_envelope(value) else { return (value, &self.defaults) };
-        let payload = envelope.payload.get().as_bytes();
+        let payload = envelope.payload.get();
         let schema = envelope.schema.map_or("null", RawValue::get);
         self.wires = wires_of(schema, self.columns_at, &self.names, &self.defaults);
         self.prefix.clear();
         if envelope.schema_first {
             let start = payload.as_ptr().addr() - value.as_ptr().addr();
-            self.prefix.extend_from_slice(&value[..start]);
+            self.prefix.push_str(&value[..start]);
         }
         (payload, &self.wires)
     }
@@ -59,10 +72,10 @@ impl Wrapper {
     }
 }
 
-fn begins_like_envelope(value: &[u8]) -> bool {
-    let Some(inside) = value.trim_ascii_start().strip_prefix(b"{") else { return false };
+fn begins_like_envelope(value: &str) -> bool {
+    let Some(inside) = value.trim_ascii_start().strip_prefix('{') else { return false };
     let inside = inside.trim_ascii_start();
-    inside.starts_with(b"\"schema\"") || inside.starts_with(b"\"payload\"")
+    inside.starts_with("\"schema\"") || inside.starts_with("\"payload\"")
 }
 
 /// An object with exactly the keys `schema` and `payload`.
@@ -72,8 +85,8 @@ struct Envelope<'de> {
     schema_first: bool,
 }
 
-fn read_envelope(value: &[u8]) -> Option<Envelope<'_>> {
-    let mut deserializer = serde_json::Deserializer::from_slice(value);
+fn read_envelope(value: &str) -> Option<Envelope<'_>> {
+    let mut deserializer = serde_json::Deserializer::from_str(value);
     let envelope = deserializer.deserialize_map(EnvelopeVisitor).ok()?;
     deserializer.end().ok()?;
     envelope
@@ -88,7 +101,10 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
         out.write_str("an object with schema and payload")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(
+        self,
+        mut map: A,
+    ) -> std::result::Result<Self::Value, A::Error> {
         let (mut schema, mut payload): (Option<&RawValue>, Option<&RawValue>) = (None, None);
         let (mut schema_first, mut exact) = (false, true);
         while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {

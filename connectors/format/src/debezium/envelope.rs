@@ -59,13 +59,13 @@ pub(crate) enum BeforeAs {
 /// # Errors
 /// `BadMessage`; rows may have been appended and are the caller's to truncate.
 pub(crate) fn read_envelope<'de>(
-    payload: &'de [u8],
+    payload: &'de str,
     rows: &mut Rows,
     wires: &[Wire],
     before_as: BeforeAs,
 ) -> Result<Option<(Op, Envelope<'de>)>> {
     let start = rows.len();
-    let mut deserializer = serde_json::Deserializer::from_slice(payload);
+    let mut deserializer = serde_json::Deserializer::from_str(payload);
     let visitor = EnvelopeVisitor { rows, wires, before_as };
     let read = deserializer.deserialize_any(visitor);
     let (envelope, shape) = read

@@ -33,7 +33,7 @@ impl RetractDecoder {
 
     /// Appends what the message says, perhaps only in part if it fails.
     fn append(&mut self, value: &[u8]) -> Result<()> {
-        let (payload, wires) = self.wrapper.open(value);
+        let (payload, wires) = self.wrapper.open(value)?;
         let read = read_envelope(payload, &mut self.rows, wires, BeforeAs::Row)?;
         let Some((op, envelope)) = read else {
             self.ignored += 1;

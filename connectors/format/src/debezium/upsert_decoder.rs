@@ -36,7 +36,7 @@ impl UpsertDecoder {
 
     /// Appends what the message says, perhaps only in part if it fails.
     fn append(&mut self, value: &[u8], key: Option<&[u8]>) -> Result<()> {
-        let (payload, wires) = self.wrapper.open(value);
+        let (payload, wires) = self.wrapper.open(value)?;
         let read = read_envelope(payload, &mut self.rows, wires, BeforeAs::Text)?;
         let Some((op, envelope)) = read else {
             self.ignored += 1;

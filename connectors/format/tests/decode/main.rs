@@ -1,5 +1,7 @@
 //! Messages to rows, through the public door.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, also in its helpers")]
+
 mod debezium;
 mod pitfalls;
 mod plain;
