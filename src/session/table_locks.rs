@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-use crate::plan::RelationId;
+use crate::catalog::RelationId;
 
 /// A lock for each table that was ever updated.
 #[derive(Debug, Default)]

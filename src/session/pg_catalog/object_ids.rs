@@ -1,6 +1,6 @@
 //! Object ids.
 
-use crate::plan::RelationId;
+use crate::catalog::RelationId;
 
 /// Id of the database.
 pub(super) const DATABASE_ID: i32 = 16_000;
