@@ -80,8 +80,6 @@ pub(crate) struct Restore {
     pub(crate) state: BTreeMap<(usize, usize), Vec<arrow::array::RecordBatch>>,
     /// Where its sources are read on.
     pub(crate) offsets: BTreeMap<RelationId, Offsets>,
-    /// Number of workers and of workers of process 0 when the state was written.
-    pub(crate) layout: (usize, usize),
 }
 
 /// How the rows of an operator's state tables are spread over the workers.

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use frazil_connector_api::{ChangeBatch, Decoded, SourceBatch};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::{Exchange, Input as _, Inspect, vec::Broadcast};
+use timely::dataflow::operators::vec::{Broadcast, Map};
+use timely::dataflow::operators::{Exchange, Inspect};
 
 use super::build::{Builder, Restore, build_fragment};
 use super::context::WorkerContext;
@@ -150,12 +151,16 @@ impl Worker {
                 .broadcast()
                 .inspect(move |command| received.borrow_mut().push_back(command.clone()));
             let events = shared.events.clone();
-            reports.to_stream(scope.clone()).exchange(|_| 0).inspect(move |(worker, report)| {
-                if let Some(events) = &events {
-                    // The coordinator is gone only when the process goes down.
-                    let _ = events.send(Event::Report(*worker, report.clone()));
-                }
-            });
+            // An exchange right behind an input keeps records until time advances: an operator between
+            // them flushes at once.
+            reports.to_stream(scope.clone()).map(|report| report).exchange(|_| 0).inspect(
+                move |(worker, report)| {
+                    if let Some(events) = &events {
+                        // The coordinator is gone only when the process goes down.
+                        let _ = events.send(Event::Report(*worker, report.clone()));
+                    }
+                },
+            );
         });
         Self {
             index: timely.index(),
@@ -295,10 +300,7 @@ impl Worker {
                     Bound::Create(creation) => {
                         for relation in self.catalog.create(*creation, &statement.text)? {
                             let stored = state.remove(&relation.id);
-                            let restore = recovery.map(|recovery| Restore {
-                                layout: (recovery.peers, recovery.serving),
-                                ..stored.unwrap_or_default()
-                            });
+                            let restore = recovery.map(|_| stored.unwrap_or_default());
                             let failed = recovery
                                 .is_some_and(|recovery| recovery.failed.contains(&relation.id));
                             if !failed {

@@ -1,10 +1,10 @@
 //! Files as streams of lines: `connector = 'files'`.
 //!
 //! # Options
-//! | option | meaning |
-//! |---|---|
-//! | `path` | a file, a directory (all files in it, not deeper), or a pattern with `*`, `?` or `[..]` |
-//! | `follow` | `true`: new lines and new files appear, the stream never ends; `false` (default): it ends at the end of the files |
+//! - `path`: a file, a directory (all files in it, not deeper), or a pattern with `*`, `?` or
+//!   `[..]`
+//! - `follow`: `true`: new lines and new files appear, the stream never ends; `false` (default):
+//!   it ends at the end of the files
 //!
 //! A split is a file and its name is the path; an offset is the byte where the next line begins.
 //! Files whose names begin with `.` or `_` are left out, as writers call files so that they have

@@ -63,7 +63,7 @@ fn files_of_pattern(pattern: &str) -> Result<Vec<PathBuf>> {
         ConnectorError::config(format!("path \"{pattern}\" is not a pattern")).with_source(error)
     })?;
     let paths: std::result::Result<Vec<_>, _> = paths.collect();
-    let mut paths = paths.map_err(|error| cannot_list(pattern, error.into_error()))?;
+    let mut paths = paths.map_err(|error| cannot_list(pattern, error.into()))?;
     paths.retain(|path| is_finished_file(path));
     Ok(paths)
 }

@@ -48,10 +48,9 @@ impl FilesReader {
     /// Gives every file a turn until one has lines.
     fn read_any(&mut self, rows_max: usize) -> Result<Option<SourcePoll>> {
         for _ in 0..self.files.len() {
-            if self.follow || !self.files[self.turn].has_ended() {
-                if let Some(batch) = self.read(rows_max)? {
-                    return Ok(Some(batch));
-                }
+            let may_have_lines = self.follow || !self.files[self.turn].has_ended();
+            if may_have_lines && let Some(batch) = self.read(rows_max)? {
+                return Ok(Some(batch));
             }
             self.turn = (self.turn + 1) % self.files.len();
         }

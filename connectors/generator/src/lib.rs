@@ -1,22 +1,24 @@
 //! Generated streams: `connector = 'generator'`.
 //!
 //! # Options
-//! | option | meaning |
-//! |---|---|
-//! | `dataset` | `shop` (messages as Debezium writes them) or `nexmark` (rows, append-only) |
-//! | `table` | which table's stream; see below |
-//! | `rows` | number of messages, tombstones too (shop), or of events of all three kinds together (nexmark); then the stream ends. Absent: it never ends |
-//! | `rate` | messages or events a second, counted as `rows` are; 0 or absent: as fast as possible |
-//! | `splits` | number of splits that share the stream, 1 by default; other numbers give other streams of `shop` |
-//! | `seed` | shop only: another shop, 0 by default |
-//! | `scale` | shop only: multiplies the number of snapshot rows, 1 by default |
+//! - `dataset`: `shop` (messages as Debezium writes them) or `nexmark` (rows, append-only)
+//! - `table`: which table's stream; see below
+//! - `rows`: number of messages, tombstones too (shop), or of events of all three kinds together
+//!   (nexmark); then the stream ends. Absent: it never ends
+//! - `rate`: messages or events a second, counted as `rows` are; 0 or absent: as fast as possible
+//! - `splits`: number of splits that share the stream, 1 by default; other numbers give other
+//!   streams of `shop`
+//! - `seed`: shop only: another shop, 0 by default
+//! - `scale`: shop only: multiplies the number of snapshot rows, 1 by default
 //!
 //! # Tables of `shop`, with `FORMAT DEBEZIUM ENCODE JSON`
 //! ```sql
 //! customers   (id BIGINT PRIMARY KEY, name TEXT, email TEXT, city TEXT, updated TIMESTAMPTZ)
 //! products    (id BIGINT PRIMARY KEY, name TEXT, category TEXT, price NUMERIC(12,2))
-//! orders      (id BIGINT PRIMARY KEY, customer BIGINT, amount NUMERIC(12,2), status TEXT, at TIMESTAMPTZ)
-//! order_lines (id BIGINT PRIMARY KEY, order_id BIGINT, product_id BIGINT, quantity INT, price NUMERIC(12,2))
+//! orders      (id BIGINT PRIMARY KEY, customer BIGINT, amount NUMERIC(12,2), status TEXT,
+//!              at TIMESTAMPTZ)
+//! order_lines (id BIGINT PRIMARY KEY, order_id BIGINT, product_id BIGINT, quantity INT,
+//!              price NUMERIC(12,2))
 //! ```
 //!
 //! # Tables of `nexmark`

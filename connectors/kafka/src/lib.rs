@@ -1,14 +1,16 @@
 //! Kafka topics as streams: `connector = 'kafka'`.
 //!
 //! # Options
-//! | option | meaning |
-//! |---|---|
-//! | `topic` | the topic |
-//! | `properties.bootstrap.server` | `host:port,…`; also written `properties.bootstrap.servers` |
-//! | `scan.startup.mode` | `earliest` (default): from the first message that is kept; `latest`: from the end at the time of CREATE |
-//! | `group.id.prefix` | the group is `<prefix>-<topic>`, `frazil-<topic>` by default; only brokers' access rules see it |
-//! | `timeout.ms` | how long a broker may be silent before it counts as unreachable, 10000 by default |
-//! | `properties.*` | everything else that librdkafka knows, such as `properties.security.protocol` |
+//! - `topic`: the topic
+//! - `properties.bootstrap.server`: `host:port,…`; also written `properties.bootstrap.servers`
+//! - `scan.startup.mode`: `earliest` (default): from the first message that is kept; `latest`:
+//!   from the end at the time of CREATE
+//! - `group.id.prefix`: the group is `<prefix>-<topic>`, `frazil-<topic>` by default; only
+//!   brokers' access rules see it
+//! - `timeout.ms`: how long a broker may be silent before it counts as unreachable, 10000 by
+//!   default
+//! - `properties.*`: everything else that librdkafka knows, such as
+//!   `properties.security.protocol`
 //!
 //! A split is a partition, named by its number; an offset is Kafka's. Partitions are assigned, not
 //! subscribed to: there is no rebalancing, and nothing is committed to the broker, since the

@@ -76,8 +76,9 @@ impl KafkaReader {
                 0 => deadline.saturating_duration_since(Instant::now()),
                 _ => Duration::ZERO,
             };
-            match self.client.consumer.poll(wait) {
+            let polled = match self.client.consumer.poll(wait) {
                 None => break,
+                Some(Err(error)) => Err(error),
                 Some(Ok(message)) => {
                     let at = self.index.get(message.partition() as usize).copied().flatten();
                     let Some(at) = at else { continue };
@@ -91,14 +92,18 @@ impl KafkaReader {
                     partition.next = offset + 1;
                     partition.at_end = false;
                     partition.touched = true;
+                    Ok(())
                 }
-                Some(Err(KafkaError::PartitionEOF(number))) => {
+            };
+            match polled {
+                Ok(()) => {}
+                Err(KafkaError::PartitionEOF(number)) => {
                     self.saw_answer();
                     if self.reached_end(number) && self.intake.message_count() == 0 {
                         return Ok(true);
                     }
                 }
-                Some(Err(error)) => self.saw_error(error)?,
+                Err(error) => self.saw_error(error)?,
             }
         }
         Ok(false)

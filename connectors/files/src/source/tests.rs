@@ -115,7 +115,7 @@ fn followed_directory_lists_new_files() {
     append(&folder.path().join("b"), "two\n");
     let second = split(&folder.path().join("b"));
     assert_eq!(source.splits().unwrap()[1], second);
-    assert_eq!(source.first_offsets(&[second.clone()]).unwrap()[&second], Offset(0));
+    assert_eq!(source.first_offsets(std::slice::from_ref(&second)).unwrap()[&second], Offset(0));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A shop's database, as the change stream that Debezium makes of it.
 //!
 //! ```text
-//! snapshot: r r r r …  then cycles of 100 messages: 40 c, 45 u, 6 × (d, tombstone), 1 × (d, tombstone, c)
+//! snapshot: r r r r …
+//! then cycles of 100 messages: 40 c, 45 u, 6 × (d, tombstone), 1 × (d, tombstone, c)
 //!
 //! blocks of 40 rows:   │ 0 │ 1 │ 2 │ … │ B-1 │ B │ B+1 │ …      B blocks are the snapshot
 //! cycle k:   deletes in block k ──┘   inserts block B+k ──┘     updates: any earlier block

@@ -31,9 +31,9 @@ fn source_with(cluster: &Cluster, more: &[(&str, &str)]) -> Arc<dyn Source> {
         ("properties.bootstrap.server", servers.as_str()),
         ("timeout.ms", "3000"),
     ];
-    let mut options: Vec<_> = fixed.iter().chain(more).collect();
-    options.dedup_by_key(|(name, _)| *name);
-    let options = options.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    // Of two options with one name the later counts.
+    let options = fixed.iter().chain(more);
+    let options = options.map(|(name, value)| (name.to_string(), value.to_string()));
     build_kafka(Options::new(options), Arc::new(TextFormat)).unwrap()
 }
 
