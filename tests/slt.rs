@@ -129,6 +129,7 @@ impl Drop for Server {
     }
 }
 
+#[async_trait::async_trait]
 impl AsyncDB for Server {
     type Error = SqlError;
     type ColumnType = DefaultColumnType;

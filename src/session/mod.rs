@@ -17,6 +17,7 @@ mod numeric;
 mod outcome;
 mod pg_catalog;
 mod pg_rows;
+mod pg_text;
 mod query;
 mod relation_schema;
 mod session_state;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, Values};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
@@ -162,7 +162,11 @@ async fn plan_catalog(
 /// The plan with a snapshot's rows in the place of the binder's tables, which have a schema only.
 fn attached(plan: LogicalPlan, tables: &RelationSchema) -> Result<LogicalPlan> {
     let attach = |node: LogicalPlan| {
-        let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+        let mut scan = match node {
+            LogicalPlan::TableScan(scan) => scan,
+            LogicalPlan::Values(values) => return nullable(values).map(Transformed::yes),
+            other => return Ok(Transformed::no(other)),
+        };
         if source_as_provider(&scan.source).is_ok() {
             return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
         }
@@ -181,4 +185,16 @@ fn attached(plan: LogicalPlan, tables: &RelationSchema) -> Result<LogicalPlan> {
     };
     let plan = plan.transform_up_with_subqueries(attach).map_err(query_error)?;
     Ok(plan.data)
+}
+
+/// The same values in columns that may hold NULL. The planner of INSERT takes the table's columns,
+/// and what is NULL there would fail before anybody can tell which column it is.
+fn nullable(mut values: Values) -> datafusion::error::Result<LogicalPlan> {
+    let fields = values.schema.iter().map(|(qualifier, field)| {
+        let field = field.as_ref().clone().with_nullable(true);
+        (qualifier.cloned(), Arc::new(field))
+    });
+    let metadata = values.schema.metadata().clone();
+    values.schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), metadata)?);
+    Ok(LogicalPlan::Values(values))
 }
