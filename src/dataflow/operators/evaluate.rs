@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::prep_null_mask_filter;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::PhysicalExpr;
@@ -41,7 +41,8 @@ pub(super) fn evaluate_condition(
     let mask = values.as_boolean_opt().ok_or_else(|| {
         Error::internal(format!("condition {expr} is of type {}", values.data_type()))
     })?;
-    Ok(prep_null_mask_filter(mask))
+    // The kernel takes masks with a validity only.
+    Ok(if mask.nulls().is_some() { prep_null_mask_filter(mask) } else { mask.clone() })
 }
 
 /// An error of DataFusion's as ours.
