@@ -1,13 +1,14 @@
 //! [`consolidate`], [`concat`] and [`negate`]: Z-sets as sets.
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
 use super::ChangeBatch;
 use super::hash::{hash_bytes, mix};
+use super::partition::take_rows;
 use super::words;
 use crate::error::Result;
 
@@ -32,7 +33,7 @@ pub fn consolidate(schema: SchemaRef, batches: Vec<ChangeBatch>) -> Result<Chang
     }
     let (rows, weights): (Vec<u32>, Vec<i64>) =
         firsts.into_iter().zip(sums).filter(|(_, weight)| *weight != 0).unzip();
-    let rows = take_record_batch(batch.rows(), &UInt32Array::from(rows))?;
+    let rows = take_rows(batch.rows(), &UInt32Array::from(rows))?;
     with_weights(rows, weights)
 }
 

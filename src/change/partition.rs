@@ -1,6 +1,6 @@
 //! Partitioning of changes by key: the exchange's kernel.
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
 
@@ -105,8 +105,13 @@ fn take_upserts(batch: &UpsertBatch, rows: &[u32]) -> Result<UpsertBatch> {
     Ok(UpsertBatch::try_new(taken, ops, unchanged)?)
 }
 
-fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
-    Ok(take_record_batch(rows, indices)?)
+/// Rows by index; also of a batch without columns, whose rows are a number only (`count(*)`).
+pub(super) fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    if rows.num_columns() > 0 {
+        return Ok(take_record_batch(rows, indices)?);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    Ok(RecordBatch::try_new_with_options(rows.schema(), Vec::new(), &options)?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! [`Host`]: an engine of this process and the signals that end it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{Engine, JobState, JobStatus};
+use crate::job::Engine;
 
 /// An engine of this process.
 #[derive(Debug, Clone)]
@@ -58,20 +57,22 @@ pub(super) async fn stop_signal() {
     }
 }
 
-/// Time between two looks at the engine's health.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
-
 /// Waits until the engine has stopped by itself, which it does when another process has taken over
 /// its data directory.
 pub(super) async fn engine_failure(engine: &Engine) -> Error {
-    loop {
-        let taken_over = |job: JobStatus| match job.state {
-            JobState::Failed { error } if error.contains("taken over") => Some(error),
-            _ => None,
-        };
-        if let Some(error) = engine.jobs().into_iter().find_map(taken_over) {
-            return Error::new(ErrorKind::Fenced, error);
-        }
-        tokio::time::sleep(HEALTH_INTERVAL).await;
+    let mut fatal = engine.fatal();
+    match fatal.wait_for(Option::is_some).await.map(|error| error.clone()) {
+        Ok(Some(error)) => error,
+        // The engine is gone without a word: whoever asked it to stop knows.
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
+
+/// Lends this process's workers until process 0 shuts down or a signal comes.
+pub(super) async fn lend_workers(engine: &Engine) -> Result<()> {
+    tokio::select! {
+        ended = engine.wait() => ended,
+        () = stop_signal() => Ok(()),
+        error = engine_failure(engine) => Err(error),
     }
 }

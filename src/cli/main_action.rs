@@ -1,6 +1,6 @@
 //! [`main_action`]: the process from its arguments to its exit code.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -32,7 +32,9 @@ pub fn main_action() -> ExitCode {
 fn start_log(serves: bool) {
     let default = if serves { LOG_SERVE } else { LOG_DEFAULT };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    log.with_writer(io::stderr).init();
 }
 
 async fn act(arguments: &Arguments) -> Result<ExitCode> {

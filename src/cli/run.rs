@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::arguments::read;
 use super::definitions::{Applied, apply, in_file};
-use super::host::{Host, engine_failure, stop_signal};
+use super::host::{Host, engine_failure, lend_workers, stop_signal};
 use super::progress::Progress;
 use crate::catalog::Definition;
 use crate::config::Config;
@@ -26,10 +26,7 @@ const ROWS_SHOWN: usize = 10;
 pub(super) async fn run(config: &Config, files: &[PathBuf]) -> Result<ExitCode> {
     let host = Host::open(config).await?;
     if config.process > 0 {
-        tokio::select! {
-            () = stop_signal() => host.engine.shutdown().await?,
-            error = engine_failure(&host.engine) => return Err(error),
-        }
+        lend_workers(&host.engine).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut session = Session::new(host.engine.clone());

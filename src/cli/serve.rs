@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::host::{Host, stop_signal};
+use super::host::{Host, engine_failure, lend_workers, stop_signal};
 use super::pipelines_dir::PipelinesDir;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +36,7 @@ pub(super) async fn serve(config: &Config) -> Result<ExitCode> {
     let failure = tokio::select! {
         () = stop_signal() => None,
         ended = &mut wire => Some(ended),
-        error = super::host::engine_failure(&host.engine) => Some(Ok(Err(error))),
+        error = engine_failure(&host.engine) => Some(Ok(Err(error))),
     };
     tracing::info!("stopping");
     // The receivers may be gone already; then there is nobody to tell.
@@ -55,10 +55,7 @@ pub(super) async fn serve(config: &Config) -> Result<ExitCode> {
 async fn work(config: &Config) -> Result<ExitCode> {
     let host = Host::open(config).await?;
     tracing::info!(process = config.process, "working");
-    tokio::select! {
-        () = stop_signal() => host.engine.shutdown().await?,
-        error = super::host::engine_failure(&host.engine) => return Err(error),
-    }
+    lend_workers(&host.engine).await?;
     Ok(ExitCode::SUCCESS)
 }
 

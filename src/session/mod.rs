@@ -12,10 +12,12 @@
 mod created;
 mod explain;
 mod failure;
+mod lake_table;
 mod numeric;
 mod outcome;
 mod pg_catalog;
 mod pg_rows;
+mod pg_text;
 mod query;
 mod relation_schema;
 mod session_state;

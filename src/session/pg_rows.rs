@@ -13,6 +13,7 @@ use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::data::DataRow;
 
 use super::numeric::Numeric;
+use super::pg_text::PgText;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Columns as Postgres describes them.
@@ -128,6 +129,11 @@ fn encode(
     if array.is_null(row) || *array.data_type() == DataType::Null {
         return encoder.encode_field(&None::<i8>);
     }
+    if field.format() == FieldFormat::Text
+        && let Some(text) = PgText::of(array, row)
+    {
+        return encoder.encode_field(&text);
+    }
     match array.data_type() {
         DataType::Decimal128(_, scale) => match u32::try_from(*scale) {
             Ok(scale) => {
@@ -210,10 +216,10 @@ mod tests {
         assert_eq!(text(Arc::new(StringArray::from(vec!["", "ä"]))), some(&["", "ä"]));
         assert_eq!(text(Arc::new(Float64Array::from(vec![1.0, 0.1]))), some(&["1", "0.1"]));
         assert_eq!(text(Arc::new(Date32Array::from(vec![19_000]))), some(&["2022-01-08"]));
-        let at = TimestampMicrosecondArray::from(vec![1_700_000_000_000_000]);
-        assert_eq!(text(Arc::new(at.clone())), some(&["2023-11-14 22:13:20"]));
+        let at = TimestampMicrosecondArray::from(vec![1_700_000_000_500_000]);
+        assert_eq!(text(Arc::new(at.clone())), some(&["2023-11-14 22:13:20.5"]));
         let zoned = at.with_timezone("UTC");
-        assert_eq!(text(Arc::new(zoned)), some(&["2023-11-14 22:13:20+00"]));
+        assert_eq!(text(Arc::new(zoned)), some(&["2023-11-14 22:13:20.5+00"]));
         let interval = IntervalMonthDayNanoArray::from(vec![None]);
         assert_eq!(text(Arc::new(interval)), some(&["NULL"]));
     }

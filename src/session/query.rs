@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, Values};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 
+use super::lake_table::LakeTables;
 use super::pg_catalog::CatalogContext;
 use super::relation_schema::RelationSchema;
 use super::session_state::Shared;
@@ -33,7 +34,8 @@ pub(super) async fn run(
     params: &[ScalarValue],
 ) -> Result<Outcome> {
     if let StatementKind::Explain(_) = &statement.kind {
-        return super::explain::run(shared, statement, &sql::NoExtraTables);
+        let lake = LakeTables::load(&shared.engine.catalog(), statement).await?;
+        return super::explain::run(shared, statement, &lake);
     }
     let planned = plan(shared, variables, statement).await?;
     let planned = planned.with_params(params)?;
@@ -59,7 +61,7 @@ pub(super) async fn describe(
             Ok(Description { params, columns: Some(schema) })
         }
         StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
-            let params = super::write::parameter_types(shared, statement, given)?;
+            let params = super::write::parameter_types(shared, statement, given).await?;
             Ok(Description { params, columns: None })
         }
         StatementKind::Show(what) => {
@@ -128,7 +130,8 @@ async fn plan(shared: &Shared, variables: &Variables, statement: &Statement) -> 
             Err(error) => refused = Some(error),
         }
     }
-    let error = match sql::bind(&catalog, statement) {
+    let lake = LakeTables::load(&catalog, statement).await?;
+    let error = match sql::bind_with(&catalog, statement, &lake) {
         Ok(Bound::Query(plan)) => return Planned::attach(&tables, plan),
         Ok(_) => return Err(Error::internal("a query was bound to something else")),
         Err(error) => error,
@@ -159,7 +162,11 @@ async fn plan_catalog(
 /// The plan with a snapshot's rows in the place of the binder's tables, which have a schema only.
 fn attached(plan: LogicalPlan, tables: &RelationSchema) -> Result<LogicalPlan> {
     let attach = |node: LogicalPlan| {
-        let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+        let mut scan = match node {
+            LogicalPlan::TableScan(scan) => scan,
+            LogicalPlan::Values(values) => return nullable(values).map(Transformed::yes),
+            other => return Ok(Transformed::no(other)),
+        };
         if source_as_provider(&scan.source).is_ok() {
             return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
         }
@@ -178,4 +185,16 @@ fn attached(plan: LogicalPlan, tables: &RelationSchema) -> Result<LogicalPlan> {
     };
     let plan = plan.transform_up_with_subqueries(attach).map_err(query_error)?;
     Ok(plan.data)
+}
+
+/// The same values in columns that may hold NULL. The planner of INSERT takes the table's columns,
+/// and what is NULL there would fail before anybody can tell which column it is.
+fn nullable(mut values: Values) -> datafusion::error::Result<LogicalPlan> {
+    let fields = values.schema.iter().map(|(qualifier, field)| {
+        let field = field.as_ref().clone().with_nullable(true);
+        (qualifier.cloned(), Arc::new(field))
+    });
+    let metadata = values.schema.metadata().clone();
+    values.schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), metadata)?);
+    Ok(LogicalPlan::Values(values))
 }

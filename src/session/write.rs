@@ -10,6 +10,7 @@ use datafusion::scalar::ScalarValue;
 use frazil_connector_api::{ChangeBatch, Decoded};
 use futures::StreamExt;
 
+use super::lake_table::LakeTables;
 use super::query::{self, Planned};
 use super::relation_schema::RelationSchema;
 use super::session_state::Shared;
@@ -24,7 +25,9 @@ pub(super) async fn run(
     statement: &Statement,
     params: &[ScalarValue],
 ) -> Result<Outcome> {
-    match sql::bind(&shared.engine.catalog(), statement)? {
+    let catalog = shared.engine.catalog();
+    let lake = LakeTables::load(&catalog, statement).await?;
+    match sql::bind_with(&catalog, statement, &lake)? {
         Bound::Insert { table, plan } => {
             let rows = evaluated(shared, plan, params).await?;
             let rows = with_schema(&rows, &table)?;
@@ -58,12 +61,14 @@ pub(super) async fn run(
 }
 
 /// Types of a write's parameters.
-pub(super) fn parameter_types(
+pub(super) async fn parameter_types(
     shared: &Shared,
     statement: &Statement,
     given: &[Option<DataType>],
 ) -> Result<Vec<Option<DataType>>> {
-    match sql::bind(&shared.engine.catalog(), statement)? {
+    let catalog = shared.engine.catalog();
+    let lake = LakeTables::load(&catalog, statement).await?;
+    match sql::bind_with(&catalog, statement, &lake)? {
         Bound::Insert { plan, .. } | Bound::Update { plan, .. } | Bound::Delete { plan, .. } => {
             query::parameter_types(&plan, given)
         }

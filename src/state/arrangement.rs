@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
+};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
@@ -306,7 +308,10 @@ impl Arrangement {
             self.column_order().iter().map(|column| Arc::clone(rows.column(*column))).collect()
         };
         let puts = RecordBatch::try_new(state.schema, columns)?;
-        let deletes = RecordBatch::try_new(key_schema, self.keys.keys(&gone)?)?;
+        // The key of a table of a single row has no column to tell the number of rows.
+        let options = RecordBatchOptions::new().with_row_count(Some(gone.len()));
+        let keys = self.keys.keys(&gone)?;
+        let deletes = RecordBatch::try_new_with_options(key_schema, keys, &options)?;
         gone.into_iter().for_each(|slot| self.keys.remove(slot));
         Ok(StateDelta { table, puts, deletes })
     }

@@ -337,7 +337,12 @@ fn live_batch(segment: &Segment, projection: Option<&[usize]>) -> Result<RecordB
             let count = segment.counts.get(&row).copied().unwrap_or(1);
             indices.extend((0..count).map(|_| row));
         }
-        return Ok(take_record_batch(&rows, &UInt32Array::from(indices))?);
+        // Taken before the projection, which may leave no column to tell the number of rows.
+        let rows = take_record_batch(&segment.rows, &UInt32Array::from(indices))?;
+        return Ok(match projection {
+            Some(columns) => rows.project(columns)?,
+            None => rows,
+        });
     }
     if segment.live_count == rows.num_rows() {
         return Ok(rows);

@@ -41,7 +41,8 @@ pub(super) fn evaluate_condition(
     let mask = values.as_boolean_opt().ok_or_else(|| {
         Error::internal(format!("condition {expr} is of type {}", values.data_type()))
     })?;
-    Ok(if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() })
+    // The kernel takes masks with a validity only.
+    Ok(if mask.nulls().is_some() { prep_null_mask_filter(mask) } else { mask.clone() })
 }
 
 /// An error of DataFusion's as ours.

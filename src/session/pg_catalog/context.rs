@@ -107,12 +107,45 @@ impl CatalogContext {
     ) -> Result<LogicalPlan> {
         let mut statements = self
             .parser
-            .parse(text)
+            .parse(&without_array_queries(text))
             .map_err(|error| Error::new(ErrorKind::Syntax, error.to_string()))?;
         let Some(statement) = statements.pop().filter(|_| statements.is_empty()) else {
             return Err(Error::internal("a question about the catalog is not one statement"));
         };
         let statement = DataFusionStatement::Statement(Box::new(statement));
         state.statement_to_plan(statement).await.map_err(query_error)
+    }
+}
+
+/// The text with NULL for each `ARRAY(SELECT …)`, which DataFusion cannot plan: psql asks so for
+/// options and memberships, of which there are none here.
+fn without_array_queries(text: &str) -> String {
+    const START: &str = "array(select";
+    let folded = text.to_ascii_lowercase();
+    let (mut kept, mut at) = (String::new(), 0);
+    while let Some(found) = folded[at..].find(START) {
+        let start = at + found;
+        let mut depth = 0;
+        let end = folded[start..].find(|letter| {
+            depth += i32::from(letter == '(') - i32::from(letter == ')');
+            letter == ')' && depth == 0
+        });
+        let Some(end) = end else { break };
+        kept += &text[at..start];
+        kept += "NULL";
+        at = start + end + 1;
+    }
+    kept + &text[at..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn array_queries_are_null() {
+        let text = "SELECT a, ARRAY(SELECT f(b) FROM c) AS d, array(select 1), '(' FROM e";
+        assert_eq!(without_array_queries(text), "SELECT a, NULL AS d, NULL, '(' FROM e");
+        assert_eq!(without_array_queries("SELECT array(select 1"), "SELECT array(select 1");
     }
 }

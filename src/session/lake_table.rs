@@ -1,0 +1,166 @@
+//! [`LakeTables`]: the Iceberg tables that a statement names, as `catalog.namespace.table`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{DataFusionError, Statistics, TableReference};
+use datafusion::datasource::{TableType, provider_as_source};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableSource};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use frazil_iceberg::{IcebergCatalog, IcebergTable};
+use futures::StreamExt;
+use sqlparser::ast;
+
+use crate::catalog::{Catalog, Definition};
+use crate::error::{Error, Result};
+use crate::sql::{ExtraTables, Statement, StatementKind};
+
+/// The Iceberg tables that a statement names, each at the snapshot that it had then.
+#[derive(Default)]
+pub(super) struct LakeTables {
+    tables: HashMap<(String, String, String), Arc<dyn TableSource>>,
+}
+
+impl LakeTables {
+    /// Loads them.
+    ///
+    /// # Errors
+    /// What the catalog says of a table that it should have.
+    pub(super) async fn load(catalog: &Catalog, statement: &Statement) -> Result<Self> {
+        let mut tables = HashMap::new();
+        let mut opened: HashMap<String, IcebergCatalog> = HashMap::new();
+        for (lake, namespace, name) in names(&statement.kind) {
+            let Some(relation) = catalog.get(&lake) else { continue };
+            let Definition::Catalog(definition) = relation.definition.as_ref() else { continue };
+            if !opened.contains_key(&lake) {
+                let found = IcebergCatalog::open(definition.options.clone()).await;
+                let within = |error| Error::from(error).within(format!("catalog \"{lake}\""));
+                opened.insert(lake.clone(), found.map_err(within)?);
+            }
+            if let Some(found) = opened.get(&lake) {
+                let table = found.load(&namespace, &name).await.map_err(Error::from)?;
+                let table = Arc::new(LakeTable { table });
+                tables.insert((lake, namespace, name), provider_as_source(table));
+            }
+        }
+        Ok(Self { tables })
+    }
+}
+
+impl ExtraTables for LakeTables {
+    fn table(&self, reference: &TableReference) -> Option<Arc<dyn TableSource>> {
+        let TableReference::Full { catalog, schema, table } = reference else { return None };
+        self.tables.get(&(catalog.to_string(), schema.to_string(), table.to_string())).cloned()
+    }
+}
+
+/// Names of three parts in what a statement reads.
+fn names(kind: &StatementKind) -> BTreeSet<(String, String, String)> {
+    let mut names = BTreeSet::new();
+    let mut note = |name: &ast::ObjectName| {
+        let part = |part: &ast::ObjectNamePart| {
+            part.as_ident().map(|ident| match ident.quote_style {
+                Some(_) => ident.value.clone(),
+                None => ident.value.to_lowercase(),
+            })
+        };
+        let parts: Vec<String> = name.0.iter().filter_map(part).collect();
+        if let Ok([catalog, namespace, table]) = <[String; 3]>::try_from(parts) {
+            names.insert((catalog, namespace, table));
+        }
+        ControlFlow::<()>::Continue(())
+    };
+    // The visitor never breaks off.
+    let _ = match kind {
+        StatementKind::Query(query) => ast::visit_relations(query.as_ref(), &mut note),
+        StatementKind::Insert(insert) => ast::visit_relations(insert.as_ref(), &mut note),
+        StatementKind::Update(update) => ast::visit_relations(update.as_ref(), &mut note),
+        StatementKind::Delete(delete) => ast::visit_relations(delete.as_ref(), &mut note),
+        StatementKind::Explain(inner) => return self::names(&inner.kind),
+        _ => ControlFlow::Continue(()),
+    };
+    names
+}
+
+/// An Iceberg table at one snapshot; a partition for each data file.
+#[derive(Debug)]
+struct LakeTable {
+    table: IcebergTable,
+}
+
+#[async_trait]
+impl TableProvider for LakeTable {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let mut statistics = Statistics::new_unknown(&self.table.schema());
+        let rows = usize::try_from(self.table.row_count()).ok()?;
+        statistics.num_rows = Precision::Exact(rows);
+        Some(statistics)
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let schema = match projection {
+            Some(columns) => Arc::new(self.table.schema().project(columns)?),
+            None => self.table.schema(),
+        };
+        let file = |file: usize| -> Arc<dyn PartitionStream> {
+            Arc::new(LakeFile {
+                table: self.table.clone(),
+                schema: Arc::clone(&schema),
+                projection: projection.cloned(),
+                file,
+            })
+        };
+        let files: Vec<_> = (0..self.table.files().len()).map(file).collect();
+        if files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let scan = StreamingTableExec::try_new(schema, files, None, [], false, limit)?;
+        Ok(Arc::new(scan))
+    }
+}
+
+/// One data file's rows.
+#[derive(Debug)]
+struct LakeFile {
+    table: IcebergTable,
+    schema: SchemaRef,
+    projection: Option<Vec<usize>>,
+    file: usize,
+}
+
+impl PartitionStream for LakeFile {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = self.table.scan_file(self.file, self.projection.as_deref());
+        let rows = rows.map(|batch| {
+            batch.map_err(|error| DataFusionError::External(Box::new(Error::from(error))))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+    }
+}
