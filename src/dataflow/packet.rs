@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(bytes.len(), container.length_in_bytes());
         let mut slab = timely::bytes::arc::BytesMut::from(bytes);
         let length = slab.len();
-        let mut back = Vec::<Packet>::from_bytes(slab.extract_to(length).freeze());
+        let mut back = Vec::<Packet>::from_bytes(slab.extract_to(length));
         back.pop().unwrap()
     }
 
