@@ -289,9 +289,9 @@ fn from_planner_text(text: &str) -> Error {
     let text = first_line(text);
     let lower = text.to_lowercase();
     let has = |part: &str| lower.contains(part);
-    let kind = if has("no function matches") || has("invalid function") {
-        ErrorKind::UndefinedFunction
-    } else if has("cannot coerce") || has("cannot infer common") || has("cannot get result type") {
+    let signature = ["no function matches", "match any signature", "invalid function"];
+    let coercion = ["cannot coerce", "cannot infer common", "cannot get result type"];
+    let kind = if signature.into_iter().chain(coercion).any(has) {
         ErrorKind::UndefinedFunction
     } else if has("unsupported cast") || has("can't cast") || has("cannot cast") {
         ErrorKind::DatatypeMismatch
@@ -306,7 +306,9 @@ fn from_planner_text(text: &str) -> Error {
     } else {
         ErrorKind::InvalidSql
     };
+    let text = text.split(", errors:").next().unwrap_or_default();
     let text = text.trim_start_matches("Error during planning: ");
+    let text = text.trim_start_matches("Internal error: ");
     let mut characters = text.chars();
     let first = characters.next().map(|letter| letter.to_lowercase().to_string());
     Error::new(kind, format!("{}{}", first.unwrap_or_default(), characters.as_str()))

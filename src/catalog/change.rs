@@ -71,8 +71,8 @@ fn duplicate(name: &str) -> Error {
 }
 
 impl Catalog {
-    /// Makes a relation and, for what a connector feeds, its `<name>$errors`. `sql` is the text that
-    /// would make it again.
+    /// Makes a relation and, for what a connector feeds, its `<name>$errors`. `sql` is the text
+    /// that would make it again.
     ///
     /// # Errors
     /// `DuplicateTable` if one of the names is taken; then nothing is made.

@@ -1,10 +1,10 @@
-//! [`RelationId`] and [`ChangelogMode`]: what a relation is called inside, and what its stream holds.
+//! [`RelationId`] and [`ChangelogMode`]: a relation's name inside, and what its stream holds.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Id of a relation (table, source, view, errors table, sink, pipeline) in the catalog; never reused.
+/// Id of a relation (table, source, view, errors, sink, pipeline) in the catalog; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RelationId(pub u32);

@@ -113,3 +113,46 @@ pub(super) fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<Rec
     let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
     Ok(RecordBatch::try_new_with_options(rows.schema(), Vec::new(), &options)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    fn rows(keys: Vec<i64>) -> RecordBatch {
+        let keys: ArrayRef = Arc::new(Int64Array::from(keys));
+        RecordBatch::try_from_iter([("k", keys)]).unwrap()
+    }
+
+    #[test]
+    fn keeps_every_row_in_the_part_of_its_key() {
+        let batch = ChangeBatch::inserts(rows((0..3000).map(|row| row % 1000).collect()));
+        let parts = partition_by_key(&batch, &[0], 3).unwrap();
+        assert_eq!(parts.iter().map(ChangeBatch::num_rows).sum::<usize>(), 3000);
+        let mut part_of_key = std::collections::HashMap::new();
+        for (part, batch) in parts.iter().enumerate() {
+            assert!(batch.num_rows() > 600, "part {part} has {} rows", batch.num_rows());
+            for key in batch.rows().column(0).as_primitive::<Int64Type>().values() {
+                assert_eq!(*part_of_key.entry(*key).or_insert(part), part);
+            }
+        }
+    }
+
+    #[test]
+    fn sends_truncations_everywhere_in_order() {
+        let ops = vec![UpsertOp::Upsert, UpsertOp::Truncate, UpsertOp::Delete];
+        let marks = vec![Some(BooleanBuffer::from(vec![true, false, true]))];
+        let batch = UpsertBatch::try_new(rows(vec![7, 0, 7]), ops, marks).unwrap();
+        let parts = partition_upserts(&batch, &[0], 2).unwrap();
+        let mut counts: Vec<usize> = parts.iter().map(UpsertBatch::num_rows).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [1, 3]);
+        let all = parts.iter().find(|part| part.num_rows() == 3).unwrap();
+        assert_eq!(all.ops(), batch.ops());
+        assert_eq!(all.unchanged(), batch.unchanged());
+    }
+}

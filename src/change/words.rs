@@ -137,3 +137,29 @@ fn collect<T: ArrowNativeType>(values: impl Iterator<Item = T>) -> (usize, Buffe
     let values: Vec<T> = values.collect();
     (values.len(), Buffer::from_vec(values))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float32Array, Float64Array, Int8Array, TimestampMicrosecondArray};
+
+    use super::*;
+
+    #[test]
+    fn keep_values_and_their_order() {
+        let inf = f64::INFINITY;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int8Array::from(vec![-128, -1, 0, 1, 127])),
+            Arc::new(Float32Array::from(vec![f32::NEG_INFINITY, -0.0, 0.0, 0.1, f32::NAN])),
+            Arc::new(Float64Array::from(vec![-inf, -1.5, -0.0, 0.0, inf])),
+            Arc::new(TimestampMicrosecondArray::from(vec![-5, 0, 7]).with_timezone("UTC")),
+        ];
+        for column in columns {
+            let words = encode(&column).unwrap();
+            assert!(words.is_sorted_by(|low, high| low < high), "{column:?}");
+            let decoded = decode(words.into_iter(), None, column.data_type()).unwrap();
+            assert_eq!(format!("{decoded:?}"), format!("{column:?}"));
+        }
+    }
+}

@@ -86,6 +86,8 @@ impl SourceHandle {
             flushed: 0,
             target: None,
             attempts: 0,
+            discovered: false,
+            told_empty: false,
         };
         std::thread::Builder::new().name("frazil-source".to_string()).spawn(|| reader.run())?;
         Ok(Self { events, flush })
@@ -120,6 +122,10 @@ struct Reader {
     /// Where the flush under way ends.
     target: Option<(u64, Offsets)>,
     attempts: u32,
+    /// Looked for splits before.
+    discovered: bool,
+    /// Told the worker that there is nothing to read here.
+    told_empty: bool,
 }
 
 impl Reader {
@@ -160,6 +166,10 @@ impl Reader {
             let poll = match &mut reader {
                 // This worker has no split: another one may get it later.
                 None => {
+                    if !self.told_empty {
+                        self.told_empty = true;
+                        self.send(SourceEvent::Ended)?;
+                    }
                     std::thread::sleep(POLL_TIMEOUT);
                     Ok(SourcePoll::Idle)
                 }
@@ -193,13 +203,20 @@ impl Reader {
         &mut self,
         reader: &mut Option<Box<dyn SourceReader>>,
     ) -> frazil_connector_api::Result<()> {
-        let starts = self.source.start_offsets()?;
         let (worker, peers) = (self.config.worker, self.config.peers);
-        let mine = starts.into_iter().filter(|(split, _)| owner(split, peers) == worker);
         let before = self.offsets.len();
-        for (split, start) in mine {
-            self.offsets.entry(split).or_insert(start);
+        if self.discovered || before > 0 {
+            // Splits that came later are read from their first message, whatever the start mode.
+            let mut fresh = self.source.splits()?;
+            fresh
+                .retain(|split| owner(split, peers) == worker && !self.offsets.contains_key(split));
+            self.offsets.extend(self.source.first_offsets(&fresh)?);
+        } else {
+            let starts = self.source.start_offsets()?;
+            let mine = starts.into_iter().filter(|(split, _)| owner(split, peers) == worker);
+            self.offsets.extend(mine);
         }
+        self.discovered = true;
         if !self.offsets.is_empty() && (reader.is_none() || self.offsets.len() > before) {
             *reader = Some(self.source.open(&self.offsets)?);
         }

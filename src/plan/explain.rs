@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::PhysicalExpr;
+use regex::{Captures, Regex};
 
 use super::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey};
 use crate::catalog::ChangelogMode;
@@ -13,8 +14,38 @@ use crate::catalog::ChangelogMode;
 pub fn explain(plan: &IncrementalPlan) -> String {
     let mut text = String::new();
     write_node(plan, 0, &mut text);
-    text.truncate(text.trim_end().len());
-    text
+    readable(text.trim_end())
+}
+
+/// Intervals and decimals as SQL writes them, instead of their fields.
+fn readable(text: &str) -> String {
+    let span = r"IntervalMonthDayNano \{ months: (-?\d+), days: (-?\d+), nanoseconds: (-?\d+) \}";
+    let text = replaced(text, span, |found| {
+        let [months, days, nanos] = [1, 2, 3].map(|part| found[part].parse().unwrap_or(0_i64));
+        let seconds = format!("{}.{:09}", nanos / 1_000_000_000, nanos.abs() % 1_000_000_000);
+        let seconds = seconds.trim_end_matches('0').trim_end_matches('.').to_string();
+        let parts = [(months.to_string(), "months"), (days.to_string(), "days"), (seconds, "s")];
+        let parts = parts.iter().filter(|(number, _)| number != "0");
+        let parts = parts.map(|(number, unit)| format!("{number} {unit}")).collect::<Vec<_>>();
+        format!("interval '{}'", parts.join(" "))
+    });
+    let text = replaced(&text, r#"IntervalMonthDayNano\("(interval '[^']*')"\)"#, |found| {
+        found[1].to_string()
+    });
+    replaced(&text, r"Some\((-?)(\d+)\),\d+,(\d+)", |found| {
+        let scale = found[3].parse().unwrap_or(0);
+        let digits = format!("{:0>width$}", &found[2], width = scale + 1);
+        let (whole, part) = digits.split_at(digits.len() - scale);
+        let point = if scale == 0 { "" } else { "." };
+        format!("{}{whole}{point}{part}", &found[1])
+    })
+}
+
+fn replaced(text: &str, pattern: &str, by: impl Fn(&Captures<'_>) -> String) -> String {
+    match Regex::new(pattern) {
+        Ok(pattern) => pattern.replace_all(text, by).into_owned(),
+        Err(_) => text.to_string(),
+    }
 }
 
 fn write_node(plan: &IncrementalPlan, depth: usize, out: &mut String) {

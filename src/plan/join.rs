@@ -90,11 +90,8 @@ fn right(join: &Join) -> Result<IncrementalPlan> {
     let (left_count, right_count) = (left.schema.fields().len(), right.schema.fields().len());
     let schema = arrow_schema(&join.schema);
     let order: Vec<usize> = (left_count..left_count + right_count).chain(0..left_count).collect();
-    let mut fields = vec![Arc::new(Field::new("", DataType::Null, true)); order.len()];
-    for (place, index) in order.iter().enumerate() {
-        fields[*index] = Arc::clone(&schema.fields()[place]);
-    }
-    let inner = Arc::new(Schema::new(fields));
+    let (first, last) = schema.fields().split_at(right_count);
+    let inner = Arc::new(Schema::new([last, first].concat()));
     let plan = joined(left, right, JoinKind::Left, keys, filter, inner);
     Ok(columns(plan, &order, schema))
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use datafusion::common::Column;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{
+    Distinct, Expr, LogicalPlan, LogicalPlanBuilder, TableScan, Volatility, lit,
+};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::{
     Optimizer, OptimizerContext, OptimizerRule, decorrelate_predicate_subquery,
@@ -42,6 +45,7 @@ fn chosen() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// # Errors
 /// `Unsupported` for functions whose value changes with time or chance; what the planner says.
 pub(super) fn rewrite(plan: &LogicalPlan) -> Result<LogicalPlan> {
+    refuse_distinct_on(plan)?;
     refuse_changing_functions(plan)?;
     let mut options = ConfigOptions::default();
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
@@ -50,7 +54,55 @@ pub(super) fn rewrite(plan: &LogicalPlan) -> Result<LogicalPlan> {
     refuse_wide_scalar_subqueries(&plan)?;
     let context = OptimizerContext::new_with_config_options(Arc::new(options))
         .without_query_execution_start_time();
-    Ok(Optimizer::with_rules(chosen()).optimize(plan, &context, |_, _| {})?)
+    let plan = Optimizer::with_rules(chosen()).optimize(plan, &context, |_, _| {})?;
+    with_columns(plan)
+}
+
+/// Lets every input have a column, since rows without columns, as `count(*)` reads them, have no
+/// form of a key: what gives none gives a column that is true, which the next join drops.
+fn with_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut count = 0;
+    let mut with_column = |input: LogicalPlan| {
+        count += 1;
+        let row = lit(true).alias(format!("row{count}"));
+        LogicalPlanBuilder::from(input).project([row])?.build()
+    };
+    let widened = plan.transform_up(|node| match node {
+        LogicalPlan::TableScan(scan) if scan.projection.as_ref().is_some_and(Vec::is_empty) => {
+            let TableScan { table_name, source, filters, fetch, .. } = scan;
+            let scan = TableScan::try_new(table_name, source, Some(vec![0]), filters, fetch)?;
+            Ok(Transformed::yes(with_column(LogicalPlan::TableScan(scan))?))
+        }
+        LogicalPlan::Projection(projection) if projection.expr.is_empty() => {
+            Ok(Transformed::yes(with_column(Arc::unwrap_or_clone(projection.input))?))
+        }
+        LogicalPlan::Join(join) if !join.schema.fields().is_empty() => {
+            let before = Arc::clone(&join.schema);
+            let join = LogicalPlan::Join(join).recompute_schema()?;
+            if join.schema().fields().len() == before.fields().len() {
+                return Ok(Transformed::no(join));
+            }
+            let kept = before.iter().map(|field| Expr::Column(Column::from(field)));
+            let kept: Vec<Expr> = kept.collect();
+            Ok(Transformed::yes(LogicalPlanBuilder::from(join).project(kept)?.build()?))
+        }
+        other => Ok(Transformed::no(other.recompute_schema()?)),
+    })?;
+    Ok(widened.data)
+}
+
+/// The rules take DISTINCT ON apart, and fail if it has no order.
+fn refuse_distinct_on(plan: &LogicalPlan) -> Result<()> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::Distinct(Distinct::On(_)));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if !found {
+        return Ok(());
+    }
+    Err(Error::unsupported("DISTINCT ON is not supported in a live view")
+        .with_hint("take max or min of the columns with GROUP BY"))
 }
 
 /// A view is a function of its inputs: `now()` and `random()` are not.

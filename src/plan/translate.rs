@@ -41,9 +41,6 @@ pub(super) fn translate(plan: &LogicalPlan) -> Result<IncrementalPlan> {
         LogicalPlan::Join(join) => plan_join(join),
         LogicalPlan::Aggregate(aggregate) => plan_aggregate(aggregate),
         LogicalPlan::Distinct(Distinct::All(input)) => Ok(distinct(translate(input)?)),
-        LogicalPlan::Distinct(Distinct::On(_)) => {
-            Err(refuse("DISTINCT ON", "take max or min of the columns with GROUP BY"))
-        }
         // An order is nothing to a set of rows; only a limit over it is.
         LogicalPlan::Sort(Sort { input, fetch: None, .. }) => translate(input),
         LogicalPlan::Sort(Sort { input, expr, fetch: Some(limit) }) => {
@@ -124,9 +121,14 @@ pub(super) fn filtered(
 }
 
 fn plan_projection(projection: &Projection) -> Result<IncrementalPlan> {
-    let input = translate(&projection.input)?;
     let schema = projection.input.schema();
     let exprs = physicals(&projection.expr, schema)?;
+    if let LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: true, .. }) =
+        projection.input.as_ref()
+    {
+        return constant_row(&exprs, arrow_schema(&projection.schema));
+    }
+    let input = translate(&projection.input)?;
     let sources: Vec<Option<usize>> =
         projection.expr.iter().map(|expr| column_index(expr, schema)).collect();
     Ok(projected(input, exprs, &sources, arrow_schema(&projection.schema)))
@@ -162,10 +164,23 @@ pub(super) fn columns(
 
 fn plan_union(union: &Union) -> Result<IncrementalPlan> {
     let schema = arrow_schema(&union.schema);
-    let inputs = union.inputs.iter().map(|input| translate(input)).collect::<Result<Vec<_>>>()?;
+    let inputs = union
+        .inputs
+        .iter()
+        .map(|input| Ok(of_schema(translate(input)?, &schema)))
+        .collect::<Result<Vec<_>>>()?;
     let append_only = inputs.iter().all(|input| input.mode == ChangelogMode::AppendOnly);
     let mode = if append_only { ChangelogMode::AppendOnly } else { ChangelogMode::Retract };
     Ok(IncrementalPlan { node: Node::Union { inputs }, schema, mode, upsert_key: None })
+}
+
+/// Gives the columns of a union's input the names that they have in the union.
+fn of_schema(input: IncrementalPlan, schema: &SchemaRef) -> IncrementalPlan {
+    if input.schema == *schema {
+        return input;
+    }
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    columns(input, &all, Arc::clone(schema))
 }
 
 fn plan_limit(limit: &Limit) -> Result<IncrementalPlan> {
@@ -253,6 +268,16 @@ fn one_row(schema: &SchemaRef) -> Result<RecordBatch> {
     let nulls = schema.fields().iter();
     let nulls = nulls.map(|field| arrow::array::new_null_array(field.data_type(), 1)).collect();
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), nulls, &options)?)
+}
+
+/// The row of a SELECT without FROM.
+fn constant_row(exprs: &[Arc<dyn PhysicalExpr>], schema: SchemaRef) -> Result<IncrementalPlan> {
+    let one = one_row(&Arc::new(Schema::empty()))?;
+    let arrays = exprs
+        .iter()
+        .map(|expr| Ok(expr.evaluate(&one)?.into_array(1)?))
+        .collect::<Result<Vec<_>>>()?;
+    constant(RecordBatch::try_new(schema, arrays)?)
 }
 
 fn constant(rows: RecordBatch) -> Result<IncrementalPlan> {

@@ -240,7 +240,9 @@ impl StatementParser<'_> {
                         && word.value.eq_ignore_ascii_case("WITH")
                         && self.inner.peek_nth_token_ref(1).token == Token::LParen =>
                 {
-                    end = Some(self.inner.index());
+                    self.inner.next_token();
+                    end = Some(self.inner.index() - 1);
+                    continue;
                 }
                 _ => {}
             }

@@ -13,6 +13,7 @@ mod binder;
 mod column_list;
 mod create_parser;
 mod lexer;
+mod output_names;
 mod parser;
 mod query_binder;
 mod relation_binder;
@@ -22,6 +23,9 @@ mod sink_binder;
 mod statement;
 mod syntax_error;
 mod write_binder;
+
+#[cfg(test)]
+mod tests;
 
 pub use binder::{Bound, Explain, bind, bind_with};
 pub use parser::parse;

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
-use datafusion::common::{Column, DataFusionError, TableReference};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::common::{DataFusionError, TableReference};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use sqlparser::ast::{self, Visit as _};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use super::binder::Binder;
+use super::output_names::{output_names, renamed, tell_apart};
 use super::parser::fold;
 use super::scope::Scope;
 use crate::error::{Error, ErrorKind, Result, nearest};
@@ -44,7 +45,9 @@ pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
 impl Binder<'_> {
     /// Plans a query.
     pub(super) fn query(&self, query: &ast::Query) -> Result<LogicalPlan> {
-        let statement = ast::Statement::Query(Box::new(query.clone()));
+        let mut query = query.clone();
+        tell_apart(&mut query.body);
+        let statement = ast::Statement::Query(Box::new(query));
         self.check_calls(&statement)?;
         let plan = self.planned(|planner| planner.sql_statement_to_plan(statement))?;
         match plan {
@@ -54,6 +57,23 @@ impl Binder<'_> {
             }
             plan => Ok(plan),
         }
+    }
+
+    /// Plans a query for a client, with PostgreSQL's names of its columns where they differ.
+    pub(super) fn client_query(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let plan = self.query(query)?;
+        let mut names = output_names(query, &plan);
+        let repeated: Vec<bool> = names
+            .iter()
+            .map(|name| names.iter().filter(|other| *other == name).count() > 1)
+            .collect();
+        for ((name, field), repeated) in names.iter_mut().zip(plan.schema().fields()).zip(repeated)
+        {
+            if repeated {
+                name.clone_from(field.name());
+            }
+        }
+        renamed(plan, &names)
     }
 
     /// Runs the planner and tells where its error is.
@@ -86,8 +106,8 @@ impl Binder<'_> {
         }
     }
 
-    /// The place of the first name in the text that the message quotes. A table is looked for behind
-    /// FROM, JOIN and the like first.
+    /// The place of the first name in the text that the message quotes. A table is looked for
+    /// behind FROM, JOIN and the like first.
     fn place_of_name(&self, error: &Error) -> Option<Location> {
         let quoted = error.message.split('"').nth(1)?;
         let name = quoted.rsplit('.').next()?;
@@ -174,88 +194,6 @@ impl ast::Visitor for Calls<'_> {
             Some(near) => error.with_hint(format!("perhaps you meant \"{near}\"")),
             None => error,
         }))
-    }
-}
-
-/// Gives the columns of a plan new names.
-pub(super) fn renamed(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
-    if plan.schema().iter().zip(names).all(|((_, field), name)| field.name() == name) {
-        return Ok(plan);
-    }
-    let exprs: Vec<Expr> = plan
-        .schema()
-        .iter()
-        .zip(names)
-        .map(|((qualifier, field), name)| {
-            Expr::Column(Column::new(qualifier.cloned(), field.name())).alias(name)
-        })
-        .collect();
-    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
-}
-
-/// The names that PostgreSQL gives to the columns of a query: a column's or function's own name, or
-/// `?column?`, unless AS says another.
-pub(super) fn output_names(query: &ast::Query, plan: &LogicalPlan) -> Vec<String> {
-    let planned: Vec<String> =
-        plan.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let Some(items) = first_select(&query.body) else { return planned };
-    let wild = |item: &ast::SelectItem| {
-        matches!(item, ast::SelectItem::Wildcard(_) | ast::SelectItem::QualifiedWildcard(..))
-    };
-    let wild_count = items.iter().filter(|item| wild(item)).count();
-    let Some(expanded) = planned.len().checked_sub(items.len() - wild_count) else {
-        return planned;
-    };
-    if wild_count > 1 || (wild_count == 0 && expanded > 0) {
-        return planned;
-    }
-    let mut names = Vec::with_capacity(planned.len());
-    for item in items {
-        match item {
-            item if wild(item) => {
-                names.extend_from_slice(&planned[names.len()..names.len() + expanded]);
-            }
-            ast::SelectItem::UnnamedExpr(expr) => {
-                names.push(expression_name(expr).unwrap_or_else(|| "?column?".to_string()));
-            }
-            _ => names.push(planned[names.len()].clone()),
-        }
-    }
-    names
-}
-
-fn first_select(body: &ast::SetExpr) -> Option<&[ast::SelectItem]> {
-    match body {
-        ast::SetExpr::Select(select) => Some(&select.projection),
-        ast::SetExpr::Query(query) => first_select(&query.body),
-        ast::SetExpr::SetOperation { left, .. } => first_select(left),
-        _ => None,
-    }
-}
-
-fn expression_name(expr: &ast::Expr) -> Option<String> {
-    match expr {
-        ast::Expr::Identifier(ident) => Some(fold(ident)),
-        ast::Expr::CompoundIdentifier(parts) => parts.last().map(fold),
-        ast::Expr::Function(call) => call.name.0.last().and_then(|part| part.as_ident()).map(fold),
-        ast::Expr::Cast { expr, data_type, .. } => {
-            Some(expression_name(expr).unwrap_or_else(|| data_type.to_string().to_lowercase()))
-        }
-        ast::Expr::Nested(inner) => expression_name(inner),
-        ast::Expr::Case { .. } => Some("case".to_string()),
-        ast::Expr::Exists { .. } => Some("exists".to_string()),
-        ast::Expr::Extract { .. } => Some("extract".to_string()),
-        ast::Expr::Substring { .. } => Some("substring".to_string()),
-        ast::Expr::Trim { .. } => Some("btrim".to_string()),
-        ast::Expr::Position { .. } => Some("position".to_string()),
-        ast::Expr::Floor { .. } => Some("floor".to_string()),
-        ast::Expr::Ceil { .. } => Some("ceil".to_string()),
-        ast::Expr::Subquery(query) => match first_select(&query.body)? {
-            [ast::SelectItem::UnnamedExpr(expr)] => expression_name(expr),
-            [ast::SelectItem::ExprWithAlias { alias, .. }] => Some(fold(alias)),
-            _ => None,
-        },
-        _ => None,
     }
 }
 

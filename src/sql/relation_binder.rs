@@ -8,12 +8,12 @@ use frazil_connector_api::Options;
 
 use super::binder::Binder;
 use super::column_list::{Columns, bind_columns};
-use super::query_binder::{output_names, renamed};
+use super::output_names::{output_names, renamed};
 use super::statement::{CreateCatalog, CreateRelation, CreateView, FormatClause};
 use crate::catalog::ChangelogMode;
 use crate::catalog::{
-    CatalogDef, Creation, Definition, FormatDef, LogicalViewDef, SourceDef, TableDef, ViewDef,
-    columns_schema,
+    CatalogDef, ColumnDef, Creation, Definition, FormatDef, LogicalViewDef, SourceDef, TableDef,
+    ViewDef, columns_schema,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::plan;
@@ -183,9 +183,18 @@ impl Binder<'_> {
 
 /// Columns that the connector tells, for a statement without a list of them.
 fn connector_columns(options: &Options) -> Result<Columns> {
-    let connector = options.get("connector").unwrap_or("no connector");
-    Err(Error::new(ErrorKind::InvalidSql, format!("the columns are missing ({connector})"))
-        .with_hint("write them in parentheses behind the name"))
+    if options.get("connector") != Some("generator") {
+        return Err(Error::new(ErrorKind::InvalidSql, "the columns are missing")
+            .with_hint("write them in parentheses behind the name"));
+    }
+    let schema = frazil_generator::generator_columns(options)?;
+    let column = |field: &Arc<Field>| ColumnDef {
+        name: field.name().clone(),
+        data_type: field.data_type().clone(),
+        nullable: field.is_nullable(),
+    };
+    let columns = schema.fields().iter().map(column).collect();
+    Ok(Columns { columns, primary_key: Vec::new() })
 }
 
 /// Fields with names and types alone: what planners noted on them is not part of a relation.

@@ -82,6 +82,11 @@ impl<'a> Scope<'a> {
     fn undefined(&self, reference: &TableReference) -> Error {
         let message = format!("relation \"{reference}\" does not exist");
         let error = Error::new(ErrorKind::UndefinedTable, message);
+        let owner = reference.catalog().and_then(|catalog| self.catalog.get(catalog));
+        if let Some(owner) = owner.filter(|r| matches!(*r.definition, Definition::Catalog(_))) {
+            let hint = "can be read by SELECT, but not by live views and sinks";
+            return error.with_hint(format!("tables of catalog \"{}\" {hint}", owner.name));
+        }
         let readable = self.catalog.iter().filter(|relation| relation.definition.is_readable());
         match nearest(reference.table(), readable.map(|relation| relation.name.as_str())) {
             Some(name) => error.with_hint(format!("perhaps you meant \"{name}\"")),

@@ -7,7 +7,8 @@ use frazil_connector_api::{Options, SinkMode};
 
 use super::binder::Binder;
 use super::column_list::undefined_column;
-use super::query_binder::{output_names, reference, renamed};
+use super::output_names::{output_names, renamed};
+use super::query_binder::reference;
 use super::relation_binder::check_unique;
 use super::statement::{CreatePipeline, CreateSink, Name, SinkSource};
 use crate::catalog::{ChangelogMode, Creation, Definition, PipelineDef, SinkDef};

@@ -97,6 +97,12 @@ pub(super) fn translate(error: ParserError, parser: &Parser<'_>, piece: &Piece) 
         Some(location) => index_at(&solid, location),
         None => index_at(&solid, parser.peek_token_ref().span.start),
     };
+    // `SELECT * FORM t`: what follows a star has no name, so the fault is the word behind it.
+    let misnamed = misspelt(&solid, index);
+    let index = match (index.checked_sub(2), index.checked_sub(1)) {
+        (Some(star), Some(word)) if solid[star].token == Token::Mul && misnamed.is_some() => word,
+        _ => index,
+    };
     let error = match solid.get(index) {
         Some(token) => near(token, places),
         None => Error::new(ErrorKind::Syntax, "syntax error at end of input")
@@ -106,7 +112,7 @@ pub(super) fn translate(error: ParserError, parser: &Parser<'_>, piece: &Piece) 
         Some(expected) => error.with_detail(format!("expected {expected}")),
         None => error,
     };
-    match misspelt(&solid, index) {
+    match misnamed {
         Some(keyword) => error.with_hint(format!("perhaps you meant \"{keyword}\"")),
         None => error,
     }
@@ -140,7 +146,7 @@ fn misspelt(tokens: &[&TokenWithSpan], index: usize) -> Option<&'static str> {
     let candidates = [Some(index), index.checked_sub(1)];
     candidates.into_iter().flatten().find_map(|index| {
         let Token::Word(word) = &tokens.get(index)?.token else { return None };
-        let unquoted = word.quote_style.is_none() && word.value.len() > 2;
+        let unquoted = word.quote_style.is_none() && word.value.len() > 3;
         let known = KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(&word.value));
         if unquoted && !known { nearest(&word.value, KEYWORDS) } else { None }
     })

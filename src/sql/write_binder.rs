@@ -28,6 +28,7 @@ impl Binder<'_> {
         }
         let mut insert = insert.clone();
         insert.table_alias = None;
+        name_first_columns(&mut insert, &table);
         let statement = ast::Statement::Insert(insert);
         self.check_calls(&statement)?;
         let plan = self.planned(|planner| planner.sql_statement_to_plan(statement))?;
@@ -183,6 +184,18 @@ impl Binder<'_> {
 
     fn refused(&self, what: &str) -> Error {
         Error::unsupported(format!("{what} is not supported")).at(self.statement.offset + 1)
+    }
+}
+
+/// `VALUES` with fewer columns than the table gives its first columns.
+fn name_first_columns(insert: &mut ast::Insert, table: &Relation) {
+    let body = insert.source.as_ref().map(|source| source.body.as_ref());
+    let Some(ast::SetExpr::Values(values)) = body else { return };
+    let width = values.rows.first().map_or(0, |row| row.content.len());
+    if insert.columns.is_empty() && width < table.schema.fields().len() {
+        let first = table.schema.fields().iter().take(width);
+        let name = |field: &Arc<arrow::datatypes::Field>| quoted(field.name()).into();
+        insert.columns = first.map(name).collect();
     }
 }
 

@@ -97,7 +97,7 @@ impl Segments {
     }
 
     /// Appends rows; `owners` has one slot a row and `locations` is set for them, or is empty.
-    pub fn append(&mut self, rows: RecordBatch, owners: Vec<u32>, locations: &mut Vec<Location>) {
+    pub fn append(&mut self, rows: RecordBatch, owners: Vec<u32>, locations: &mut [Location]) {
         if rows.num_rows() > 0 {
             let segment = Segment::new(rows, owners);
             self.place(segment, locations);

@@ -184,7 +184,8 @@ impl Catalog {
         let what = || format!("cannot put table \"{table}\" into the catalog");
         sqlx::query(
             "INSERT OR IGNORE INTO iceberg_namespace_properties
-             (catalog_name, namespace, property_key, property_value) VALUES (?, ?, 'exists', 'true')",
+             (catalog_name, namespace, property_key, property_value)
+             VALUES (?, ?, 'exists', 'true')",
         )
         .bind(&self.options.name)
         .bind(&table.namespace)

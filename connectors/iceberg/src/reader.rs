@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use frazil_connector_api::{ConnectorError, Options, Result};
@@ -22,7 +22,7 @@ use crate::error::target;
 use crate::live_files::{LiveFile, Manifests, live_files};
 use crate::options::CatalogOptions;
 use crate::parquet_file::{self, project_schema};
-use crate::schema::{file_schema, plain_schema};
+use crate::schema::{as_type, file_schema, plain_schema};
 
 /// A catalog whose tables are read.
 #[derive(Debug)]
@@ -201,12 +201,19 @@ impl IcebergTable {
             let (wanted, plain) = schemas?;
             let file = parquet_file::open(&io, scan.path()).await?;
             let batches = file.project(scan.path(), wanted, scan.deleted())?;
-            Ok::<_, ConnectorError>(
-                batches.map(move |batch| Ok(batch?.with_schema(plain.clone())?)),
-            )
+            Ok::<_, ConnectorError>(batches.map(move |batch| relabel(&batch?, &plain)))
         };
         stream::once(batches).try_flatten().boxed()
     }
+}
+
+/// The same columns under a schema without field ids.
+fn relabel(batch: &RecordBatch, plain: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(plain.fields());
+    let columns = columns.map(|(column, field)| as_type(column, field.data_type()));
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let columns = columns.collect::<Result<_>>()?;
+    Ok(RecordBatch::try_new_with_options(plain.clone(), columns, &options)?)
 }
 
 /// Bounds as a column; none for types whose bounds are not read.

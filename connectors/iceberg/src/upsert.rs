@@ -48,13 +48,16 @@ pub(crate) struct UpsertState {
     marks: Vec<u64>,
 }
 
+/// A file's number and positions in it, ascending.
+type Marked = (u32, Vec<u64>);
+
 /// The rows of one file, key columns only, that are live.
 struct FileKeys {
     keys: Vec<(Keys, Vec<u32>)>,
 }
 
 impl UpsertState {
-    /// Reads the keys of all live rows of a table. `key` are columns of `schema`, the files' schema.
+    /// Reads the keys of all live rows of a table; `key` are columns of the files' `schema`.
     ///
     /// # Errors
     /// `Target` if two live rows have one key.
@@ -203,7 +206,7 @@ impl UpsertState {
     }
 
     /// The marks by file, positions ascending.
-    fn take_marks(&mut self) -> Vec<(u32, Vec<u64>)> {
+    fn take_marks(&mut self) -> Vec<Marked> {
         let mut marks = std::mem::take(&mut self.marks);
         marks.sort_unstable();
         marks
@@ -218,7 +221,7 @@ impl UpsertState {
     async fn write_vectors(
         &mut self,
         io: &FileIO,
-        marked: Vec<(u32, Vec<u64>)>,
+        marked: Vec<Marked>,
         first_new: u32,
         folder: &DataFolder,
     ) -> Result<Vec<DeleteFile>> {
@@ -259,12 +262,12 @@ impl UpsertState {
     async fn write_positions(
         &self,
         io: &FileIO,
-        marked: Vec<(u32, Vec<u64>)>,
+        marked: Vec<Marked>,
         first_new: u32,
         folder: &DataFolder,
     ) -> Result<Vec<DeleteFile>> {
         let mut numbers: HashMap<(i32, &Struct), usize> = HashMap::new();
-        let mut groups: Vec<((i32, &Struct), Vec<(u32, Vec<u64>)>)> = Vec::new();
+        let mut groups: Vec<((i32, &Struct), Vec<Marked>)> = Vec::new();
         for (number, positions) in marked {
             let state = &self.files[number as usize];
             let group = (state.spec_id, &state.partition);

@@ -36,7 +36,7 @@ def text(value):
 
 
 def connect():
-    duck = duckdb.connect(config={"TimeZone": "UTC"})
+    duck = duckdb.connect()
     for package, name in ((duckdb_extension_avro, "avro"), (duckdb_extension_iceberg, "iceberg")):
         load(duck, package, name)
     return duck
@@ -59,8 +59,8 @@ def pyiceberg_rows(catalog, table):
 
 
 def duckdb_rows(duck, location):
-    found = duck.execute(f"SELECT * FROM iceberg_scan('{location}')").fetchall()
-    return [[text(value) for value in row] for row in found]
+    query = f"SELECT * REPLACE (epoch_us(\"at\") AS \"at\") FROM iceberg_scan('{location}')"
+    return [[text(value) for value in row] for row in duck.execute(query).fetchall()]
 
 
 def main():

@@ -69,3 +69,20 @@ pub(super) fn keep(changes: ChangeBatch, mask: &BooleanArray) -> Result<ChangeBa
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::DataType;
+
+    use super::*;
+    use crate::dataflow::operators::testing::{Harness, assert_changes, column, schema};
+
+    #[test]
+    fn keeps_true_rows_with_their_weights() {
+        let schema = schema(&[("a", DataType::Int64), ("keep", DataType::Boolean)]);
+        let filter = Filter::new(column(&schema, 1));
+        let mut filter = Harness::new(filter, &[schema]);
+        filter.push(0, "+ 1 true\n -2 2 true\n + 3 false\n - 4 NULL").push(0, "+ 5 false");
+        assert_changes!(filter.end(), "+ 1 true\n -2 2 true");
+    }
+}

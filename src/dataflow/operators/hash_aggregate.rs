@@ -11,13 +11,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{concat as concat_arrays, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
-use self::accumulator::{Accumulator, Rows, gather, mask_of, scatter};
+use self::accumulator::{Accumulator, Rows, mask_of};
 pub use self::spec::{Aggregate, AggregateFunction, AggregateSpec};
 use super::evaluate::{evaluate, evaluate_all, evaluate_condition};
 use super::{Operator, Output};
@@ -45,21 +45,28 @@ pub struct HashAggregate {
     calls: Vec<Call>,
     schema: SchemaRef,
     keys: KeyTable,
-    row_counts: Vec<i64>,
-    /// Epoch in which a slot was last touched.
-    stamps: Vec<u32>,
+    groups: Vec<Group>,
     epoch: u32,
     touched: Vec<u32>,
     /// Of `touched`: row count and aggregates before the epoch.
     old_row_counts: Vec<i64>,
     old_columns: Vec<Vec<ArrayRef>>,
     dirty: Vec<u32>,
-    is_dirty: Vec<bool>,
     /// Without keys: this instance emits the row of no input.
     emits_empty: bool,
     /// Without keys: the row has been emitted.
     is_emitted: bool,
     slots: Vec<u32>,
+}
+
+/// What is kept of a group beside its accumulators, in one place of memory.
+#[derive(Debug, Clone, Default)]
+struct Group {
+    row_count: i64,
+    /// Epoch that touched it last.
+    epoch: u32,
+    /// It changed since the last checkpoint.
+    is_dirty: bool,
 }
 
 /// One aggregate with its state.
@@ -86,13 +93,11 @@ impl HashAggregate {
             group: spec.group,
             group_types,
             schema: spec.schema,
-            row_counts: Vec::new(),
-            stamps: Vec::new(),
+            groups: Vec::new(),
             epoch: 1,
             touched: Vec::new(),
             old_row_counts: Vec::new(),
             dirty: Vec::new(),
-            is_dirty: Vec::new(),
             emits_empty: spec.emits_empty,
             is_emitted: false,
             slots: Vec::new(),
@@ -101,12 +106,10 @@ impl HashAggregate {
 
     fn resize(&mut self) {
         let slot_count = self.keys.slot_count();
-        if slot_count == self.row_counts.len() {
+        if slot_count == self.groups.len() {
             return;
         }
-        self.row_counts.resize(slot_count, 0);
-        self.stamps.resize(slot_count, 0);
-        self.is_dirty.resize(slot_count, false);
+        self.groups.resize(slot_count, Group::default());
         for call in &mut self.calls {
             if let Some(accumulator) = &mut call.accumulator {
                 accumulator.resize(slot_count);
@@ -118,33 +121,32 @@ impl HashAggregate {
     fn touch(&mut self, slots: &[u32]) -> Result<()> {
         let first = self.touched.len();
         for slot in slots {
-            let stamp = &mut self.stamps[*slot as usize];
-            if *stamp != self.epoch {
-                *stamp = self.epoch;
-                self.touched.push(*slot);
-                self.old_row_counts.push(self.row_counts[*slot as usize]);
+            let group = &mut self.groups[*slot as usize];
+            if group.epoch == self.epoch {
+                continue;
+            }
+            group.epoch = self.epoch;
+            self.touched.push(*slot);
+            self.old_row_counts.push(group.row_count);
+            if !std::mem::replace(&mut group.is_dirty, true) {
+                self.dirty.push(*slot);
             }
         }
         let fresh = &self.touched[first..];
         if fresh.is_empty() {
             return Ok(());
         }
-        for slot in fresh {
-            if !std::mem::replace(&mut self.is_dirty[*slot as usize], true) {
-                self.dirty.push(*slot);
-            }
-        }
         for (call, old) in self.calls.iter().zip(&mut self.old_columns) {
-            old.push(call.output(fresh, &self.row_counts)?);
+            old.push(call.output(fresh, &self.groups)?);
         }
         Ok(())
     }
 
     fn update(&mut self, changes: &ChangeBatch, slots: &[u32]) -> Result<()> {
         let weights = changes.weights().map(|weights| weights.values().as_ref());
-        let row_counts = &mut self.row_counts;
+        let groups = &mut self.groups;
         let all = Rows { slots, weights, arg: None, mask: None };
-        all.for_each(|slot, _, weight| row_counts[slot] += weight);
+        all.for_each(|slot, _, weight| groups[slot].row_count += weight);
         for call in &mut self.calls {
             call.update(changes.rows(), slots, weights)?;
         }
@@ -160,7 +162,7 @@ impl HashAggregate {
         let equal = equal_rows(old, new, self.touched.len())?;
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for (position, slot) in self.touched.iter().enumerate() {
-            let row_count = self.row_counts[*slot as usize];
+            let row_count = self.groups[*slot as usize].row_count;
             if row_count < 0 {
                 return Err(Error::internal(format!(
                     "{} rows were retracted from a group that are not there",
@@ -197,7 +199,7 @@ impl HashAggregate {
                     concat_arrays(&parts)?
                 }
             });
-            new.push(call.output(&self.touched, &self.row_counts)?);
+            new.push(call.output(&self.touched, &self.groups)?);
         }
         let (gone, come) = self.differences(&old, &new)?;
         let keys = self.keys.keys(&self.touched)?;
@@ -243,7 +245,7 @@ impl HashAggregate {
     fn main_delta(&self, put: &[u32], gone: &[u32]) -> Result<StateDelta> {
         let tables = self.state_tables();
         let mut columns = self.keys.keys(put)?;
-        columns.push(gather(&self.row_counts, put));
+        columns.push(row_counts(&self.groups, put));
         for call in &self.calls {
             if let Some(accumulator) = &call.accumulator {
                 columns.extend(accumulator.state(put)?);
@@ -290,11 +292,17 @@ impl HashAggregate {
     }
 }
 
+/// Row counts of groups as a column.
+fn row_counts(groups: &[Group], slots: &[u32]) -> ArrayRef {
+    let counts = slots.iter().map(|slot| groups[*slot as usize].row_count);
+    Arc::new(Int64Array::from_iter_values(counts))
+}
+
 impl Call {
-    fn output(&self, slots: &[u32], row_counts: &[i64]) -> Result<ArrayRef> {
+    fn output(&self, slots: &[u32], groups: &[Group]) -> Result<ArrayRef> {
         match &self.accumulator {
             Some(accumulator) => accumulator.output(slots),
-            None => Ok(gather(row_counts, slots)),
+            None => Ok(row_counts(groups, slots)),
         }
     }
 
@@ -344,7 +352,7 @@ impl Operator for HashAggregate {
         self.old_row_counts.clear();
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {
-            self.stamps.fill(0);
+            self.groups.iter_mut().for_each(|group| group.epoch = 0);
             self.epoch = 1;
         }
         Ok(())
@@ -377,10 +385,11 @@ impl Operator for HashAggregate {
 
     fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
         let dirty = std::mem::take(&mut self.dirty);
-        dirty.iter().for_each(|slot| self.is_dirty[*slot as usize] = false);
+        dirty.iter().for_each(|slot| self.groups[*slot as usize].is_dirty = false);
         let is_global = self.is_global();
-        let (put, gone): (Vec<u32>, Vec<u32>) =
-            dirty.into_iter().partition(|slot| is_global || self.row_counts[*slot as usize] != 0);
+        let (put, gone): (Vec<u32>, Vec<u32>) = dirty
+            .into_iter()
+            .partition(|slot| is_global || self.groups[*slot as usize].row_count != 0);
         let mut deltas = vec![self.main_delta(&put, &gone)?];
         deltas.extend(self.side_deltas()?);
         for slot in gone {
@@ -410,7 +419,10 @@ impl Operator for HashAggregate {
             return accumulator.restore_side(&slots, &values, counts);
         }
         self.is_emitted |= rows.num_rows() > 0;
-        scatter(&mut self.row_counts, &slots, rows.column(key_count));
+        let counts = rows.column(key_count).as_primitive::<Int64Type>().values();
+        for (slot, count) in slots.iter().zip(counts) {
+            self.groups[*slot as usize].row_count = *count;
+        }
         let mut first = key_count + 1;
         for call in &mut self.calls {
             if let Some(accumulator) = &mut call.accumulator {
@@ -426,9 +438,7 @@ impl Operator for HashAggregate {
         let accumulators = self.calls.iter().filter_map(|call| call.accumulator.as_ref());
         self.keys.state_bytes()
             + accumulators.map(|accumulator| accumulator.state_bytes()).sum::<usize>()
-            + self.row_counts.capacity() * 8
-            + self.stamps.capacity() * 4
-            + self.is_dirty.capacity()
+            + self.groups.capacity() * size_of::<Group>()
             + self.dirty.capacity() * 4
             + self.touched.capacity() * 4
             + self.old_row_counts.capacity() * 8

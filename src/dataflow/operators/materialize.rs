@@ -99,3 +99,69 @@ impl Operator for Materialize {
         self.rows.state_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::DataType;
+
+    use super::*;
+    use crate::dataflow::operators::testing::{Harness, assert_changes, schema};
+
+    fn view(is_append_only: bool, key: Option<Vec<usize>>) -> Harness<Materialize> {
+        let schema = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
+        let view = Materialize::try_new(schema.clone(), is_append_only, key, 1).unwrap();
+        Harness::new(view, &[schema])
+    }
+
+    fn stored(view: &Harness<Materialize>) -> Vec<ChangeBatch> {
+        let batches = view.operator.snapshot().batches(None).unwrap();
+        batches.into_iter().map(ChangeBatch::inserts).collect()
+    }
+
+    #[test]
+    fn consolidates_and_expands_multiplicity() {
+        let mut view = view(false, None);
+        view.push(0, "+ 1 a\n - 2 b").push(0, "+2 2 b\n +2 1 a\n + 3 c\n - 3 c");
+        assert_changes!(view.end(), "+3 1 a\n + 2 b");
+        assert_changes!(stored(&view), "+ 1 a\n + 1 a\n + 1 a\n + 2 b");
+        assert_eq!(view.operator.snapshot().row_count(), 4);
+        view.push(0, "-2 1 a");
+        view.end();
+        assert_changes!(stored(&view), "+ 1 a\n + 2 b");
+    }
+
+    #[test]
+    fn replaces_rows_by_key_and_old_snapshots_stay() {
+        let mut view = view(false, Some(vec![0]));
+        view.push(0, "+ 1 a\n + 2 b");
+        view.end();
+        let before = view.operator.snapshot();
+        view.push(0, "+ 1 c\n - 1 a\n - 2 b");
+        view.end();
+        assert_changes!(stored(&view), "+ 1 c");
+        assert_eq!(before.row_count(), 2);
+    }
+
+    #[test]
+    fn refuses_to_retract_what_is_not_there() {
+        for key in [None, Some(vec![0])] {
+            let mut view = view(false, key);
+            view.push(0, "- 1 a\n - 2 b");
+            assert!(view.try_end().unwrap_err().message.starts_with("2 rows were retracted"));
+        }
+    }
+
+    #[test]
+    fn a_thousand_single_rows_do_not_make_a_thousand_segments() {
+        for is_append_only in [true, false] {
+            let mut view = view(is_append_only, None);
+            for row in 0..1000 {
+                view.push(0, &format!("+ {row} a"));
+                view.end();
+            }
+            let batches = view.operator.snapshot().batches(Some(&[0])).unwrap();
+            assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1000);
+            assert!(batches.len() < 40, "{} segments", batches.len());
+        }
+    }
+}

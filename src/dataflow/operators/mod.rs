@@ -14,9 +14,13 @@ mod evaluate;
 mod filter;
 mod hash_aggregate;
 mod hash_join;
+#[cfg(test)]
+mod law_tests;
 mod materialize;
 mod operator;
 mod project;
+#[cfg(test)]
+mod testing;
 mod top_n;
 mod union;
 mod upsert_table;

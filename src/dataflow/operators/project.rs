@@ -51,3 +51,21 @@ impl Operator for Project {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::DataType;
+
+    use super::*;
+    use crate::dataflow::operators::testing::{Harness, assert_changes, column, schema};
+
+    #[test]
+    fn computes_columns_and_keeps_weights() {
+        let input = schema(&[("a", DataType::Int64), ("b", DataType::Utf8)]);
+        let output = schema(&[("b", DataType::Utf8), ("again", DataType::Utf8)]);
+        let exprs = vec![column(&input, 1), column(&input, 1)];
+        let mut project = Harness::new(Project::new(exprs, output), &[input]);
+        project.push(0, "+ 1 x\n -3 2 y");
+        assert_changes!(project.end(), "+ x x\n -3 y y");
+    }
+}

@@ -48,3 +48,22 @@ impl Operator for Union {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::DataType;
+
+    use super::*;
+    use crate::dataflow::operators::testing::{Harness, assert_changes, schema};
+
+    #[test]
+    fn passes_all_inputs_under_its_own_names() {
+        let (first, second) =
+            (schema(&[("a", DataType::Int64)]), schema(&[("b", DataType::Int64)]));
+        let mut union = Harness::new(Union::new(Arc::clone(&first)), &[Arc::clone(&first), second]);
+        union.push(0, "+ 1").push(1, "- 1\n + 2");
+        let output = union.end();
+        assert!(output.iter().all(|batch| batch.schema() == first));
+        assert_changes!(output, "+ 1\n - 1\n + 2");
+    }
+}

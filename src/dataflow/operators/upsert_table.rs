@@ -282,3 +282,42 @@ impl Operator for UpsertTable {
         self.rows.state_bytes() + self.latest.capacity() * 8
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::dataflow::operators::testing::{Harness, assert_changes, changes, schema};
+
+    fn table() -> Harness<UpsertTable> {
+        let schema = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
+        Harness::new(UpsertTable::try_new(Arc::clone(&schema), vec![0]).unwrap(), &[schema])
+    }
+
+    #[test]
+    fn inserts_overwrite_and_retractions_delete() {
+        let mut table = table();
+        table.push(0, "+ 1 a\n + 2 b").push(0, "+ 1 c");
+        assert_changes!(table.end(), "+ 1 c\n + 2 b");
+        table.push(0, "+ 1 d\n - 1 c").push(0, "- 2 b\n + 3 e").push(0, "- 3 e");
+        assert_changes!(table.end(), "- 1 c\n + 1 d\n - 2 b");
+        table.push(0, "+ 1 d");
+        assert_changes!(table.end(), "");
+        assert_eq!(table.operator.snapshot().row_count(), 1);
+    }
+
+    #[test]
+    fn refuses_null_where_the_table_has_none() {
+        let fields =
+            vec![Field::new("k", DataType::Int64, true), Field::new("a", DataType::Utf8, false)];
+        let mut operator = UpsertTable::try_new(Arc::new(Schema::new(fields)), vec![0]).unwrap();
+        let nullable = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
+        let rows = changes(&nullable, "+ 1 NULL").into_parts().0;
+        let upserts = UpsertBatch::try_new(rows, vec![UpsertOp::Upsert], Vec::new()).unwrap();
+        let mut out = Output::default();
+        operator.on_upserts(upserts, &mut out).unwrap();
+        let error = operator.on_epoch_end(&mut out).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotNullViolation);
+    }
+}

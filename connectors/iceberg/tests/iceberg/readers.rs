@@ -17,7 +17,7 @@ async fn fill(folder: &Path, table: &str, layout: Layout) -> Model {
     let mut fence = 1;
     let mut writer = sink(folder, table, layout, &Door::default());
     writer.open(None).await.unwrap();
-    for checkpoint in 1..=12_u64 {
+    for checkpoint in 1..=8_u64 {
         let n = checkpoint as i64;
         let fresh: Vec<_> = (0..40).map(|i| (n * 20 + i, Some(n + i))).collect();
         let updates: Vec<_> = (0..n * 20).step_by(7).map(|id| (id, Some(id + n))).collect();
@@ -27,7 +27,7 @@ async fn fill(folder: &Path, table: &str, layout: Layout) -> Model {
             writer.write(changes(&model.apply(&sets))).await.unwrap();
         }
         let committable = writer.prepare(checkpoint, fence).await.unwrap().unwrap();
-        if checkpoint % 5 == 0 {
+        if checkpoint % 3 == 0 {
             fence += 1;
             writer = sink(folder, table, layout, &Door::default());
             writer.open(Some(&committable)).await.unwrap();

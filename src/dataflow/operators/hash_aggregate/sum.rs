@@ -11,7 +11,7 @@ use arrow::datatypes::{
     Float64Type, Int64Type, UInt64Type,
 };
 
-use super::accumulator::{Accumulator, Rows, gather, scatter};
+use super::accumulator::{Accumulator, Rows};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What becomes of a sum and the number of its values.
@@ -23,14 +23,20 @@ pub(super) enum Finish {
     Average,
 }
 
+/// A sum and the number of its values, in one place of memory.
+#[derive(Debug, Clone, Default)]
+struct Total {
+    sum: i128,
+    count: i64,
+}
+
 /// Sum or average of integers, decimals and durations: 128 bits wide, so that the order of
 /// changes does not matter; only a result beyond its type is `OutOfRange`.
 ///
 /// A decimal average is cut off toward zero, as DataFusion's.
 #[derive(Debug)]
 pub(super) struct ExactSum {
-    sums: Vec<i128>,
-    counts: Vec<i64>,
+    totals: Vec<Total>,
     input: DataType,
     output: DataType,
     finish: Finish,
@@ -61,8 +67,7 @@ impl ExactSum {
         };
         let digits = u32::from((scales.1 - scales.0).unsigned_abs());
         Ok(Self {
-            sums: Vec::new(),
-            counts: Vec::new(),
+            totals: Vec::new(),
             input: input.clone(),
             output: output.clone(),
             finish,
@@ -75,14 +80,15 @@ impl ExactSum {
         T::Native: Into<i128>,
     {
         let values = arg.as_primitive::<T>().values();
-        let (sums, counts) = (&mut self.sums, &mut self.counts);
+        let totals = &mut self.totals;
         let mut overflows = false;
         rows.for_each(|slot, row, weight| {
-            counts[slot] += weight;
+            let total = &mut totals[slot];
+            total.count += weight;
             let value: i128 = values[row].into();
             let (product, product_overflows) = value.overflowing_mul(weight.into());
-            let (sum, sum_overflows) = sums[slot].overflowing_add(product);
-            sums[slot] = sum;
+            let (sum, sum_overflows) = total.sum.overflowing_add(product);
+            total.sum = sum;
             overflows |= product_overflows | sum_overflows;
         });
         if overflows { Err(self.out_of_range()) } else { Ok(()) }
@@ -95,13 +101,18 @@ impl ExactSum {
             .with_hint("cast the argument to a wider type, such as numeric(38, 0)")
     }
 
+    /// NULL where no value was.
+    fn nulls(&self, slots: &[u32]) -> Option<NullBuffer> {
+        let has_value = |slot: &u32| self.totals[*slot as usize].count != 0;
+        (!slots.iter().all(has_value)).then(|| slots.iter().map(has_value).collect())
+    }
+
     fn value(&self, slot: usize) -> Option<i128> {
-        match (self.counts[slot], self.finish) {
+        let Total { sum, count } = self.totals[slot];
+        match (count, self.finish) {
             (0, _) => Some(0),
-            (_, Finish::Sum) => self.sums[slot].checked_mul(self.multiplier),
-            (count, Finish::Average) => {
-                Some(self.sums[slot].checked_mul(self.multiplier)? / i128::from(count))
-            }
+            (_, Finish::Sum) => sum.checked_mul(self.multiplier),
+            (count, Finish::Average) => Some(sum.checked_mul(self.multiplier)? / i128::from(count)),
         }
     }
 
@@ -115,7 +126,7 @@ impl ExactSum {
             let value = self.value(*slot as usize).and_then(&fit);
             values.push(value.ok_or_else(|| self.out_of_range())?);
         }
-        let nulls = value_nulls(&self.counts, slots);
+        let nulls = self.nulls(slots);
         let array = PrimitiveArray::<T>::new(values.into(), nulls);
         Ok(Arc::new(array.with_data_type(self.output.clone())))
     }
@@ -131,18 +142,9 @@ impl ExactSum {
     }
 }
 
-/// NULL where no value was.
-fn value_nulls(counts: &[i64], slots: &[u32]) -> Option<NullBuffer> {
-    slots
-        .iter()
-        .any(|slot| counts[*slot as usize] == 0)
-        .then(|| slots.iter().map(|slot| counts[*slot as usize] != 0).collect())
-}
-
 impl Accumulator for ExactSum {
     fn resize(&mut self, slot_count: usize) {
-        self.sums.resize(slot_count, 0);
-        self.counts.resize(slot_count, 0);
+        self.totals.resize(slot_count, Total::default());
     }
 
     fn update(&mut self, rows: &Rows<'_>) -> Result<()> {
@@ -178,8 +180,7 @@ impl Accumulator for ExactSum {
     }
 
     fn clear(&mut self, slot: u32) {
-        self.sums[slot as usize] = 0;
-        self.counts[slot as usize] = 0;
+        self.totals[slot as usize] = Total::default();
     }
 
     fn state_fields(&self) -> Vec<Field> {
@@ -190,21 +191,22 @@ impl Accumulator for ExactSum {
     }
 
     fn state(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let sums = slots.iter().map(|slot| self.sums[*slot as usize]);
-        let sums = Decimal128Array::from_iter_values(sums).with_precision_and_scale(38, 0)?;
-        Ok(vec![Arc::new(sums), gather(&self.counts, slots)])
+        let totals = || slots.iter().map(|slot| &self.totals[*slot as usize]);
+        let sums = Decimal128Array::from_iter_values(totals().map(|total| total.sum));
+        let counts = Int64Array::from_iter_values(totals().map(|total| total.count));
+        Ok(vec![Arc::new(sums.with_precision_and_scale(38, 0)?), Arc::new(counts)])
     }
 
     fn restore(&mut self, slots: &[u32], columns: &[ArrayRef]) {
         let sums = columns[0].as_primitive::<Decimal128Type>().values();
-        for (slot, sum) in slots.iter().zip(sums) {
-            self.sums[*slot as usize] = *sum;
+        let counts = columns[1].as_primitive::<Int64Type>().values();
+        for (slot, (sum, count)) in slots.iter().zip(sums.iter().zip(counts)) {
+            self.totals[*slot as usize] = Total { sum: *sum, count: *count };
         }
-        scatter(&mut self.counts, slots, &columns[1]);
     }
 
     fn state_bytes(&self) -> usize {
-        self.sums.capacity() * 16 + self.counts.capacity() * 8
+        self.totals.capacity() * size_of::<Total>()
     }
 }
 
@@ -215,7 +217,7 @@ impl ExactSum {
             let value = self.value(*slot as usize).and_then(|value| i64::try_from(value).ok());
             values.push(value.ok_or_else(|| self.out_of_range())?);
         }
-        Ok(Arc::new(Int64Array::new(values.into(), value_nulls(&self.counts, slots))))
+        Ok(Arc::new(Int64Array::new(values.into(), self.nulls(slots))))
     }
 }
 

@@ -35,18 +35,29 @@ pub(super) struct Side {
 #[derive(Debug)]
 enum Kind {
     Appended { writer: u64, rows: Vec<RecordBatch>, written: u64 },
-    Retracting(Retracting),
+    Retracting(Box<Retracting>),
 }
 
 #[derive(Debug)]
 struct Retracting {
     /// Whole row to entry.
     rows: KeyTable,
-    previous: Vec<u32>,
-    key_of: Vec<u32>,
-    weights: Vec<i64>,
+    entries: Vec<Entry>,
+    /// Number of the batch, for `Entry::batch`.
+    batch: u32,
     dirty: Vec<u32>,
-    is_dirty: Vec<bool>,
+}
+
+/// What is kept of an entry, in one place of memory.
+#[derive(Debug, Clone)]
+struct Entry {
+    weight: i64,
+    /// The entry before it in its key's list.
+    previous: u32,
+    key: u32,
+    /// Batch that touched it last.
+    batch: u32,
+    is_dirty: bool,
 }
 
 impl Side {
@@ -61,14 +72,12 @@ impl Side {
             None => {
                 let types: Vec<DataType> =
                     schema.fields().iter().map(|field| field.data_type().clone()).collect();
-                Kind::Retracting(Retracting {
+                Kind::Retracting(Box::new(Retracting {
                     rows: KeyTable::try_new(&types)?,
-                    previous: Vec::new(),
-                    key_of: Vec::new(),
-                    weights: Vec::new(),
+                    entries: Vec::new(),
+                    batch: 0,
                     dirty: Vec::new(),
-                    is_dirty: Vec::new(),
-                })
+                }))
             }
         };
         Ok(Self {
@@ -111,7 +120,7 @@ impl Side {
     pub(super) fn weight(&self, entry: u32) -> i64 {
         match &self.kind {
             Kind::Appended { .. } => 1,
-            Kind::Retracting(state) => state.weights[entry as usize],
+            Kind::Retracting(state) => state.entries[entry as usize].weight,
         }
     }
 
@@ -175,26 +184,28 @@ impl Side {
         };
         state.rows.intern(changes.rows().columns(), changes.num_rows(), entries)?;
         state.resize();
-        self.next.resize(state.weights.len(), NO_SLOT);
-        self.locations.resize(state.weights.len(), NO_ROW);
+        self.next.resize(state.entries.len(), NO_SLOT);
+        self.locations.resize(state.entries.len(), NO_ROW);
         // Rows that were or were not there before the batch: one row an entry.
         let mut before: Vec<(usize, i64)> = Vec::with_capacity(entries.len());
-        let mut seen = hashbrown::HashSet::new();
-        for (row, entry) in entries.iter().enumerate() {
-            let weight = &mut state.weights[*entry as usize];
-            if seen.insert(*entry) {
-                before.push((row, *weight));
+        state.batch = state.batch.wrapping_add(1);
+        for (row, id) in entries.iter().enumerate() {
+            let entry = &mut state.entries[*id as usize];
+            if entry.batch != state.batch {
+                entry.batch = state.batch;
+                entry.key = slots[row];
+                before.push((row, entry.weight));
             }
-            *weight += changes.weight(row);
-            if !std::mem::replace(&mut state.is_dirty[*entry as usize], true) {
-                state.dirty.push(*entry);
+            entry.weight += changes.weight(row);
+            if !std::mem::replace(&mut entry.is_dirty, true) {
+                state.dirty.push(*id);
             }
         }
         is_fresh.resize(entries.len(), false);
         let (mut rows, mut owners) = (Vec::new(), Vec::new());
         for (row, old) in before {
             let entry = entries[row];
-            let new = state.weights[entry as usize];
+            let new = state.entries[entry as usize].weight;
             if old == 0 && new != 0 {
                 state.link(&mut self.heads, &mut self.next, entry, slots[row]);
                 is_fresh[row] = true;
@@ -258,13 +269,13 @@ impl Side {
         let places: Vec<Location> =
             put.iter().map(|entry| self.locations[*entry as usize]).collect();
         let mut columns = self.segments.take_columns(&places)?;
-        let weights = put.iter().map(|entry| state.weights[*entry as usize]);
+        let weights = put.iter().map(|entry| state.entries[*entry as usize].weight);
         columns.push(Arc::new(Int64Array::from_iter_values(weights)));
         let puts = RecordBatch::try_new(layout.schema, columns)?;
         let deletes = RecordBatch::try_new(key_schema, state.rows.keys(&gone)?)?;
         for entry in gone {
             state.rows.remove(entry);
-            idle_keys.push(state.key_of[entry as usize]);
+            idle_keys.push(state.entries[entry as usize].key);
         }
         Ok(StateDelta { table, puts, deletes })
     }
@@ -288,8 +299,9 @@ impl Side {
         match &mut self.kind {
             Kind::Appended { rows, .. } => rows.clear(),
             Kind::Retracting(state) => {
-                state.dirty.clear();
-                state.is_dirty.fill(false);
+                for entry in state.dirty.drain(..) {
+                    state.entries[entry as usize].is_dirty = false;
+                }
             }
         }
     }
@@ -307,32 +319,29 @@ impl Side {
 
 impl Retracting {
     fn resize(&mut self) {
-        let count = self.rows.slot_count();
-        self.previous.resize(count, NO_SLOT);
-        self.key_of.resize(count, NO_SLOT);
-        self.weights.resize(count, 0);
-        self.is_dirty.resize(count, false);
+        let (previous, key) = (NO_SLOT, NO_SLOT);
+        let entry = Entry { weight: 0, previous, key, batch: self.batch, is_dirty: false };
+        self.entries.resize(self.rows.slot_count(), entry);
     }
 
     fn link(&mut self, heads: &mut [u32], next: &mut [u32], entry: u32, key: u32) {
         let head = std::mem::replace(&mut heads[key as usize], entry);
         next[entry as usize] = head;
-        self.previous[entry as usize] = NO_SLOT;
-        self.key_of[entry as usize] = key;
+        self.entries[entry as usize].previous = NO_SLOT;
         if head != NO_SLOT {
-            self.previous[head as usize] = entry;
+            self.entries[head as usize].previous = entry;
         }
     }
 
     fn unlink(&mut self, heads: &mut [u32], next: &mut [u32], entry: u32) {
-        let (before, after) = (self.previous[entry as usize], next[entry as usize]);
+        let (before, after) = (self.entries[entry as usize].previous, next[entry as usize]);
         if before == NO_SLOT {
-            heads[self.key_of[entry as usize] as usize] = after;
+            heads[self.entries[entry as usize].key as usize] = after;
         } else {
             next[before as usize] = after;
         }
         if after != NO_SLOT {
-            self.previous[after as usize] = before;
+            self.entries[after as usize].previous = before;
         }
     }
 
@@ -341,21 +350,21 @@ impl Retracting {
         let dirty = std::mem::take(&mut self.dirty);
         let mut missing = 0;
         for entry in &dirty {
-            self.is_dirty[*entry as usize] = false;
-            missing += usize::from(self.weights[*entry as usize] < 0);
+            let entry = &mut self.entries[*entry as usize];
+            entry.is_dirty = false;
+            missing += usize::from(entry.weight < 0);
         }
         if missing > 0 {
             let message = format!("{missing} rows were retracted that are not there");
             return Err(Error::internal(message));
         }
-        Ok(dirty.into_iter().partition(|entry| self.weights[*entry as usize] != 0))
+        Ok(dirty.into_iter().partition(|entry| self.entries[*entry as usize].weight != 0))
     }
 
     fn state_bytes(&self) -> usize {
         self.rows.state_bytes()
-            + (self.previous.capacity() + self.key_of.capacity() + self.dirty.capacity()) * 4
-            + self.weights.capacity() * 8
-            + self.is_dirty.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.dirty.capacity() * 4
     }
 }
 

@@ -1,1 +1,93 @@
+use arrow::datatypes::DataType;
 
+use super::{HashJoin, JoinSpec};
+use crate::dataflow::operators::Operator;
+use crate::dataflow::operators::testing::{Harness, Store, assert_changes, column, schema};
+
+fn join(is_left: bool, is_append_only: bool) -> Harness<HashJoin> {
+    let left = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
+    let right = schema(&[("k", DataType::Int64), ("b", DataType::Utf8)]);
+    let fields = [left.fields().to_vec(), right.fields().to_vec()].concat();
+    let operator = HashJoin::try_new(JoinSpec {
+        left_keys: vec![column(&left, 0)],
+        right_keys: vec![column(&right, 0)],
+        left_schema: left.clone(),
+        right_schema: right.clone(),
+        left_is_append_only: is_append_only,
+        right_is_append_only: is_append_only,
+        filter: None,
+        is_left,
+        schema: std::sync::Arc::new(arrow::datatypes::Schema::new(fields)),
+        writer: 1,
+    });
+    Harness::new(operator.unwrap(), &[left, right])
+}
+
+#[test]
+fn joins_within_and_across_epochs() {
+    let mut join = join(false, false);
+    join.push(0, "+ 1 a\n + NULL n").push(1, "+ 1 x\n + NULL m");
+    assert_changes!(join.end(), "+ 1 a 1 x");
+    join.push(1, "+ 1 y").push(0, "- 1 a");
+    assert_changes!(join.end(), "+ 1 a 1 y\n - 1 a 1 x\n - 1 a 1 y");
+    join.push(1, "+ 1 z");
+    assert_changes!(join.end(), "");
+}
+
+#[test]
+fn weights_multiply() {
+    let mut join = join(false, false);
+    join.push(0, "+2 1 a").push(1, "+3 1 x");
+    assert_changes!(join.end(), "+6 1 a 1 x");
+}
+
+#[test]
+fn repeats_rows_of_append_only_inputs() {
+    let mut join = join(false, true);
+    join.push(0, "+2 1 a").push(1, "+ 1 x");
+    assert_changes!(join.end(), "+ 1 a 1 x\n + 1 a 1 x");
+}
+
+#[test]
+fn retracts_null_row_when_partner_arrives() {
+    let mut join = join(true, false);
+    join.push(0, "+ 1 a\n + NULL n");
+    assert_changes!(join.end(), "+ 1 a NULL NULL\n + NULL n NULL NULL");
+    join.push(1, "+ 1 x");
+    assert_changes!(join.end(), "+ 1 a 1 x\n - 1 a NULL NULL");
+    join.push(1, "- 1 x");
+    assert_changes!(join.end(), "- 1 a 1 x\n + 1 a NULL NULL");
+    join.push(0, "- 1 a\n - NULL n");
+    assert_changes!(join.end(), "- 1 a NULL NULL\n - NULL n NULL NULL");
+}
+
+#[test]
+fn keeps_match_counts_across_a_restart() {
+    let mut store = Store::default();
+    let mut first = join(true, false);
+    first.push(0, "+ 1 a\n + 2 b").push(1, "+ 1 x");
+    first.end();
+    let deltas = first.operator.checkpoint().unwrap();
+    store.apply(&first.operator, deltas);
+    let mut second = join(true, false);
+    store.restore(&mut second.operator);
+    second.push(1, "+ 2 y\n - 1 x");
+    assert_changes!(second.end(), "+ 2 b 2 y\n - 2 b NULL NULL\n - 1 a 1 x\n + 1 a NULL NULL");
+}
+
+#[test]
+fn refuses_to_store_a_row_that_was_only_retracted() {
+    let mut join = join(false, false);
+    join.push(0, "- 1 a");
+    join.end();
+    assert!(join.operator.checkpoint().unwrap_err().message.contains("1 rows"));
+}
+
+#[test]
+fn cuts_output_into_chunks() {
+    let mut join = join(false, false);
+    let lines: String = (0..300).map(|row| format!("+ 1 {row}\n")).collect();
+    join.push(0, &lines).push(1, &lines);
+    let output = join.end();
+    assert_eq!(output.iter().map(|batch| batch.num_rows()).collect::<Vec<_>>(), [65536, 24464]);
+}

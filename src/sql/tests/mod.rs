@@ -1,0 +1,8 @@
+//! Tests of parsing, binding and planning from text.
+
+mod binding;
+mod law;
+mod parsing;
+mod planning;
+mod plans;
+mod support;
