@@ -4,7 +4,7 @@
 //! `SEED=n` cuts the input in another way; a failure prints the seed. `SLT=text` runs only files
 //! whose path holds the text.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test: it fails and tells")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test runner that tells its seed")]
 
 use std::fmt;
 use std::net::TcpListener;

@@ -151,8 +151,8 @@ impl Worker {
                 .broadcast()
                 .inspect(move |command| received.borrow_mut().push_back(command.clone()));
             let events = shared.events.clone();
-            // An exchange right behind an input keeps records until time advances: an operator between
-            // them flushes at once.
+            // An exchange right behind an input keeps records until time advances: an operator
+            // between them flushes at once.
             reports.to_stream(scope).map(|report| report).exchange(|_| 0).inspect(
                 move |(worker, report)| {
                     if let Some(events) = &events {

@@ -103,7 +103,8 @@ fn fire_due(engine: &Engine) {
 /// The newest firing in `(last, now]`, if there is one.
 fn latest_due(schedule: &str, last_ms: i64, now_ms: i64) -> Option<i64> {
     let cron = Cron::from_str(schedule).ok()?;
-    let now = DateTime::<Utc>::from_timestamp_millis(now_ms)?;
+    // Schedules are of whole seconds; a part of one would be carried into the answer.
+    let now = DateTime::<Utc>::from_timestamp(now_ms.div_euclid(1000), 0)?;
     let due = cron.find_previous_occurrence(&now, true).ok()?.timestamp_millis();
     (due > last_ms).then_some(due)
 }

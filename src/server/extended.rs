@@ -171,15 +171,23 @@ fn parameters(
     let wanted: Vec<Option<&DataType>> = (0..portal.parameter_len())
         .map(|index| description.params.get(index).and_then(Option::as_ref))
         .collect();
-    let values = match deserialize_parameters(portal, &wanted)? {
+    // What comes in the client's own type is read as such and then cast.
+    let told =
+        |index: usize| portal.statement.parameter_types.get(index).is_some_and(Option::is_some);
+    let read: Vec<Option<&DataType>> =
+        wanted.iter().enumerate().map(|(at, wanted)| wanted.filter(|_| !told(at))).collect();
+    let values = match deserialize_parameters(portal, &read)? {
         ParamValues::List(values) => values,
         ParamValues::Map(_) => return Err(wire_error(Error::internal("parameters have no order"))),
     };
-    let cast = |(value, wanted): (ScalarValue, &Option<&DataType>)| match wanted {
-        Some(wanted) if value.data_type() != **wanted => {
-            value.cast_to(wanted).map_err(|error| wire_error(crate::session::query_error(error)))
-        }
+    values.into_iter().zip(&wanted).map(|(value, wanted)| as_wanted(value.value, *wanted)).collect()
+}
+
+fn as_wanted(value: ScalarValue, wanted: Option<&DataType>) -> PgWireResult<ScalarValue> {
+    let cast = match wanted {
+        Some(wanted) if value.is_null() => ScalarValue::try_from(wanted),
+        Some(wanted) if value.data_type() != *wanted => value.cast_to(wanted),
         _ => Ok(value),
     };
-    values.into_iter().map(|value| value.value).zip(&wanted).map(cast).collect()
+    cast.map_err(|error| wire_error(crate::session::query_error(error)))
 }

@@ -27,6 +27,6 @@ pub(super) fn run(
         Bound::Explain(Explain::Incremental(plan)) => plan::explain(&plan),
         _ => return Err(Error::internal("EXPLAIN was bound to something else")),
     };
-    let column = Arc::new(StringArray::from_iter_values(text.lines()));
+    let column = Arc::new(StringArray::from(text.lines().collect::<Vec<_>>()));
     rows(RecordBatch::try_new(columns(), vec![column])?)
 }

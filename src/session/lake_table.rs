@@ -42,7 +42,9 @@ impl LakeTables {
             let Some(relation) = catalog.get(&lake) else { continue };
             let Definition::Catalog(definition) = relation.definition.as_ref() else { continue };
             if !opened.contains_key(&lake) {
-                let found = IcebergCatalog::open(definition.options.clone()).await;
+                let mut options = definition.options.clone();
+                options.take("type");
+                let found = IcebergCatalog::open(options).await;
                 let within = |error| Error::from(error).within(format!("catalog \"{lake}\""));
                 opened.insert(lake.clone(), found.map_err(within)?);
             }

@@ -80,15 +80,15 @@ fn null_of(param: Option<&DataType>) -> Result<ScalarValue> {
     ScalarValue::try_from(param.unwrap_or(&DataType::Utf8)).map_err(query_error)
 }
 
-/// Types of `$1`, `$2` …: what the client gave, else what the plan infers.
+/// Types of `$1`, `$2` …: what the plan wants, else what the client gave.
 pub(super) fn parameter_types(
     plan: &LogicalPlan,
     given: &[Option<DataType>],
 ) -> Result<Vec<Option<DataType>>> {
     let inferred = sql::parameter_types(plan)?;
     let param = |at: usize| {
-        let told = given.get(at).cloned().flatten();
-        told.or_else(|| inferred.get(at).cloned().flatten())
+        let wanted = inferred.get(at).cloned().flatten();
+        wanted.or_else(|| given.get(at).cloned().flatten())
     };
     Ok((0..inferred.len().max(given.len())).map(param).collect())
 }

@@ -1,3 +1,5 @@
+//! Tests of [`HashAggregate`](super::HashAggregate).
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};

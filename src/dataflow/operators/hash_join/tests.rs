@@ -1,3 +1,5 @@
+//! Tests of [`HashJoin`](super::HashJoin).
+
 use arrow::datatypes::DataType;
 
 use super::{HashJoin, JoinSpec};
