@@ -185,9 +185,11 @@ class Point:
         try:
             self.declare()
         except Exception:
-            # A crash may strike as soon as there is something to commit.
-            if self.frazil.alive() or "FRAZIL_CRASH" not in env:
+            # A crash may strike as soon as there is something to commit; the connection is lost
+            # a moment before the process is gone.
+            if "FRAZIL_CRASH" not in env:
                 raise
+            self.frazil.child.wait(5)
             self.frazil.start()
             self.declare()
             self.frazil.kill()

@@ -1,4 +1,4 @@
-"""The binary under test: `frazil serve` on a free port."""
+"""The binary under test: `frazil serve` on a free port, with more processes if asked."""
 
 import os
 
@@ -17,29 +17,45 @@ def default_bin():
 
 
 class Frazil:
-    """One data directory, and the process that serves it now, if any."""
+    """One data directory, and the processes that serve it now, if any.
 
-    def __init__(self, binary, data_dir, log_path, config=None, workers=1):
+    `workers` are those of each process. `child` is process 0, which serves; `helpers` are the others.
+    """
+
+    def __init__(self, binary, data_dir, log_path, config=None, workers=1, processes=1):
         if not os.access(binary, os.X_OK):
             raise FileNotFoundError(f"{binary} is not there; {BIN_HINT}")
         self.binary, self.data_dir, self.log_path = str(binary), str(data_dir), str(log_path)
         self.workers = workers
+        self.processes = processes
         self.config_path = None
         if config:
             self.config_path = f"{self.log_path}.toml"
             with open(self.config_path, "w") as file:
                 file.writelines(f"{name} = {value}\n" for name, value in config.items())
         self.child = None
+        self.helpers = []
         self.port = None
 
     def start(self, env=None):
-        """Starts a process; does not wait until it serves."""
+        """Starts the processes; does not wait until they serve. `env` is for process 0."""
         self.port = free_port()
         argv = [self.binary, "serve", "--data-dir", self.data_dir]
         argv += ["--pg-listen", f"127.0.0.1:{self.port}", "--workers", self.workers]
         if self.config_path:
             argv += ["--config", self.config_path]
-        self.child = Child(argv, self.log_path, env=env)
+        if self.processes == 1:
+            self.child = Child(argv, self.log_path, env=env)
+            return self
+        hosts = f"{self.log_path}.hosts"
+        with open(hosts, "w") as file:
+            file.writelines(f"127.0.0.1:{free_port()}\n" for _ in range(self.processes))
+        argv += ["--hosts", hosts]
+        self.child = Child([*argv, "--process", 0], self.log_path, env=env)
+        self.helpers = [
+            Child([*argv, "--process", index], f"{self.log_path}.{index}")
+            for index in range(1, self.processes)
+        ]
         return self
 
     def connect(self, seconds=30):
@@ -69,12 +85,15 @@ class Frazil:
         return self.child.process.poll()
 
     def kill(self):
-        if self.child is not None:
-            self.child.kill()
+        for child in (self.child, *self.helpers):
+            if child is not None:
+                child.kill()
 
     def stop(self):
         if self.child is not None:
             self.child.stop()
+        for helper in self.helpers:
+            helper.stop()
 
 
 class ChildDied(Exception):

@@ -3,8 +3,10 @@
     random DML ─┬─► PostgreSQL: tables, plain views        ──┐
                 └─► Frazil: tables, materialized views ─ FLUSH ─► equal after every batch?
 
-Half of the views are made on empty tables, half over data. After two thirds of the batches Frazil
-is killed with signal 9 right after a statement was acknowledged, and started again.
+Half of the views are made on empty tables, half over data. After half, two thirds and five sixths of
+the batches Frazil is killed with signal 9 right after a statement was acknowledged, and started again
+with another number of workers. With --processes 2 only its last process is killed: process 0 must
+then end by itself, with an exit code other than 0.
 """
 
 import argparse
@@ -31,12 +33,13 @@ FOUR_PLACES = decimal.Decimal("0.0001")
 class Engine:
     """Frazil over a data directory, or for the self-check a PostgreSQL database in its place."""
 
-    def __init__(self, folder, binary, postgres):
+    def __init__(self, folder, binary, postgres, processes):
         self.postgres = postgres
+        self.processes = processes
         self.frazil = None
         if postgres is None:
             data_dir, log = os.path.join(folder, "data"), os.path.join(folder, "frazil.log")
-            self.frazil = Frazil(binary, data_dir, log, workers=2).start()
+            self.frazil = Frazil(binary, data_dir, log, workers=2, processes=processes).start()
         self.open()
 
     def open(self):
@@ -56,11 +59,17 @@ class Engine:
         if self.frazil:
             self.execute("FLUSH")
 
-    def crash(self):
+    def crash(self, workers):
         """kill -9 and a new start; the stand-in only reconnects."""
         self.connection.close()
         if self.frazil:
+            if self.processes > 1:
+                self.frazil.helpers[-1].kill()
+                code = self.frazil.child.wait(20)
+                if code <= 0:
+                    raise RuntimeError(f"process 0 ended with {code} when another was killed")
             self.frazil.kill()
+            self.frazil.workers = workers
             self.frazil.start()
         self.open()
 
@@ -85,7 +94,7 @@ class Run:
         admin.close()
         self.oracle = postgres.connect("oracle")
         stand_in = postgres if arguments.self_check else None
-        self.engine = Engine(folder, arguments.bin, stand_in)
+        self.engine = Engine(folder, arguments.bin, stand_in, arguments.processes)
         self.views = {}
         self.wrong = {}
         for table in TABLES:
@@ -118,8 +127,8 @@ class Run:
                 self.create(range(views // 2, views))
             for _ in range(self.random.randint(1, STATEMENTS_MAX)):
                 self.execute_both(self.dml.statement())
-            if batch == batches * 2 // 3:
-                self.engine.crash()
+            if batch in (batches // 2, batches * 2 // 3, batches * 5 // 6):
+                self.engine.crash(self.random.choice([1, 2, 3]))
             self.engine.flush()
             for relation in (*TABLES, *self.views):
                 if relation not in self.wrong:
@@ -183,6 +192,7 @@ def parse():
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--views", type=int, default=24)
     parser.add_argument("--bin", default=default_bin(), help="the frazil binary")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--self-check", action="store_true", help="PostgreSQL in Frazil's place")
     parser.set_defaults(other=os.environ.get("FRAZIL_DIFF_ORACLE"))
     return parser.parse_args()

@@ -91,6 +91,15 @@ impl Manifest {
         }
     }
 
+    /// From here on other workers write: if their number has changed, each needs its share of what
+    /// the former ones wrote.
+    pub fn adopt_layout(&mut self, layout: (usize, usize)) {
+        if self.layout != layout {
+            self.layout = layout;
+            self.segments.iter_mut().for_each(|segment| segment.worker = None);
+        }
+    }
+
     /// Every object that the manifest needs.
     pub fn objects(&self) -> std::collections::BTreeSet<&str> {
         let state = self.segments.iter().map(|segment| segment.object.as_str());

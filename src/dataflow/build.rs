@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::RecordBatch;
 use datafusion::physical_expr::PhysicalSortExpr;
 use frazil_connector_api::{ChangeBatch, Decoded, Offsets, Source};
 use timely::container::CapacityContainerBuilder;
@@ -38,13 +38,12 @@ use super::operators::{
     Materialize, Operator, Project, TopN, TopNSpec, UpsertTable,
 };
 use super::packet::Packet;
-use super::route::{Route, add_route};
+use super::route::{Route, add_route, own_rows};
 use super::sink::SinkCollect;
 use super::source::{ReaderConfig, SourceHandle};
 use crate::catalog::{
     Catalog, ChangelogMode, Definition, Relation, RelationId, SourceDef, TableDef,
 };
-use crate::change::{hash_rows, part_of};
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -76,19 +75,19 @@ pub(crate) struct Builder<'a> {
 /// State of a fragment as read from segments.
 #[derive(Debug, Default)]
 pub(crate) struct Restore {
-    /// Live rows by operator and state table, as they were stored.
-    pub(crate) state: BTreeMap<(usize, usize), Vec<arrow::array::RecordBatch>>,
+    /// Rows by operator and state table, as they were stored.
+    pub(crate) state: BTreeMap<(usize, usize), Stored>,
     /// Where its sources are read on.
     pub(crate) offsets: BTreeMap<RelationId, Offsets>,
 }
 
-/// How the rows of an operator's state tables are spread over the workers.
-#[derive(Debug, Clone, Copy)]
-struct Spread {
-    /// Leading columns that are hashed; 0 for worker 0 alone.
-    columns: usize,
-    /// Workers that share the rows.
-    workers: usize,
+/// What a worker has read of a state table.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    /// Segments, oldest first.
+    pub(crate) segments: Vec<RecordBatch>,
+    /// True if rows of other workers are among them.
+    pub(crate) is_shared: bool,
 }
 
 /// A fragment under construction, inside its Timely scope.
@@ -102,7 +101,7 @@ struct Parts<'b, 'a, 'scope> {
     feeds: Vec<Feed>,
     operators: Vec<SharedOperator>,
     /// Rows of the plan's constants, by feed.
-    constants: Vec<(usize, arrow::array::RecordBatch)>,
+    constants: Vec<(usize, RecordBatch)>,
 }
 
 /// Builds the fragment of a relation; `None` if the relation has none (a source, a catalog).
@@ -250,9 +249,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let operator = UpsertTable::try_new(Arc::clone(&relation.schema), key.clone())?;
         let operator = Rc::new(RefCell::new(operator));
         let stream = self.by_columns(stream, key.clone());
-        let spread = Spread { columns: key.len(), workers: self.builder.serving };
+        let stored = self.stored_by((0..key.len()).collect());
         let readable = Rc::clone(&operator);
-        self.readable(relation, vec![stream], operator, spread, move || {
+        self.readable(relation, vec![stream], operator, stored, move || {
             readable.borrow().snapshot()
         })
     }
@@ -273,13 +272,19 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let operator =
             Materialize::try_new(schema, is_append_only(relation.mode), key.clone(), writer)?;
         let operator = Rc::new(RefCell::new(operator));
-        let columns = key.unwrap_or_default();
-        let hashed =
-            if columns.is_empty() { relation.schema.fields().len() } else { columns.len() };
+        let columns = match key {
+            Some(key) if !key.is_empty() => key,
+            _ => (0..relation.schema.fields().len()).collect(),
+        };
+        // Rows by key are stored with the key first, appended ones as they came.
+        let stored = match is_append_only(relation.mode) {
+            true => columns.clone(),
+            false => (0..columns.len()).collect(),
+        };
+        let stored = self.stored_by(stored);
         let stream = self.by_columns(stream, columns);
-        let spread = Spread { columns: hashed, workers: self.builder.serving };
         let readable = Rc::clone(&operator);
-        self.readable(relation, vec![stream], operator, spread, move || {
+        self.readable(relation, vec![stream], operator, stored, move || {
             readable.borrow().snapshot()
         })
     }
@@ -287,6 +292,11 @@ impl<'scope> Parts<'_, '_, 'scope> {
     fn by_columns(&self, stream: Packets<'scope>, columns: Vec<usize>) -> Input<'scope> {
         let route = Route::Columns { columns, workers: self.builder.serving };
         self.routed(stream, route)
+    }
+
+    /// Where stored rows of a table or view belong.
+    fn stored_by(&self, columns: Vec<usize>) -> Route {
+        Route::Columns { columns, workers: self.builder.serving }
     }
 
     fn routed(&self, stream: Packets<'scope>, route: Route) -> Input<'scope> {
@@ -302,10 +312,10 @@ impl<'scope> Parts<'_, '_, 'scope> {
         relation: &Relation,
         inputs: Vec<Input<'scope>>,
         operator: SharedOperator,
-        spread: Spread,
+        stored: Route,
         snapshot: impl Fn() -> RowsSnapshot + 'static,
     ) -> Result<Packets<'scope>> {
-        self.restore(&operator, spread)?;
+        self.restore(&operator, &[stored])?;
         let store = Arc::clone(self.builder.snapshots);
         let (id, worker) = (relation.id, self.builder.worker);
         if worker >= self.builder.serving {
@@ -316,15 +326,16 @@ impl<'scope> Parts<'_, '_, 'scope> {
         Ok(self.add(inputs, operator, Some(Box::new(publish))))
     }
 
-    /// Adds an operator that is neither readable nor spread by columns of its own.
+    /// Adds an operator that is not readable; `stored` says for each state table where its rows
+    /// belong.
     fn stateful(
         &mut self,
         inputs: Vec<Input<'scope>>,
         operator: impl Operator + 'static,
-        spread: Spread,
+        stored: &[Route],
     ) -> Result<Packets<'scope>> {
         let operator: SharedOperator = Rc::new(RefCell::new(operator));
-        self.restore(&operator, spread)?;
+        self.restore(&operator, stored)?;
         Ok(self.add(inputs, operator, None))
     }
 
@@ -340,38 +351,30 @@ impl<'scope> Parts<'_, '_, 'scope> {
         add_operator(self.scope, inputs, operator, index, context, after_epoch)
     }
 
-    /// Gives an operator its stored rows, if it starts from a checkpoint.
-    fn restore(&self, operator: &SharedOperator, spread: Spread) -> Result<()> {
+    /// Gives an operator its stored rows, if it starts from a checkpoint. Tables beyond the last
+    /// route follow that one.
+    fn restore(&self, operator: &SharedOperator, routes: &[Route]) -> Result<()> {
         let Some(restore) = self.builder.restore else { return Ok(()) };
         let index = self.operators.len();
         let tables = operator.borrow().state_tables();
         for (table, description) in tables.iter().enumerate() {
             let Some(stored) = restore.state.get(&(index, table)) else { continue };
-            for rows in crate::state::live_rows(description, stored)? {
-                let mine = self.own_rows(rows, spread)?;
+            let route = routes.get(table).or(routes.last());
+            let came: Vec<usize> =
+                (description.row_start..description.schema.fields().len()).collect();
+            for rows in crate::state::live_rows(description, &stored.segments)? {
+                let mine = match route {
+                    Some(route) if stored.is_shared => {
+                        own_rows(&rows, &rows.project(&came)?, route, self.builder.worker)?
+                    }
+                    _ => rows,
+                };
                 if mine.num_rows() > 0 {
                     operator.borrow_mut().restore(table, mine)?;
                 }
             }
         }
         Ok(())
-    }
-
-    /// The rows that the exchange sends to this worker.
-    fn own_rows(
-        &self,
-        rows: arrow::array::RecordBatch,
-        spread: Spread,
-    ) -> Result<arrow::array::RecordBatch> {
-        let worker = self.builder.worker;
-        let workers = if spread.columns == 0 { 1 } else { spread.workers };
-        if workers == 1 {
-            return Ok(if worker == 0 { rows } else { rows.slice(0, 0) });
-        }
-        let columns: Vec<ArrayRef> = rows.columns()[..spread.columns].to_vec();
-        let hashes = hash_rows(&columns, rows.num_rows())?.into_iter();
-        let mine = hashes.map(|hash| Some(part_of(hash, workers) == worker));
-        Ok(arrow::compute::filter_record_batch(&rows, &mine.collect())?)
     }
 
     /// Starts reading a source into a feed, on the workers that have splits of it.
@@ -383,6 +386,10 @@ impl<'scope> Parts<'_, '_, 'scope> {
         feed: usize,
     ) -> Result<()> {
         let builder = self.builder;
+        if let Some(known) = self.sources.iter_mut().find(|it| it.relation == relation.id) {
+            known.feeds.push((feed, projection));
+            return Ok(());
+        }
         let stored = builder.restore.and_then(|restore| restore.offsets.get(&relation.id));
         let offsets = stored.cloned().unwrap_or_default();
         let offsets = super::source::own_offsets(offsets, builder.worker, builder.peers);
@@ -403,8 +410,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             offsets,
             flushed: 0,
             ended: false,
-            projection,
-            feed,
+            feeds: vec![(feed, projection)],
         };
         self.sources.push(input);
         Ok(())
@@ -440,7 +446,6 @@ impl<'scope> Parts<'_, '_, 'scope> {
     fn node(&mut self, plan: &IncrementalPlan) -> Result<Packets<'scope>> {
         let schema = Arc::clone(&plan.schema);
         let peers = self.builder.peers;
-        let nowhere = Spread { columns: 0, workers: 1 };
         match &plan.node {
             Node::Scan { relation, projection, .. } => self.scan(*relation, projection.clone()),
             Node::Values { rows } => {
@@ -451,12 +456,12 @@ impl<'scope> Parts<'_, '_, 'scope> {
             Node::Filter { input, predicate } => {
                 let rows = self.node(input)?;
                 let operator = Filter::new(Arc::clone(predicate));
-                self.stateful(vec![Input::Local(rows)], operator, nowhere)
+                self.stateful(vec![Input::Local(rows)], operator, &[])
             }
             Node::Project { input, exprs } => {
                 let rows = self.node(input)?;
                 let operator = Project::new(exprs.clone(), schema);
-                self.stateful(vec![Input::Local(rows)], operator, nowhere)
+                self.stateful(vec![Input::Local(rows)], operator, &[])
             }
             Node::Union { inputs } => {
                 let streams = inputs.iter().map(|input| self.node(input));
@@ -465,9 +470,14 @@ impl<'scope> Parts<'_, '_, 'scope> {
             }
             Node::Aggregate { input, group, aggregates } => {
                 let rows = self.node(input)?;
-                let route = match group.is_empty() {
-                    true => Route::Single,
-                    false => Route::Exprs { exprs: group.clone(), workers: peers },
+                // The state begins with the values of the group's expressions.
+                let columns = (0..group.len()).collect();
+                let (route, stored) = match group.is_empty() {
+                    true => (Route::Single, Route::Single),
+                    false => (
+                        Route::Exprs { exprs: group.clone(), workers: peers },
+                        Route::Columns { columns, workers: peers },
+                    ),
                 };
                 let rows = self.routed(rows, route);
                 let operator = HashAggregate::try_new(AggregateSpec {
@@ -479,15 +489,16 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     // A group-less aggregate has its one row on worker 0 alone.
                     emits_empty: self.builder.worker == 0,
                 })?;
-                self.stateful(vec![rows], operator, Spread { columns: group.len(), workers: peers })
+                self.stateful(vec![rows], operator, &[stored])
             }
             Node::Join { left, right, kind, left_keys, right_keys, filter } => {
                 let left_rows = self.node(left)?;
                 let right_rows = self.node(right)?;
                 let route = |exprs: &[_]| Route::Exprs { exprs: exprs.to_vec(), workers: peers };
+                let routes = [route(left_keys), route(right_keys)];
                 let inputs = vec![
-                    self.routed(left_rows, route(left_keys)),
-                    self.routed(right_rows, route(right_keys)),
+                    self.routed(left_rows, routes[0].clone()),
+                    self.routed(right_rows, routes[1].clone()),
                 ];
                 let operator = HashJoin::try_new(JoinSpec {
                     left_schema: Arc::clone(&left.schema),
@@ -501,8 +512,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     schema,
                     writer: self.builder.writer,
                 })?;
-                let spread = Spread { columns: left_keys.len(), workers: peers };
-                self.stateful(inputs, operator, spread)
+                self.stateful(inputs, operator, &routes)
             }
             Node::TopN { input, order, offset, limit } => {
                 let rows = self.node(input)?;
@@ -514,7 +524,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     offset: *offset,
                     limit: *limit,
                 })?;
-                self.stateful(vec![rows], operator, nowhere)
+                self.stateful(vec![rows], operator, &[Route::Single])
             }
         }
     }

@@ -49,10 +49,6 @@ pub enum Command {
 /// What a manifest gives the workers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recovery {
-    /// Number of workers when the segments were written.
-    pub peers: usize,
-    /// Number of workers of process 0 then.
-    pub serving: usize,
     /// State, oldest segment first.
     pub segments: Vec<SegmentRef>,
     /// Where sources are read on.

@@ -107,10 +107,9 @@ pub(crate) struct SourceInput {
     pub(crate) flushed: u64,
     /// True once a bounded source has ended.
     pub(crate) ended: bool,
-    /// Columns kept.
-    pub(crate) projection: Option<Vec<usize>>,
-    /// Index of the feed in [`Fragment::feeds`].
-    pub(crate) feed: usize,
+    /// Where its rows go: indices in [`Fragment::feeds`], and the columns kept there. A query that
+    /// names a source twice reads it once, so that there is one place to read on from.
+    pub(crate) feeds: Vec<(usize, Option<Vec<usize>>)>,
 }
 
 /// The running part of one relation on one worker.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::physical_plan::PhysicalExpr;
 use frazil_connector_api::Decoded;
 use timely::dataflow::channels::pact::Pipeline;
@@ -35,6 +35,15 @@ pub(crate) enum Route {
     },
 }
 
+impl Route {
+    fn workers(&self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::Exprs { workers, .. } | Self::Columns { workers, .. } => *workers,
+        }
+    }
+}
+
 /// Adds the step that splits batches; the operator behind it takes its input as routed.
 pub(crate) fn add_route<'scope>(
     stream: Packets<'scope>,
@@ -61,10 +70,7 @@ pub(crate) fn add_route<'scope>(
 }
 
 fn split(packet: Packet, route: &Route) -> Result<Vec<Packet>> {
-    let workers = match route {
-        Route::Single => 1,
-        Route::Exprs { workers, .. } | Route::Columns { workers, .. } => *workers,
-    };
+    let workers = route.workers();
     if workers == 1 {
         return Ok(vec![Packet::new(0, packet.data)]);
     }
@@ -83,12 +89,28 @@ fn split(packet: Packet, route: &Route) -> Result<Vec<Packet>> {
     Ok(parts)
 }
 
+/// The rows that a route sends to a worker; `rows` begin with what came, as the route reads it.
+pub(crate) fn own_rows(
+    rows: &RecordBatch,
+    came: &RecordBatch,
+    route: &Route,
+    worker: usize,
+) -> Result<RecordBatch> {
+    let workers = route.workers();
+    if workers == 1 {
+        return Ok(if worker == 0 { rows.clone() } else { rows.slice(0, 0) });
+    }
+    let hashes = change::hash_rows(&keys(came, route)?, rows.num_rows())?.into_iter();
+    let mine = hashes.map(|hash| Some(change::part_of(hash, workers) == worker));
+    Ok(arrow::compute::filter_record_batch(rows, &mine.collect())?)
+}
+
 fn wrap<B>(parts: Vec<B>, data: impl Fn(B) -> Decoded) -> Vec<Packet> {
     let packets = parts.into_iter().zip(0..).map(|(part, target)| Packet::new(target, data(part)));
     packets.filter(|packet| packet.data.num_rows() > 0).collect()
 }
 
-fn keys(rows: &arrow::array::RecordBatch, route: &Route) -> Result<Vec<ArrayRef>> {
+fn keys(rows: &RecordBatch, route: &Route) -> Result<Vec<ArrayRef>> {
     match route {
         Route::Single => Ok(Vec::new()),
         Route::Columns { columns, .. } if columns.is_empty() => Ok(rows.columns().to_vec()),

@@ -63,7 +63,7 @@ fn encode(
             relation: *relation,
             operator: *operator,
             table: delta.table,
-            worker,
+            worker: Some(worker),
             key_columns: *keys.ok_or_else(|| Error::internal("a delta of an unknown table"))?,
             object: object.to_string(),
             offset,

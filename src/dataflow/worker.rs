@@ -355,12 +355,10 @@ impl Worker {
 
     /// Reads the segments of a manifest, by fragment.
     fn read_state(&self, recovery: &Recovery) -> Result<BTreeMap<RelationId, Restore>> {
-        let same_layout = (recovery.peers, recovery.serving) == (self.peers, self.shared.serving);
         let mut state: BTreeMap<RelationId, Restore> = BTreeMap::new();
         let mut object: Option<(String, bytes::Bytes)> = None;
         for segment in &recovery.segments {
-            // With the same workers each needs only what it wrote itself.
-            if same_layout && segment.worker != self.index {
+            if segment.worker.is_some_and(|worker| worker != self.index) {
                 continue;
             }
             if object.as_ref().is_none_or(|(name, _)| *name != segment.object) {
@@ -373,9 +371,10 @@ impl Worker {
                 let message = format!("object \"{}\" is shorter than it was", segment.object);
                 Error::new(ErrorKind::Corrupt, message)
             })?;
-            let rows = state.entry(segment.relation).or_default();
-            let rows = rows.state.entry((segment.operator, segment.table)).or_default();
-            rows.push(read_batch(bytes)?);
+            let restore = state.entry(segment.relation).or_default();
+            let stored = restore.state.entry((segment.operator, segment.table)).or_default();
+            stored.segments.push(read_batch(bytes)?);
+            stored.is_shared |= segment.worker.is_none();
         }
         for (relation, offsets) in &recovery.offsets {
             state.entry(*relation).or_default().offsets = offsets.clone();
@@ -450,22 +449,24 @@ impl Worker {
         let Some(fragment) = self.fragments.get_mut(&relation) else { return };
         let Some(source) = fragment.sources.get_mut(index) else { return };
         source.offsets.extend(batch.offsets);
-        let (feed, errors) = (source.feed, source.errors);
+        let (feeds, errors) = (source.feeds.clone(), source.errors);
         fragment.progress.rows_in += batch.data.num_rows() as u64;
         fragment.progress.bytes_in += batch.bytes;
         fragment.progress.bad_messages += batch.bad.len() as u64;
-        let projected = match (batch.data, source.projection.as_deref()) {
-            (Decoded::Changes(changes), Some(columns)) => {
-                project(&changes, Some(columns)).map(Decoded::Changes)
-            }
-            (data, _) => Ok(data),
-        };
-        match projected {
-            Ok(data) if data.num_rows() > 0 => fragment.feed(feed, data),
-            Ok(_) => {}
-            Err(error) => {
-                self.report(Report::Failed { relation, error: error.to_string() });
-                return;
+        for (feed, columns) in feeds {
+            let projected = match &batch.data {
+                Decoded::Changes(changes) => {
+                    project(changes, columns.as_deref()).map(Decoded::Changes)
+                }
+                data => Ok(data.clone()),
+            };
+            match projected {
+                Ok(data) if data.num_rows() > 0 => fragment.feed(feed, data),
+                Ok(_) => {}
+                Err(error) => {
+                    self.report(Report::Failed { relation, error: error.to_string() });
+                    return;
+                }
             }
         }
         if batch.bad.is_empty() {

@@ -44,18 +44,12 @@ pub(super) struct Checkpointer {
     manifests: Arc<Manifests>,
     /// The newest durable manifest.
     manifest: Arc<Mutex<Manifest>>,
-    layout: (usize, usize),
 }
 
 impl Checkpointer {
-    pub(super) fn new(
-        env: Env,
-        manifests: Manifests,
-        manifest: Manifest,
-        layout: (usize, usize),
-    ) -> Self {
+    pub(super) fn new(env: Env, manifests: Manifests, manifest: Manifest) -> Self {
         let manifest = Arc::new(Mutex::new(manifest));
-        Self { env, manifests: Arc::new(manifests), manifest, layout }
+        Self { env, manifests: Arc::new(manifests), manifest }
     }
 
     fn lock(&self) -> MutexGuard<'_, Manifest> {
@@ -100,7 +94,6 @@ impl Checkpointer {
         let before = self.manifest();
         let mut next = before.clone();
         next.epoch = parts.epoch;
-        next.layout = self.layout;
         next.statements = parts.statements;
         next.next_relation = parts.next_relation;
         next.segments.extend(parts.segments);

@@ -4,7 +4,7 @@
 //! sizes, oldest first:  [900][80][9][8][7][9]  ─►  [900][80][33]
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -20,7 +20,7 @@ const SEGMENTS_MAX: usize = 12;
 /// An older segment joins a merge if it has fewer rows than this many times all newer ones.
 const RATIO: u64 = 2;
 
-type TableKey = (RelationId, usize, usize, usize);
+type TableKey = (RelationId, usize, usize);
 
 /// Replaces runs of newest segments by their merge, in a manifest that is about to be put.
 ///
@@ -29,10 +29,16 @@ type TableKey = (RelationId, usize, usize, usize);
 /// # Errors
 /// `Unavailable` if an object cannot be read or put.
 pub(super) async fn compact(env: &Env, manifest: &mut Manifest) -> Result<()> {
-    let mut tables: BTreeMap<TableKey, Vec<SegmentRef>> = BTreeMap::new();
+    let table_of = |it: &SegmentRef| (it.relation, it.operator, it.table);
+    let is_shared = |it: &&SegmentRef| it.worker.is_none();
+    // A worker's newer segments hide rows of those that all share, so they are one list.
+    let shared: BTreeSet<TableKey> =
+        manifest.segments.iter().filter(is_shared).map(table_of).collect();
+    let mut tables: BTreeMap<(TableKey, Option<usize>), Vec<SegmentRef>> = BTreeMap::new();
     for segment in &manifest.segments {
-        let key = (segment.relation, segment.operator, segment.table, segment.worker);
-        tables.entry(key).or_default().push(segment.clone());
+        let table = table_of(segment);
+        let worker = segment.worker.filter(|_| !shared.contains(&table));
+        tables.entry((table, worker)).or_default().push(segment.clone());
     }
     let mut merged_any = false;
     for segments in tables.values_mut() {
@@ -75,7 +81,8 @@ async fn merge_newest(env: &Env, segments: &mut Vec<SegmentRef>) -> Result<()> {
     let object = format!("state/merged-{}.seg", uuid::Uuid::new_v4().simple());
     let length = bytes.len() as u64;
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
-    segments.push(SegmentRef { object, offset: 0, length, rows, ..newest.clone() });
+    let worker = newest.worker.filter(|_| run.iter().all(|it| it.worker == newest.worker));
+    segments.push(SegmentRef { object, worker, offset: 0, length, rows, ..newest.clone() });
     Ok(())
 }
 

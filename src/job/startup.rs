@@ -78,11 +78,12 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         workers: Workers { peers, pipelines: Records::default(), ended },
         ddl: tokio::sync::Mutex::default(),
     };
-    let Some((manifests, manifest)) = opened else { return Ok(inner) };
+    let Some((manifests, mut manifest)) = opened else { return Ok(inner) };
+    manifest.adopt_layout((peers, threads));
     let sinks = recover(&manifest, &env, &state).await?;
     restore_workers(&manifest, peers, &requests, &thread, &mut received).await?;
     state.finish_epoch(manifest.epoch);
-    let checkpointer = Checkpointer::new(env.clone(), manifests, manifest, (peers, threads));
+    let checkpointer = Checkpointer::new(env.clone(), manifests, manifest);
     inner.workers.pipelines = Records::new(checkpointer.clone());
     let (messages, asked) = mpsc::channel(MESSAGES_WAITING);
     inner.messages = Some(messages);
@@ -226,8 +227,6 @@ async fn restore_workers(
     events: &mut mpsc::UnboundedReceiver<Event>,
 ) -> Result<()> {
     let recovery = Recovery {
-        peers: manifest.layout.0,
-        serving: manifest.layout.1,
         segments: manifest.segments.clone(),
         offsets: manifest.offsets.clone(),
         failed: manifest.failed.keys().copied().collect(),

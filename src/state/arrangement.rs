@@ -254,23 +254,23 @@ impl Arrangement {
     /// The state table that holds the rows.
     pub fn state_table(&self) -> StateTable {
         let fields = self.schema.fields();
-        let (schema, key_columns) = match &self.identity {
+        let (schema, key_columns, row_start) = match &self.identity {
             Identity::Key(key) => {
                 let order: Vec<_> =
                     self.column_order().iter().map(|column| Arc::clone(&fields[*column])).collect();
-                (Schema::new(order), key.len())
+                (Schema::new(order), key.len(), 0)
             }
             Identity::WholeRow => {
                 let count = Arc::new(Field::new("__count", DataType::Int64, false));
-                (Schema::new([fields.to_vec(), vec![count]].concat()), fields.len())
+                (Schema::new([fields.to_vec(), vec![count]].concat()), fields.len(), 0)
             }
             Identity::Appended { .. } => {
                 let writer = Arc::new(Field::new("__writer", DataType::UInt64, false));
                 let row = Arc::new(Field::new("__row", DataType::UInt64, false));
-                (Schema::new([vec![writer, row], fields.to_vec()].concat()), 2)
+                (Schema::new([vec![writer, row], fields.to_vec()].concat()), 2, 2)
             }
         };
-        StateTable { schema: Arc::new(schema), key_columns }
+        StateTable { schema: Arc::new(schema), key_columns, row_start }
     }
 
     /// Key columns, then the others.

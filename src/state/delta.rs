@@ -10,6 +10,8 @@ pub struct StateTable {
     pub schema: SchemaRef,
     /// Number of leading key columns; 0 for a table of a single row.
     pub key_columns: usize,
+    /// The column where the rows as they came begin; an append-only table has their numbers before.
+    pub row_start: usize,
 }
 
 /// The keys of one state table that changed since the last checkpoint.

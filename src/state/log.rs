@@ -31,8 +31,8 @@ pub struct SegmentRef {
     pub operator: usize,
     /// State table of the operator.
     pub table: usize,
-    /// Worker that wrote it.
-    pub worker: usize,
+    /// Worker that needs it; `None`: all, each its share, since the number of workers has changed.
+    pub worker: Option<usize>,
     /// Number of key columns, so that segments can be merged without their operator.
     pub key_columns: usize,
     /// Path on the object store.
@@ -196,7 +196,7 @@ mod tests {
             Field::new("k", DataType::Int64, false),
             Field::new("v", DataType::Utf8, true),
         ]);
-        StateTable { schema: Arc::new(schema), key_columns: 1 }
+        StateTable { schema: Arc::new(schema), key_columns: 1, row_start: 0 }
     }
 
     fn delta(puts: &[(i64, &str)], deletes: &[i64]) -> RecordBatch {

@@ -376,10 +376,11 @@ impl Operator for HashAggregate {
                 fields.push(Field::new("__value", data_type, true));
                 fields.push(Field::new("__count", DataType::Int64, false));
                 let schema = Arc::new(Schema::new(fields));
-                sides.push(StateTable { schema, key_columns: keys.len() + 1 });
+                sides.push(StateTable { schema, key_columns: keys.len() + 1, row_start: 0 });
             }
         }
-        let main = StateTable { schema: Arc::new(Schema::new(fields)), key_columns: keys.len() };
+        let schema = Arc::new(Schema::new(fields));
+        let main = StateTable { schema, key_columns: keys.len(), row_start: 0 };
         std::iter::once(main).chain(sides).collect()
     }
 

@@ -220,7 +220,7 @@ impl Operator for TopN {
         let count = Arc::new(Field::new("__count", DataType::Int64, false));
         let fields = [self.schema.fields().to_vec(), vec![count]].concat();
         let key_columns = self.schema.fields().len();
-        vec![StateTable { schema: Arc::new(Schema::new(fields)), key_columns }]
+        vec![StateTable { schema: Arc::new(Schema::new(fields)), key_columns, row_start: 0 }]
     }
 
     fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {

@@ -232,18 +232,18 @@ impl Side {
 
     pub(super) fn state_table(&self) -> StateTable {
         let fields = self.schema.fields();
-        let (fields, key_columns) = match &self.kind {
+        let (fields, key_columns, row_start) = match &self.kind {
             Kind::Appended { .. } => {
                 let writer = Arc::new(Field::new("__writer", DataType::UInt64, false));
                 let row = Arc::new(Field::new("__row", DataType::UInt64, false));
-                ([vec![writer, row], fields.to_vec()].concat(), 2)
+                ([vec![writer, row], fields.to_vec()].concat(), 2, 2)
             }
             Kind::Retracting(_) => {
                 let weight = Arc::new(Field::new("__weight", DataType::Int64, false));
-                ([fields.to_vec(), vec![weight]].concat(), fields.len())
+                ([fields.to_vec(), vec![weight]].concat(), fields.len(), 0)
             }
         };
-        StateTable { schema: Arc::new(Schema::new(fields)), key_columns }
+        StateTable { schema: Arc::new(Schema::new(fields)), key_columns, row_start }
     }
 
     /// What changed since the last call; adds the keys of entries that went to `idle_keys`.
