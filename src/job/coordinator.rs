@@ -180,8 +180,14 @@ impl Coordinator {
         }
     }
 
-    /// Runs until the engine shuts down or cannot go on.
-    pub(super) async fn run(mut self) {
+    /// Runs until the engine shuts down or cannot go on; `backlog` is what workers reported before.
+    pub(super) async fn run(mut self, backlog: Vec<Event>) {
+        for event in backlog {
+            if let Err(error) = self.take_event(event) {
+                self.state.stop_with(error);
+                return;
+            }
+        }
         for slot in self.sinks.iter() {
             self.sinks.recover(&slot, &self.env, &self.state);
         }

@@ -81,7 +81,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     let Some((manifests, mut manifest)) = opened else { return Ok(inner) };
     manifest.adopt_layout((peers, threads));
     let sinks = recover(&manifest, &env, &state).await?;
-    restore_workers(&manifest, peers, &requests, &thread, &mut received).await?;
+    let backlog = restore_workers(&manifest, peers, &requests, &thread, &mut received).await?;
     state.finish_epoch(manifest.epoch);
     let checkpointer = Checkpointer::new(env.clone(), manifests, manifest);
     inner.workers.pipelines = Records::new(checkpointer.clone());
@@ -97,7 +97,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         checkpointer,
         sinks,
     );
-    tokio::spawn(coordinator.run());
+    tokio::spawn(coordinator.run(backlog));
     Ok(inner)
 }
 
@@ -218,14 +218,15 @@ fn sink_of(relation: &Relation) -> Option<&SinkDef> {
     }
 }
 
-/// Has all workers rebuild their fragments from the manifest, and waits for them.
+/// Has all workers rebuild their fragments from the manifest, and waits for them; returns what the
+/// first of them reported meanwhile.
 async fn restore_workers(
     manifest: &Manifest,
     peers: usize,
     requests: &Sender<Request>,
     thread: &std::thread::Thread,
     events: &mut mpsc::UnboundedReceiver<Event>,
-) -> Result<()> {
+) -> Result<Vec<Event>> {
     let recovery = Recovery {
         segments: manifest.segments.clone(),
         offsets: manifest.offsets.clone(),
@@ -241,6 +242,7 @@ async fn restore_workers(
     };
     let _ = requests.send(Request::Command(command));
     thread.unpark();
+    let mut backlog = Vec::new();
     let mut applied = 0;
     while applied < peers {
         match events.recv().await {
@@ -248,9 +250,9 @@ async fn restore_workers(
             Some(Event::Report(_, Report::Applied { error: Some(error) })) => {
                 return Err(Error::internal(error).within("restoring the state"));
             }
-            Some(_) => {}
+            Some(event) => backlog.push(event),
             None => return Err(Error::internal("a worker ended while it was restored")),
         }
     }
-    Ok(())
+    Ok(backlog)
 }
