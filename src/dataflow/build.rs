@@ -119,7 +119,7 @@ pub(crate) fn build_fragment(
     ) {
         return Ok(None);
     }
-    let tap = Tap::default();
+    let tap = Tap::new(builder.epoch);
     let mut fragment = timely.dataflow_named(&relation.name, |scope| {
         let context = FragmentContext::new(builder.context.clone(), relation.id, builder.epoch);
         let mut parts = Parts {
