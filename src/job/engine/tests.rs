@@ -9,14 +9,16 @@ use object_store::memory::InMemory;
 
 use super::*;
 
-const DDL: [&str; 6] = [
+const DDL: [&str; 7] = [
     "CREATE TABLE log (k BIGINT, g BIGINT) APPEND ONLY",
     "CREATE TABLE items (k BIGINT PRIMARY KEY, g BIGINT)",
-    "CREATE MATERIALIZED VIEW pairs AS SELECT a.k AS k1, b.k AS k2 FROM log a JOIN log b ON a.g = b.g",
+    "CREATE MATERIALIZED VIEW pairs AS SELECT a.k AS k1, b.k AS k2 FROM log a \
+     JOIN log b ON a.g = b.g",
     "CREATE MATERIALIZED VIEW mixed AS SELECT a.k AS k1, b.k AS k2 FROM log a \
      JOIN items b ON a.g = b.g",
     "CREATE MATERIALIZED VIEW padded AS SELECT a.k AS k1, coalesce(b.k, -1) AS k2 FROM items a \
      LEFT JOIN items b ON a.g = b.k",
+    "CREATE MATERIALIZED VIEW whole AS SELECT count(*) AS n, max(k) AS m FROM items",
     "CREATE MATERIALIZED VIEW totals AS SELECT g, count(*) AS n FROM items GROUP BY g",
 ];
 /// Enough for segments to be merged.
@@ -47,6 +49,7 @@ impl Model {
             "padded" => items()
                 .map(|(k, g)| (k, if self.items.contains_key(&g) { g } else { -1 }))
                 .collect(),
+            "whole" => vec![(items().count() as i64, items().map(|(k, _)| k).max().unwrap())],
             _ => {
                 let groups: BTreeSet<i64> = self.items.values().copied().collect();
                 let count = |g| self.items.values().filter(|other| **other == g).count() as i64;
@@ -108,7 +111,7 @@ async fn state_stays_right_under_other_numbers_of_workers() {
         }
         for number in 0..WRITES {
             write_some(&engine, &mut model, round as i64 * WRITES + number).await;
-            for name in ["log", "items", "pairs", "mixed", "padded", "totals"] {
+            for name in ["log", "items", "pairs", "mixed", "padded", "whole", "totals"] {
                 let found = read(&engine, name);
                 assert_eq!(found, model.relation(name), "{name}, round {round}, {number}");
             }
