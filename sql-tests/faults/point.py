@@ -28,6 +28,7 @@ DECK = (
     "kill",
     "reply_lost",
     "twins",
+    "one_of_two",
     *[f"crash {point}" for point in CRASHES],
     "double",
     "ddl",
@@ -122,6 +123,21 @@ class Point:
         self.frazil.kill()
         self.restart()
 
+    def one_of_two(self):
+        """kill -9 of one of two processes: the other one stops by itself."""
+        delay, victim = self.random.uniform(0.0, 1.0), self.random.choice([1, 1, 0])
+        self.detail = f"kill of process {victim} of 2 after {delay:.3f} s"
+        self.frazil.processes = 2
+        self.begin({})
+        self.write_for(delay)
+        both = [self.frazil.child, self.frazil.helpers[0]]
+        both[victim].kill()
+        code = both[1 - victim].wait(FAULT_SECONDS)
+        if code <= 0:
+            raise Wrong(f"the other process ended with {code}")
+        self.frazil.processes = self.random.choice([1, 2])
+        self.restart()
+
     def ddl(self):
         """kill -9 while statements are being executed; they are then given again."""
         statements = [*self.workload.ddl(), *self.sinks.ddl()]
@@ -200,7 +216,8 @@ class Point:
                 connection.execute(statement)
 
     def restart(self):
-        self.frazil.workers = self.random.choice([1, 2])
+        """A new start, with another number of workers."""
+        self.frazil.workers = self.random.choice([1, 2, 3])
         self.frazil.start()
         self.frazil.connect().close()
 

@@ -1,7 +1,8 @@
 """The input of a point, written while the engine reads it, and the truth that follows from it.
 
     items.jsonl   Debezium envelopes: a table with inserts, updates and deletes by key
-    clicks.jsonl  plain rows, appended only: whatever is read twice shows up as a wrong count
+    clicks.jsonl  plain rows, appended only: whatever is read twice shows up as a wrong count;
+                  read by a source, and by a table over which a view is made while rows come
 
 Invariant: the model is advanced with each line before the line is written, so that it always holds
 at least what the engine can have read.
@@ -23,6 +24,13 @@ DDL = {
     " FORMAT PLAIN ENCODE JSON",
     "totals": "CREATE MATERIALIZED VIEW IF NOT EXISTS totals AS SELECT grp, count(*) AS items,"
     " sum(amount) AS total, max(label) AS last_label FROM items GROUP BY grp",
+    "log": "CREATE TABLE IF NOT EXISTS log (id BIGINT, who BIGINT, points INT)"
+    " WITH (connector = 'files', path = '{folder}/clicks.jsonl', follow = 'true')"
+    " FORMAT PLAIN ENCODE JSON",
+    "tallies": "CREATE MATERIALIZED VIEW IF NOT EXISTS tallies AS SELECT who, count(*) AS clicks,"
+    " sum(points) AS points FROM log GROUP BY who",
+    "meetings": "CREATE MATERIALIZED VIEW IF NOT EXISTS meetings AS SELECT a.id, b.id AS item"
+    " FROM log a JOIN items b ON a.id = b.id",
     "scores": "CREATE MATERIALIZED VIEW IF NOT EXISTS scores AS SELECT who, count(*) AS clicks,"
     " sum(points) AS points FROM clicks GROUP BY who",
 }
@@ -85,6 +93,9 @@ class Workload:
             "clicks": (CLICKS, list(self.clicks)),
             "totals": (("grp", "items", "total", "last_label"), list(self.totals())),
             "scores": (("who", "clicks", "points"), list(self.scores())),
+            "log": (CLICKS, list(self.clicks)),
+            "tallies": (("who", "clicks", "points"), list(self.scores())),
+            "meetings": (("id", "item"), [(k, k) for k in self.items if k < len(self.clicks)]),
         }
 
     def totals(self):

@@ -44,6 +44,7 @@ class Frazil:
         argv += ["--pg-listen", f"127.0.0.1:{self.port}", "--workers", self.workers]
         if self.config_path:
             argv += ["--config", self.config_path]
+        self.helpers = []
         if self.processes == 1:
             self.child = Child(argv, self.log_path, env=env)
             return self

@@ -119,7 +119,7 @@ pub(crate) fn build_fragment(
     ) {
         return Ok(None);
     }
-    let tap = Tap::default();
+    let tap = Tap::new(builder.epoch);
     let mut fragment = timely.dataflow_named(&relation.name, |scope| {
         let context = FragmentContext::new(builder.context.clone(), relation.id, builder.epoch);
         let mut parts = Parts {
@@ -248,8 +248,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let key = table.primary_key.clone();
         let operator = UpsertTable::try_new(Arc::clone(&relation.schema), key.clone())?;
         let operator = Rc::new(RefCell::new(operator));
-        let stream = self.by_columns(stream, key.clone());
-        let stored = self.stored_by((0..key.len()).collect());
+        let stored = self.kept_by((0..key.len()).collect());
+        let stream = self.routed(stream, self.kept_by(key));
         let readable = Rc::clone(&operator);
         self.readable(relation, vec![stream], operator, stored, move || {
             readable.borrow().snapshot()
@@ -272,31 +272,26 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let operator =
             Materialize::try_new(schema, is_append_only(relation.mode), key.clone(), writer)?;
         let operator = Rc::new(RefCell::new(operator));
-        let columns = match key {
-            Some(key) if !key.is_empty() => key,
-            _ => (0..relation.schema.fields().len()).collect(),
-        };
+        let columns = key.unwrap_or_else(|| (0..relation.schema.fields().len()).collect());
         // Rows by key are stored with the key first, appended ones as they came.
         let stored = match is_append_only(relation.mode) {
             true => columns.clone(),
             false => (0..columns.len()).collect(),
         };
-        let stored = self.stored_by(stored);
-        let stream = self.by_columns(stream, columns);
+        let stored = self.kept_by(stored);
+        let stream = self.routed(stream, self.kept_by(columns));
         let readable = Rc::clone(&operator);
         self.readable(relation, vec![stream], operator, stored, move || {
             readable.borrow().snapshot()
         })
     }
 
-    fn by_columns(&self, stream: Packets<'scope>, columns: Vec<usize>) -> Input<'scope> {
-        let route = Route::Columns { columns, workers: self.builder.serving };
-        self.routed(stream, route)
-    }
-
-    /// Where stored rows of a table or view belong.
-    fn stored_by(&self, columns: Vec<usize>) -> Route {
-        Route::Columns { columns, workers: self.builder.serving }
+    /// Where rows of a table or view are kept. One row without a key stays on one worker.
+    fn kept_by(&self, columns: Vec<usize>) -> Route {
+        match columns.is_empty() {
+            true => Route::Single,
+            false => Route::Columns { columns, workers: self.builder.serving },
+        }
     }
 
     fn routed(&self, stream: Packets<'scope>, route: Route) -> Input<'scope> {

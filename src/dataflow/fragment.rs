@@ -7,7 +7,7 @@
 //! Each fragment is a Timely dataflow of its own, so that it can come and go while others run. What
 //! it emits is caught by its tap; the worker's loop hands an epoch on once it is complete there.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
 
@@ -28,21 +28,42 @@ pub(crate) type Feed = timely::dataflow::InputHandle<u64, CapacityContainerBuild
 type Queue = RefCell<VecDeque<(u64, ChangeBatch)>>;
 
 /// Catches what a fragment emits on this worker, for those who subscribed.
+///
+/// Append-only rows pass before their epoch has ended. The tap keeps those of the open epoch, since
+/// who subscribes then starts from the snapshot before it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tap {
     subscribers: Rc<RefCell<Vec<Weak<Queue>>>>,
+    /// What was emitted in the open epoch.
+    open: Rc<Queue>,
+    /// The open epoch.
+    open_epoch: Rc<Cell<u64>>,
 }
 
 impl Tap {
-    /// A queue of all that is emitted from now on.
+    /// A tap of a fragment that begins with `epoch`.
+    pub(crate) fn new(epoch: u64) -> Self {
+        Self { open_epoch: Rc::new(Cell::new(epoch)), ..Self::default() }
+    }
+
+    /// A queue of all that is emitted from the open epoch on.
     pub(crate) fn subscribe(&self) -> Rc<Queue> {
-        let queue = Rc::new(Queue::default());
+        let queue = Rc::new(Queue::clone(&self.open));
         self.subscribers.borrow_mut().push(Rc::downgrade(&queue));
         queue
     }
 
+    /// Forgets a closed epoch.
+    fn close_epoch(&self, epoch: u64) {
+        self.open_epoch.set(epoch + 1);
+        self.open.borrow_mut().clear();
+    }
+
     /// Takes an emitted batch.
     pub(crate) fn push(&self, epoch: u64, changes: &ChangeBatch) {
+        if epoch >= self.open_epoch.get() {
+            self.open.borrow_mut().push_back((epoch, changes.clone()));
+        }
         self.subscribers.borrow_mut().retain(|subscriber| match subscriber.upgrade() {
             None => false,
             Some(queue) => {
@@ -159,6 +180,7 @@ impl Fragment {
 
     /// Closes the open epoch on all inputs that close on command.
     pub(crate) fn close_epoch(&mut self, epoch: u64) {
+        self.tap.close_epoch(epoch);
         for feed in &mut self.feeds {
             feed.advance_to(epoch + 1);
         }
@@ -182,5 +204,32 @@ impl Fragment {
         let fresh = FragmentProgress::new(self.relation);
         let progress = std::mem::replace(&mut self.progress, fresh);
         FragmentProgress { operator_bytes, ..progress }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+
+    use super::*;
+
+    fn row(value: i64) -> ChangeBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![value]));
+        ChangeBatch::inserts(RecordBatch::try_from_iter([("a", column)]).unwrap())
+    }
+
+    #[test]
+    fn subscriber_gets_what_the_open_epoch_has_emitted_before() {
+        let tap = Tap::new(7);
+        tap.push(7, &row(1));
+        tap.close_epoch(7);
+        tap.push(7, &row(2));
+        tap.push(8, &row(3));
+        let queue = tap.subscribe();
+        tap.push(8, &row(4));
+        let found: Vec<u64> = queue.borrow().iter().map(|(epoch, _)| *epoch).collect();
+        assert_eq!(found, [8, 8]);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Route {
         /// Number of workers.
         workers: usize,
     },
-    /// By the hash of columns, among the first `workers` workers; all columns if empty.
+    /// By the hash of columns, among the first `workers` workers.
     Columns {
         /// The key.
         columns: Vec<usize>,
@@ -113,7 +113,6 @@ fn wrap<B>(parts: Vec<B>, data: impl Fn(B) -> Decoded) -> Vec<Packet> {
 fn keys(rows: &RecordBatch, route: &Route) -> Result<Vec<ArrayRef>> {
     match route {
         Route::Single => Ok(Vec::new()),
-        Route::Columns { columns, .. } if columns.is_empty() => Ok(rows.columns().to_vec()),
         Route::Columns { columns, .. } => {
             Ok(columns.iter().map(|column| Arc::clone(rows.column(*column))).collect())
         }

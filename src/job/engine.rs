@@ -169,9 +169,14 @@ impl Engine {
 
     /// A consistent snapshot of all tables and views at the newest finished epoch.
     pub fn snapshot(&self) -> Snapshot {
-        let failed = |id: &RelationId| self.inner.state.failure(*id).map(|error| (*id, error));
         let snapshots = self.inner.state.snapshots.read();
-        let failed = snapshots.relations.keys().filter_map(failed).collect();
+        // A job that had failed before the start of the process has no rows at all.
+        let catalog = self.catalog();
+        let failed = catalog
+            .iter()
+            .filter(|it| keeps_rows(&it.definition))
+            .filter_map(|it| self.inner.state.failure(it.id).map(|error| (it.id, error)));
+        let failed = failed.collect();
         Snapshot { snapshots: Arc::new(snapshots), failed: Arc::new(failed) }
     }
 
@@ -246,6 +251,10 @@ impl Engine {
     }
 }
 
+fn keeps_rows(definition: &Definition) -> bool {
+    matches!(definition, Definition::Table(_) | Definition::View(_) | Definition::Errors)
+}
+
 /// All tables and views at one epoch.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -261,8 +270,10 @@ impl Snapshot {
 
     /// One table or view; `None` if it has no rows to read (a source, a sink).
     pub fn relation(&self, id: RelationId) -> Option<RelationSnapshot> {
-        let shards = self.snapshots.relations.get(&id)?;
-        Some(RelationSnapshot { shards: shards.clone(), failed: self.failed.get(&id).cloned() })
+        let failed = self.failed.get(&id).cloned();
+        let shards = self.snapshots.relations.get(&id).cloned();
+        let shards = shards.or_else(|| failed.is_some().then(Vec::new))?;
+        Some(RelationSnapshot { shards, failed })
     }
 }
 
@@ -297,3 +308,6 @@ impl RelationSnapshot {
         Ok(batches)
     }
 }
+
+#[cfg(test)]
+mod tests;

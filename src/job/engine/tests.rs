@@ -1,0 +1,121 @@
+//! An engine that is started again and again, with other numbers of workers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::Int64Type;
+use frazil_connector_api::ChangeBatch;
+use object_store::memory::InMemory;
+
+use super::*;
+
+const DDL: [&str; 7] = [
+    "CREATE TABLE log (k BIGINT, g BIGINT) APPEND ONLY",
+    "CREATE TABLE items (k BIGINT PRIMARY KEY, g BIGINT)",
+    "CREATE MATERIALIZED VIEW pairs AS SELECT a.k AS k1, b.k AS k2 FROM log a \
+     JOIN log b ON a.g = b.g",
+    "CREATE MATERIALIZED VIEW mixed AS SELECT a.k AS k1, b.k AS k2 FROM log a \
+     JOIN items b ON a.g = b.g",
+    "CREATE MATERIALIZED VIEW padded AS SELECT a.k AS k1, coalesce(b.k, -1) AS k2 FROM items a \
+     LEFT JOIN items b ON a.g = b.k",
+    "CREATE MATERIALIZED VIEW whole AS SELECT count(*) AS n, max(k) AS m FROM items",
+    "CREATE MATERIALIZED VIEW totals AS SELECT g, count(*) AS n FROM items GROUP BY g",
+];
+/// Enough for segments to be merged.
+const WRITES: i64 = 15;
+
+type Rows = Vec<(i64, i64)>;
+
+/// What the tables hold.
+#[derive(Default)]
+struct Model {
+    log: Rows,
+    items: BTreeMap<i64, i64>,
+}
+
+impl Model {
+    fn relation(&self, name: &str) -> Rows {
+        let items = || self.items.iter().map(|(k, g)| (*k, *g));
+        let equal = |rows: Rows| {
+            let of = |g| rows.iter().filter(move |row| row.1 == g).map(|row| row.0);
+            let pairs = self.log.iter().flat_map(|(k, g)| of(*g).map(|other| (*k, other)));
+            pairs.collect()
+        };
+        let mut rows: Rows = match name {
+            "log" => self.log.clone(),
+            "items" => items().collect(),
+            "pairs" => equal(self.log.clone()),
+            "mixed" => equal(items().collect()),
+            "padded" => items()
+                .map(|(k, g)| (k, if self.items.contains_key(&g) { g } else { -1 }))
+                .collect(),
+            "whole" => vec![(items().count() as i64, items().map(|(k, _)| k).max().unwrap())],
+            _ => {
+                let groups: BTreeSet<i64> = self.items.values().copied().collect();
+                let count = |g| self.items.values().filter(|other| **other == g).count() as i64;
+                groups.into_iter().map(|g| (g, count(g))).collect()
+            }
+        };
+        rows.sort_unstable();
+        rows
+    }
+}
+
+fn changes(rows: &[(i64, i64)]) -> ChangeBatch {
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
+    let groups: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
+    ChangeBatch::inserts(RecordBatch::try_from_iter([("k", keys), ("g", groups)]).unwrap())
+}
+
+async fn write(engine: &Engine, table: &str, rows: ChangeBatch) {
+    let id = engine.catalog().get(table).unwrap().id;
+    engine.write(id, Decoded::Changes(rows)).await.unwrap();
+}
+
+fn read(engine: &Engine, name: &str) -> Rows {
+    let id = engine.catalog().get(name).unwrap().id;
+    let mut rows = Rows::new();
+    for batch in engine.snapshot().relation(id).unwrap().batches(None).unwrap() {
+        let column = |index| batch.column(index).as_primitive::<Int64Type>().values().to_vec();
+        rows.extend(std::iter::zip(column(0), column(1)));
+    }
+    rows.sort_unstable();
+    rows
+}
+
+/// Appends to `log`; inserts, replaces and deletes in `items`.
+async fn write_some(engine: &Engine, model: &mut Model, number: i64) {
+    let log: Rows = (0..3).map(|row| (number * 3 + row, (number + row) % 7)).collect();
+    write(engine, "log", changes(&log)).await;
+    model.log.extend(log);
+    let items: Rows = (0..4).map(|row| ((number * 5 + row * 3) % 40, number % 11)).collect();
+    write(engine, "items", changes(&items)).await;
+    model.items.extend(items);
+    let (key, group) = model.items.iter().next().map(|(key, group)| (*key, *group)).unwrap();
+    let gone = changes(&[(key, group)]).rows().clone();
+    write(engine, "items", ChangeBatch::retractions(gone)).await;
+    model.items.remove(&key);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_stays_right_under_other_numbers_of_workers() {
+    let env = Env::real(Arc::new(InMemory::new())).unwrap();
+    let mut model = Model::default();
+    for (round, workers) in [1, 3, 2, 2, 1].into_iter().enumerate() {
+        let config = Config { workers, epoch_interval_ms: 0, ..Config::default() };
+        let engine = Engine::open(config, env.clone()).await.unwrap();
+        if round == 0 {
+            for sql in DDL {
+                engine.apply(sql).await.unwrap();
+            }
+        }
+        for number in 0..WRITES {
+            write_some(&engine, &mut model, round as i64 * WRITES + number).await;
+            for name in ["log", "items", "pairs", "mixed", "padded", "whole", "totals"] {
+                let found = read(&engine, name);
+                assert_eq!(found, model.relation(name), "{name}, round {round}, {number}");
+            }
+        }
+        engine.shutdown().await.unwrap();
+    }
+}
