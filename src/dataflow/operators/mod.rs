@@ -22,7 +22,6 @@ mod project;
 #[cfg(test)]
 mod testing;
 mod top_n;
-mod union;
 mod upsert_table;
 
 pub use filter::Filter;
@@ -32,5 +31,4 @@ pub use materialize::Materialize;
 pub use operator::{Operator, Output};
 pub use project::Project;
 pub use top_n::{TopN, TopNSpec};
-pub use union::Union;
 pub use upsert_table::UpsertTable;
