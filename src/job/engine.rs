@@ -232,8 +232,8 @@ impl Engine {
         self.inner.state.fatal()
     }
 
-    /// Waits until the workers have ended: in a process that only lends its workers, until process 0
-    /// shuts down.
+    /// Waits until the workers have ended: in a process that only lends its workers, until
+    /// process 0 shuts down.
     ///
     /// # Errors
     /// `Internal` if a worker ended with a panic.

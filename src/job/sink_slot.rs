@@ -264,7 +264,7 @@ impl SinkSlot {
                 Err(error) if error.kind == ConnectorErrorKind::Fenced => return Err(error.into()),
                 Err(error) => {
                     attempts += 1;
-                    tracing::warn!(sink = self.name, %error, attempts, "commit failed, trying again");
+                    tracing::warn!(sink = self.name, %error, attempts, "commit failed, again");
                     tell(attempts, error.to_string());
                     busy.opened = false;
                     let pause = PAUSE * 2_u32.pow(attempts.min(7));

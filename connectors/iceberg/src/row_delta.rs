@@ -1,7 +1,7 @@
 //! [`RowDelta`]: data files and deletes of one checkpoint, staged as ONE Iceberg snapshot.
 //!
 //! ```text
-//! base metadata ─► manifests (data | deletes) ─► manifest list ─► snapshot ─► metadata.json (staged)
+//! base metadata ─► manifests (data | deletes) ─► manifest list ─► snapshot ─► staged metadata
 //! ```
 //!
 //! **Invariant:** staging reads and extends exactly the metadata it is given; nothing is visible
