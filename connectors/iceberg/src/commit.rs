@@ -9,8 +9,8 @@
 //! ```
 //!
 //! **Invariant:** "is it visible?" is asked of the same metadata that the swap is made on,
-//! so that a late or lost reply cannot make changes visible twice. The answer is in a table property, which
-//! outlives snapshots that are expired or compacted away.
+//! so that a late or lost reply cannot make changes visible twice. The answer is in a table
+//! property, which outlives snapshots that are expired or compacted away.
 
 use std::collections::HashMap;
 use std::time::Duration;
