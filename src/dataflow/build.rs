@@ -125,7 +125,7 @@ pub(crate) fn build_fragment(
         let context = FragmentContext::new(builder.context.clone(), relation.id, builder.epoch);
         let mut parts = Parts {
             builder,
-            scope: scope.clone(),
+            scope,
             relation: relation.id,
             context,
             relations: Vec::new(),
@@ -230,7 +230,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
     /// An input that closes its epochs on command.
     fn feed(&mut self) -> (usize, Packets<'scope>) {
         let mut feed = Feed::new();
-        let stream = feed.to_stream(self.scope.clone());
+        let stream = feed.to_stream(self.scope);
         self.feeds.push(feed);
         (self.feeds.len() - 1, stream)
     }
@@ -337,7 +337,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let index = self.operators.len();
         self.operators.push(Rc::clone(&operator));
         let context = self.context.clone();
-        add_operator(self.scope.clone(), inputs, operator, index, context, after_epoch)
+        add_operator(self.scope, inputs, operator, index, context, after_epoch)
     }
 
     /// Gives an operator its stored rows, if it starts from a checkpoint.
@@ -431,7 +431,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             Error::internal(format!("relation \"{}\" does not run", relation.name))
         })?;
         let mut feed = Feed::new();
-        let stream = feed.to_stream(self.scope.clone());
+        let stream = feed.to_stream(self.scope);
         let queue = tap.subscribe();
         self.relations.push(RelationInput { upstream: relation.id, queue, projection, feed });
         Ok(stream)
@@ -461,7 +461,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             Node::Union { inputs } => {
                 let streams = inputs.iter().map(|input| self.node(input));
                 let streams = streams.collect::<Result<Vec<_>>>()?;
-                Ok(self.scope.clone().concatenate(streams))
+                Ok(self.scope.concatenate(streams))
             }
             Node::Aggregate { input, group, aggregates } => {
                 let rows = self.node(input)?;

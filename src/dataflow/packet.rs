@@ -190,9 +190,9 @@ mod tests {
         use timely::dataflow::channels::ContainerBytes;
         container.into_bytes(&mut bytes);
         assert_eq!(bytes.len(), container.length_in_bytes());
-        let mut slab = timely::bytes::arc::BytesMut::from(bytes);
+        let slab = timely::bytes::arc::BytesMut::from(bytes);
         let length = slab.len();
-        let mut back = Vec::<Packet>::from_bytes(slab.extract_to(length).freeze());
+        let mut back = Vec::<Packet>::from_bytes(slab.freeze().extract_to(length));
         back.pop().unwrap()
     }
 

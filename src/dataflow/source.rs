@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -95,10 +95,7 @@ impl SourceHandle {
 
     /// The next event, if there is one.
     pub(crate) fn try_next(&self) -> Option<SourceEvent> {
-        match self.events.try_recv() {
-            Ok(event) => Some(event),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.events.try_recv().ok()
     }
 
     /// Asks the reader to tell when it has handed over all that the source holds now.
@@ -183,6 +180,7 @@ impl Reader {
                 self.attempts = 0;
                 self.send(SourceEvent::Recovered)?;
             }
+            let idle = matches!(poll, SourcePoll::Idle);
             match poll {
                 SourcePoll::Batch(batch) => {
                     self.offsets.extend(batch.offsets.clone());
@@ -191,7 +189,7 @@ impl Reader {
                 SourcePoll::Idle => {}
                 SourcePoll::End => return self.ended(),
             }
-            if let Err(error) = self.answer_flush()? {
+            if let Err(error) = self.answer_flush(idle)? {
                 return Ok(Err(error));
             }
         }
@@ -233,14 +231,18 @@ impl Reader {
                 self.send(SourceEvent::Flushed(asked))?;
             }
             std::thread::sleep(POLL_TIMEOUT);
-            // An empty status notices that the worker has gone.
+            // The worker's end says so when it goes.
             if self.flush.load(Ordering::SeqCst) == u64::MAX {
                 return Err(Stop);
             }
         }
     }
 
-    fn answer_flush(&mut self) -> std::result::Result<frazil_connector_api::Result<()>, Stop> {
+    /// Tells the worker when all that the source held at the flush has been handed over.
+    fn answer_flush(
+        &mut self,
+        idle: bool,
+    ) -> std::result::Result<frazil_connector_api::Result<()>, Stop> {
         let asked = self.flush.load(Ordering::SeqCst);
         if asked > self.flushed && self.target.as_ref().is_none_or(|(number, _)| *number < asked) {
             match self.source.end_offsets() {
@@ -249,9 +251,8 @@ impl Reader {
             }
         }
         let reached = self.target.as_ref().is_some_and(|(_, ends)| {
-            self.offsets
-                .iter()
-                .all(|(split, offset)| ends.get(split).is_none_or(|end| offset >= end))
+            let at_end = |(split, offset)| ends.get(split).is_none_or(|end| offset >= end);
+            idle || self.offsets.iter().all(at_end)
         });
         if reached && let Some((number, _)) = self.target.take() {
             self.flushed = number;

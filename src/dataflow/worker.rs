@@ -147,13 +147,13 @@ impl Worker {
         timely.dataflow_named("Control", |scope| {
             let received = Rc::clone(&inbox);
             commands
-                .to_stream(scope.clone())
+                .to_stream(scope)
                 .broadcast()
                 .inspect(move |command| received.borrow_mut().push_back(command.clone()));
             let events = shared.events.clone();
             // An exchange right behind an input keeps records until time advances: an operator between
             // them flushes at once.
-            reports.to_stream(scope.clone()).map(|report| report).exchange(|_| 0).inspect(
+            reports.to_stream(scope).map(|report| report).exchange(|_| 0).inspect(
                 move |(worker, report)| {
                     if let Some(events) = &events {
                         // The coordinator is gone only when the process goes down.

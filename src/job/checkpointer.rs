@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frazil_connector_api::{ChangeBatch, Committable};
 
-use super::coordinator::Reply;
+use super::coordinator::{AppliedReply, Reply};
 use super::sink_slot::{BusySink, SinkSlot};
 use super::state::EngineState;
-use crate::catalog::{Relation, RelationId};
+use crate::catalog::RelationId;
 use crate::checkpoint::{Manifest, Manifests, PipelineRecord, StatementRecord};
 use crate::dataflow::SourceOffsets;
 use crate::env::Env;
@@ -25,13 +25,13 @@ pub(super) struct Parts {
     pub(super) sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
     pub(super) due: BTreeSet<RelationId>,
     pub(super) acks: Vec<Reply<()>>,
-    pub(super) created: Vec<(Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>)>,
+    pub(super) created: Vec<AppliedReply>,
 }
 
 /// A durable checkpoint: whom to answer, what to commit.
 pub(super) struct Written {
     pub(super) acks: Vec<Reply<()>>,
-    pub(super) created: Vec<(Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>)>,
+    pub(super) created: Vec<AppliedReply>,
     pub(super) commits: Vec<(Arc<SinkSlot>, BusySink, Committable)>,
     /// Sinks that could not prepare, and why.
     pub(super) problems: BTreeMap<RelationId, String>,

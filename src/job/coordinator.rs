@@ -35,6 +35,9 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 /// How a call is answered.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
+/// An applied statement that waits to be durable: whom to answer, and what was made or dropped.
+pub(super) type AppliedReply = (Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>);
+
 /// What a session asks of the coordinator.
 pub(super) enum Message {
     /// A CREATE or DROP that has been checked; with the sink that CREATE SINK opened.
@@ -77,7 +80,7 @@ struct Gathering {
     flushes: Vec<Flush>,
     statements: Vec<StatementRecord>,
     catalog: Arc<Catalog>,
-    created: Vec<(Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>)>,
+    created: Vec<AppliedReply>,
 }
 
 /// A flush that waits for readers, a checkpoint, and then commits.
@@ -116,7 +119,7 @@ pub(super) struct Coordinator {
     writing: bool,
     applying: VecDeque<Applying>,
     acks: Vec<Reply<()>>,
-    created: Vec<(Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>)>,
+    created: Vec<AppliedReply>,
     /// Flushes that wait for readers, by number.
     flushing: BTreeMap<u64, (usize, Flush)>,
     flush_number: u64,

@@ -4,6 +4,8 @@
 //! `SEED=n` cuts the input in another way; a failure prints the seed. `SLT=text` runs only files
 //! whose path holds the text.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test: it fails and tells")]
+
 use std::fmt;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
