@@ -1,13 +1,16 @@
 //! [`consolidate`], [`concat`] and [`negate`]: Z-sets as sets.
 
+use std::cell::RefCell;
+
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::concat_batches;
+use arrow::compute::{concat_batches, take};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
 use super::ChangeBatch;
-use super::hash::{hash_bytes, mix};
+use super::equal::equal_rows;
+use super::hash::{hash_bytes, hash_rows, mix};
 use super::partition::take_rows;
 use super::words;
 use crate::error::Result;
@@ -98,9 +101,40 @@ fn sum_weights(batch: &ChangeBatch) -> Result<(Vec<u32>, Vec<i64>)> {
     if columns.is_empty() {
         return Ok(sum_by(batch.num_rows(), weights, |_| 0, |_, _| true));
     }
+    if let Some(summed) = sum_by_hash(columns, batch.num_rows(), weights)? {
+        return Ok(summed);
+    }
     let rows = row_converter(columns)?.convert_columns(columns)?;
     let hash = |row: usize| hash_bytes(0, rows.row(row).data());
     Ok(sum_by(batch.num_rows(), weights, hash, |a, b| rows.row(a) == rows.row(b)))
+}
+
+/// As [`sum_by`], by columns: rows of one hash are taken as equal, and then compared all at once.
+/// `None` if two of them are not, which is rare.
+fn sum_by_hash(
+    columns: &[ArrayRef],
+    row_count: usize,
+    weights: Option<&[i64]>,
+) -> Result<Option<(Vec<u32>, Vec<i64>)>> {
+    let hashes = hash_rows(columns, row_count)?;
+    let pairs = RefCell::new((Vec::new(), Vec::new()));
+    let assume = |first: usize, row: usize| {
+        let (firsts, rows) = &mut *pairs.borrow_mut();
+        firsts.push(first as u32);
+        rows.push(row as u32);
+        true
+    };
+    let summed = sum_by(row_count, weights, |row| hashes[row], assume);
+    let (firsts, rows) = pairs.into_inner();
+    let count = rows.len();
+    let (firsts, rows) = (UInt32Array::from(firsts), UInt32Array::from(rows));
+    for column in columns {
+        let (first, row) = (take(column, &firsts, None)?, take(column, &rows, None)?);
+        if equal_rows(&[first], &[row], count)?.count_set_bits() < count {
+            return Ok(None);
+        }
+    }
+    Ok(Some(summed))
 }
 
 fn row_converter(columns: &[ArrayRef]) -> Result<RowConverter> {
@@ -132,4 +166,29 @@ fn sum_by(
         }
     }
     (firsts, sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Float64Array, StringArray};
+    use arrow::datatypes::Float64Type;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_one_hash_that_differ_stay_apart() {
+        let zeros: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, 0.0]));
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["a"; 3]));
+        let rows = RecordBatch::try_from_iter([("zero", zeros), ("name", names)]).unwrap();
+        let hashes = hash_rows(rows.columns(), 3).unwrap();
+        assert_eq!(hashes[0], hashes[1]);
+        let schema = rows.schema();
+        let sum = consolidate(schema, vec![ChangeBatch::inserts(rows)]).unwrap();
+        let zeros = sum.rows().column(0).as_primitive::<Float64Type>();
+        let bits: Vec<u64> = zeros.values().iter().map(|zero| zero.to_bits()).collect();
+        assert_eq!(bits, [0, 1 << 63]);
+        assert_eq!(sum.weights().unwrap().values().as_ref(), [2, 1]);
+    }
 }

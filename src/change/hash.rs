@@ -1,7 +1,7 @@
 //! [`hash_rows`]: a stable hash of rows by columns.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type};
 use arrow::row::{RowConverter, SortField};
 
 use super::words;
@@ -75,6 +75,14 @@ fn hash_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<()> {
         DataType::Binary => {
             let values = column.as_binary::<i32>();
             combine(column, hashes, |hash, row| hash_bytes(hash, values.value(row)));
+        }
+        DataType::Decimal128(_, _) => {
+            let values = column.as_primitive::<Decimal128Type>();
+            #[expect(clippy::cast_possible_truncation, reason = "takes both halves")]
+            combine(column, hashes, |hash, row| {
+                let value = values.value(row).cast_unsigned();
+                mix(mix(hash, value as u64), (value >> 64) as u64)
+            });
         }
         _ => hash_other(column, hashes)?,
     }

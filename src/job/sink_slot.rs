@@ -201,8 +201,12 @@ impl SinkSlot {
             sink.sink.open(committable.as_ref()).await?;
             sink.opened = true;
         }
-        let net = consolidate(Arc::clone(&self.schema), pending)
-            .map_err(|error| ConnectorError::internal(error.to_string()))?;
+        // Each of them is consolidated already.
+        let net = match pending.as_slice() {
+            [only] => only.clone(),
+            _ => consolidate(Arc::clone(&self.schema), pending)
+                .map_err(|error| ConnectorError::internal(error.to_string()))?,
+        };
         if net.num_rows() == 0 {
             return Ok(None);
         }

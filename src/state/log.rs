@@ -10,13 +10,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{concat, filter_record_batch, not};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
 use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use serde::{Deserialize, Serialize};
 
-use super::{StateDelta, StateTable};
+use super::{KeyTable, StateDelta, StateTable};
 use crate::catalog::RelationId;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -138,11 +137,15 @@ pub fn merge(
     drop_tombstones: bool,
 ) -> Result<Vec<RecordBatch>> {
     let mut kept = Vec::with_capacity(segments.len());
-    let mut seen = hashbrown::HashSet::<Vec<u8>, foldhash::fast::RandomState>::default();
-    let single = segments.len() == 1;
+    let mut seen = match segments {
+        [] | [_] => None,
+        [first, ..] => Some(SeenKeys::try_new(&first.columns()[..key_columns])?),
+    };
     for batch in segments.iter().rev() {
         let deleted = deleted_column(batch)?;
-        let newest = if single { None } else { Some(unseen(key_columns, batch, &mut seen)?) };
+        let columns = &batch.columns()[..key_columns];
+        let newest =
+            seen.as_mut().map(|seen| seen.unseen(columns, batch.num_rows())).transpose()?;
         let mask = match (newest, drop_tombstones) {
             (None, false) => None,
             (None, true) => Some(not(deleted)?),
@@ -166,20 +169,28 @@ fn deleted_column(batch: &RecordBatch) -> Result<&BooleanArray> {
         .ok_or_else(|| corrupt("a segment has no tombstone column"))
 }
 
-/// Marks the rows whose key no newer segment had, and remembers their keys.
-fn unseen(
-    key_columns: usize,
-    batch: &RecordBatch,
-    seen: &mut hashbrown::HashSet<Vec<u8>, foldhash::fast::RandomState>,
-) -> Result<BooleanArray> {
-    let columns = &batch.columns()[..key_columns];
-    if columns.is_empty() {
-        let fresh = seen.insert(Vec::new());
-        return Ok((0..batch.num_rows()).map(|row| Some(fresh && row == 0)).collect());
+/// The keys that newer segments had.
+struct SeenKeys {
+    keys: KeyTable,
+    /// By slot.
+    seen: Vec<bool>,
+    slots: Vec<u32>,
+}
+
+impl SeenKeys {
+    fn try_new(columns: &[ArrayRef]) -> Result<Self> {
+        let types: Vec<DataType> = columns.iter().map(|key| key.data_type().clone()).collect();
+        Ok(Self { keys: KeyTable::try_new(&types)?, seen: Vec::new(), slots: Vec::new() })
     }
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let rows = RowConverter::new(fields)?.convert_columns(columns)?;
-    Ok(rows.iter().map(|row| Some(seen.insert(row.as_ref().to_vec()))).collect())
+
+    /// Marks the rows whose key no newer segment had, and remembers their keys.
+    fn unseen(&mut self, columns: &[ArrayRef], row_count: usize) -> Result<BooleanArray> {
+        self.keys.intern(columns, row_count, &mut self.slots)?;
+        self.seen.resize(self.keys.slot_count(), false);
+        let fresh = |slot: &u32| !std::mem::replace(&mut self.seen[*slot as usize], true);
+        let fresh: Vec<bool> = self.slots.iter().map(fresh).collect();
+        Ok(BooleanArray::from(fresh))
+    }
 }
 
 fn corrupt(message: &str) -> Error {

@@ -67,6 +67,11 @@ impl Segment {
             .collect()
     }
 
+    /// All rows are live, once each.
+    fn is_whole(&self) -> bool {
+        self.live_count == self.rows.num_rows() && self.counts.is_empty()
+    }
+
     fn state_bytes(&self) -> usize {
         self.rows.get_array_memory_size()
             + self.live.capacity() * 8
@@ -238,6 +243,12 @@ impl Segments {
         let mut start = 0;
         for index in group {
             let segment = &self.segments[*index];
+            if segment.is_whole() {
+                owners.extend_from_slice(&segment.owners);
+                start += segment.live_count as u32;
+                batches.push(segment.rows.as_ref().clone());
+                continue;
+            }
             let live = segment.live_rows();
             for (position, row) in live.iter().enumerate() {
                 if let Some(owner) = segment.owners.get(*row as usize) {
