@@ -12,6 +12,8 @@
 //! on one thread, and does nothing with it. Bars: 40 % of the ceiling; with 1 M keys a restart
 //! makes its first epoch within 2 s.
 
+#![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;

@@ -11,6 +11,8 @@
 //! events. Durable state is written (to memory, on other threads) only if an interval is given.
 //! Bars: q0, q1, q2 10 M rows/s.
 
+#![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
