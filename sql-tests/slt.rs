@@ -362,3 +362,36 @@ fn views_fed_in_pieces_equal_their_queries() {
 fn views_equal_their_queries_across_a_kill() {
     run_all_as_views(true);
 }
+
+/// What a Rust client does: statements prepared once, parameters and results in binary.
+async fn speak_extended_protocol(
+    client: &tokio_postgres::Client,
+) -> Result<(), tokio_postgres::Error> {
+    client
+        .batch_execute(
+            "CREATE TABLE people (id BIGINT PRIMARY KEY, name TEXT, height DOUBLE PRECISION);
+             CREATE MATERIALIZED VIEW tall AS SELECT id, name FROM people WHERE height > 1.8",
+        )
+        .await?;
+    let insert = client.prepare("INSERT INTO people VALUES ($1, $2, $3)").await?;
+    assert_eq!(client.execute(&insert, &[&1_i64, &"Ada", &1.9_f64]).await?, 1);
+    assert_eq!(client.execute(&insert, &[&2_i64, &None::<&str>, &2.0_f64]).await?, 1);
+    assert_eq!(client.execute(&insert, &[&3_i64, &"Bo", &1.7_f64]).await?, 1);
+    let rows =
+        client.query("SELECT id, name FROM tall WHERE id <= $1 ORDER BY id", &[&3_i64]).await?;
+    let found: Vec<(i64, Option<&str>)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(found, [(1, Some("Ada")), (2, None)]);
+    let error = client.query("SELECT nope FROM people", &[]).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "42703");
+    assert_eq!(client.query("SELECT 1::bigint", &[]).await?.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_client_speaks_the_extended_protocol() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let server = Server::start().await;
+        speak_extended_protocol(&server.client).await.unwrap();
+    });
+}
