@@ -8,7 +8,7 @@
 //! an epoch, and with it the offsets. The channel's bound is the backpressure.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
@@ -58,7 +58,15 @@ pub(crate) struct ReaderConfig {
 #[derive(Debug)]
 pub(crate) struct SourceHandle {
     events: Receiver<SourceEvent>,
-    flush: Arc<AtomicU64>,
+    asked: Arc<Asked>,
+}
+
+/// What the worker asks of the thread.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Number of the last flush.
+    flush: AtomicU64,
+    stop: AtomicBool,
 }
 
 impl SourceHandle {
@@ -74,7 +82,7 @@ impl SourceHandle {
         worker: Thread,
     ) -> Result<Self> {
         let (sender, events) = sync_channel(config.channel_batches);
-        let flush = Arc::new(AtomicU64::new(0));
+        let asked = Arc::new(Asked::default());
         let reader = Reader {
             source,
             offsets,
@@ -82,7 +90,7 @@ impl SourceHandle {
             env,
             worker,
             sender,
-            flush: Arc::clone(&flush),
+            asked: Arc::clone(&asked),
             flushed: 0,
             target: None,
             attempts: 0,
@@ -90,7 +98,7 @@ impl SourceHandle {
             told_empty: false,
         };
         std::thread::Builder::new().name("frazil-source".to_string()).spawn(|| reader.run())?;
-        Ok(Self { events, flush })
+        Ok(Self { events, asked })
     }
 
     /// The next event, if there is one.
@@ -100,7 +108,7 @@ impl SourceHandle {
 
     /// Asks the reader to tell when it has handed over all that the source holds now.
     pub(crate) fn flush(&self, number: u64) {
-        self.flush.store(number, Ordering::SeqCst);
+        self.asked.flush.store(number, Ordering::SeqCst);
     }
 }
 
@@ -114,7 +122,7 @@ struct Reader {
     env: Env,
     worker: Thread,
     sender: SyncSender<SourceEvent>,
-    flush: Arc<AtomicU64>,
+    asked: Arc<Asked>,
     flushed: u64,
     /// Where the flush under way ends.
     target: Option<(u64, Offsets)>,
@@ -225,14 +233,13 @@ impl Reader {
     fn ended(&mut self) -> std::result::Result<frazil_connector_api::Result<()>, Stop> {
         self.send(SourceEvent::Ended)?;
         loop {
-            let asked = self.flush.load(Ordering::SeqCst);
+            let asked = self.asked.flush.load(Ordering::SeqCst);
             if asked > self.flushed {
                 self.flushed = asked;
                 self.send(SourceEvent::Flushed(asked))?;
             }
             std::thread::sleep(POLL_TIMEOUT);
-            // The worker's end says so when it goes.
-            if self.flush.load(Ordering::SeqCst) == u64::MAX {
+            if self.asked.stop.load(Ordering::SeqCst) {
                 return Err(Stop);
             }
         }
@@ -243,7 +250,7 @@ impl Reader {
         &mut self,
         idle: bool,
     ) -> std::result::Result<frazil_connector_api::Result<()>, Stop> {
-        let asked = self.flush.load(Ordering::SeqCst);
+        let asked = self.asked.flush.load(Ordering::SeqCst);
         if asked > self.flushed && self.target.as_ref().is_none_or(|(number, _)| *number < asked) {
             match self.source.end_offsets() {
                 Ok(ends) => self.target = Some((asked, ends.unwrap_or_default())),
@@ -270,7 +277,7 @@ impl Reader {
 
 impl Drop for SourceHandle {
     fn drop(&mut self) {
-        self.flush.store(u64::MAX, Ordering::SeqCst);
+        self.asked.stop.store(true, Ordering::SeqCst);
     }
 }
 

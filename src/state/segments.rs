@@ -16,8 +16,8 @@ pub type Location = u64;
 /// No row.
 pub const NO_ROW: Location = Location::MAX;
 
-/// Rows of a full segment; smaller ones are merged.
-const SEGMENT_ROWS: usize = 64 * 1024;
+/// Rows of a full segment, which is a batch for readers; smaller ones are merged.
+const SEGMENT_ROWS: usize = 8 * 1024;
 
 /// So many segments of about one size are merged to one.
 const MERGE_FAN_IN: usize = 8;
@@ -269,6 +269,11 @@ impl Segments {
         segment.counts = Arc::new(counts);
         self.place(segment, locations);
         Ok(())
+    }
+
+    /// The owners of all rows, deleted ones included.
+    pub fn owners(&self) -> Vec<u32> {
+        self.segments.iter().flat_map(|segment| segment.owners.iter().copied()).collect()
     }
 
     /// Deletes all rows. They cannot be read any more.

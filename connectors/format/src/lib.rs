@@ -1,7 +1,7 @@
 //! Bytes to changes: the formats.
 //!
 //! ```text
-//! message ──unwrap──► payload ──serde seed──► columns ──flush──► Decoded::Changes | Upserts
+//! message ──unwrap──► payload ────read────► columns ──flush──► Decoded::Changes | Upserts
 //!         (schema?)             (one pass)   (truncatable)
 //! ```
 //!
@@ -15,6 +15,7 @@
 //!
 //! Not here: where messages come from (Kafka, files), and the old rows of a table with a key.
 
+mod all_or_nothing;
 mod connect_schema;
 mod debezium;
 mod json;

@@ -1,9 +1,8 @@
 //! [`MessageKey`]: the primary key out of a message's key.
 
 use frazil_connector_api::{ConnectorError, Result};
-use serde::de::DeserializeSeed;
 
-use crate::json::{RowSeed, Rows};
+use crate::json::{Columns, Rows, read_whole_row};
 use crate::wrapper::Wrapper;
 
 /// Reads rows that have only a key.
@@ -31,15 +30,11 @@ impl MessageKey {
             .wrapper
             .open(key.ok_or_else(no_key)?)
             .map_err(|error| no_key().with_source(error))?;
-        let mut deserializer = serde_json::Deserializer::from_str(payload);
-        let seed = RowSeed { rows, wires, key_only: true };
-        let read = seed.deserialize(&mut deserializer);
-        let read = read.and_then(|read| deserializer.end().map(|()| read));
-        match read {
+        match read_whole_row(payload, rows, wires, Columns::Key) {
             Ok(read) if read.is_row => Ok(()),
             Ok(_) => Err(no_key()),
-            Err(error) => {
-                let reason = rows.explain(error);
+            Err(broken) => {
+                let reason = rows.explain(payload, broken);
                 Err(no_key().with_source(reason))
             }
         }

@@ -1,11 +1,11 @@
 //! [`PlainDecoder`]: one JSON object a message is one row.
 
 use frazil_connector_api::{
-    ChangeBatch, ConnectorError, Decoded, Decoder, Message, Result, UpsertBatch, UpsertOp,
+    ChangeBatch, ConnectorError, Decoded, Message, Result, UpsertBatch, UpsertOp,
 };
-use serde::de::DeserializeSeed;
 
-use crate::json::{RowSeed, Rows};
+use crate::all_or_nothing::Append;
+use crate::json::{Columns, Rows, read_whole_row};
 use crate::message_key::MessageKey;
 use crate::wrapper::Wrapper;
 
@@ -28,35 +28,11 @@ impl PlainDecoder {
         Self { wrapper, message_key, rows, ops: Vec::new() }
     }
 
-    /// Appends what the message says, perhaps only in part if it fails.
-    fn append(&mut self, message: Message<'_>) -> Result<()> {
-        let Some(value) = message.value else { return self.delete(message.key) };
-        let (payload, wires) = self.wrapper.open(value)?;
-        let mut deserializer = serde_json::Deserializer::from_str(payload);
-        let seed = RowSeed { rows: &mut self.rows, wires, key_only: false };
-        let read = seed.deserialize(&mut deserializer);
-        let read = read
-            .and_then(|read| deserializer.end().map(|()| read))
-            .map_err(|error| self.rows.explain(error))?;
-        match (read.is_row, read.is_deleted) {
-            (false, _) => self.delete(message.key),
-            (true, false) => {
-                self.ops.push(UpsertOp::Upsert);
-                Ok(())
-            }
-            (true, true) if self.message_key.is_some() => {
-                self.ops.push(UpsertOp::Delete);
-                Ok(())
-            }
-            (true, true) => Err(cannot_delete()),
-        }
-    }
-
-    fn delete(&mut self, key: Option<&[u8]>) -> Result<()> {
+    fn delete(&mut self, key: Option<&[u8]>) -> Result<bool> {
         let message_key = self.message_key.as_mut().ok_or_else(cannot_delete)?;
         message_key.push(key, &mut self.rows)?;
         self.ops.push(UpsertOp::Delete);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -65,22 +41,32 @@ fn cannot_delete() -> ConnectorError {
         .with_hint("declare a primary key for the table")
 }
 
-impl Decoder for PlainDecoder {
-    fn push(&mut self, message: Message<'_>) -> Result<()> {
-        let start = self.rows.len();
-        let appended = self.append(message);
-        if appended.is_err() {
-            self.rows.truncate(start);
-            self.ops.truncate(start);
+impl Append for PlainDecoder {
+    fn append(&mut self, message: Message<'_>) -> Result<bool> {
+        let Some(value) = message.value else { return self.delete(message.key) };
+        let (payload, wires) = self.wrapper.open(value)?;
+        let rows = &mut self.rows;
+        let read = read_whole_row(payload, rows, wires, Columns::All)
+            .map_err(|broken| rows.explain(payload, broken))?;
+        match (read.is_row, read.is_deleted) {
+            (false, _) => return self.delete(message.key),
+            (true, false) => self.ops.push(UpsertOp::Upsert),
+            (true, true) if self.message_key.is_some() => self.ops.push(UpsertOp::Delete),
+            (true, true) => return Err(cannot_delete()),
         }
-        appended
+        Ok(true)
     }
 
-    fn buffered_rows(&self) -> usize {
-        self.rows.len()
+    fn rows(&self) -> &Rows {
+        &self.rows
     }
 
-    fn flush(&mut self) -> Result<Decoded> {
+    fn truncate(&mut self, rows: usize) {
+        self.rows.truncate(rows);
+        self.ops.truncate(rows);
+    }
+
+    fn finish(&mut self) -> Result<Decoded> {
         let (rows, unchanged) = self.rows.flush()?;
         let room = Vec::with_capacity(self.ops.len());
         let ops = std::mem::replace(&mut self.ops, room);

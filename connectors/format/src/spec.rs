@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{ConnectorError, ConnectorErrorKind, Decoder, Format, Options, Result};
 
+use crate::all_or_nothing::all_or_nothing;
 use crate::connect_schema::ColumnsAt;
 use crate::debezium::{RetractDecoder, UpsertDecoder};
 use crate::json::{Placeholder, PlaceholderRule, Rows};
@@ -152,18 +153,15 @@ impl Format for JsonFormat {
     fn decoder(&self) -> Result<Box<dyn Decoder>> {
         let rows = self.rows()?;
         let message_key = MessageKey::new(self.wrapper(ColumnsAt::Top));
+        let (row, event) = (self.wrapper(ColumnsAt::Top), self.wrapper(ColumnsAt::Envelope));
         Ok(match (self.format, self.key.is_empty()) {
-            (FormatKind::Plain, true) => {
-                Box::new(PlainDecoder::new(self.wrapper(ColumnsAt::Top), None, rows))
-            }
+            (FormatKind::Plain, true) => all_or_nothing(PlainDecoder::new(row, None, rows)),
             (FormatKind::Plain, false) => {
-                Box::new(PlainDecoder::new(self.wrapper(ColumnsAt::Top), Some(message_key), rows))
+                all_or_nothing(PlainDecoder::new(row, Some(message_key), rows))
             }
-            (FormatKind::Debezium, true) => {
-                Box::new(RetractDecoder::new(self.wrapper(ColumnsAt::Envelope), rows))
-            }
+            (FormatKind::Debezium, true) => all_or_nothing(RetractDecoder::new(event, rows)),
             (FormatKind::Debezium, false) => {
-                Box::new(UpsertDecoder::new(self.wrapper(ColumnsAt::Envelope), message_key, rows))
+                all_or_nothing(UpsertDecoder::new(event, message_key, rows))
             }
         })
     }

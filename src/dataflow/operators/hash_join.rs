@@ -1,5 +1,7 @@
 //! [`HashJoin`]: inner and left equi-join.
 
+mod distinct_rows;
+mod lists;
 mod side;
 
 #[cfg(test)]
@@ -288,14 +290,16 @@ impl HashJoin {
         partners: &[u32],
     ) -> Option<Int64Array> {
         let other = &self.sides[1 - pairs.input];
-        if pairs.changes.weights().is_none() && other.is_append_only() {
-            return None;
-        }
-        let weights = rows
-            .iter()
-            .zip(partners)
-            .map(|(row, partner)| pairs.changes.weight(*row as usize) * other.weight(*partner));
-        Some(Int64Array::from_iter_values(weights))
+        let weights: Vec<i64> = match (pairs.changes.weights(), other.is_set()) {
+            (None, true) => return None,
+            (Some(weights), true) => rows.iter().map(|row| weights.value(*row as usize)).collect(),
+            (_, false) => rows
+                .iter()
+                .zip(partners)
+                .map(|(row, partner)| pairs.changes.weight(*row as usize) * other.weight(*partner))
+                .collect(),
+        };
+        Some(Int64Array::from(weights))
     }
 
     fn count_matches(

@@ -1,12 +1,8 @@
 //! [`Envelope`]: one change event, its rows already in [`Rows`].
 
-use std::fmt;
-
 use frazil_connector_api::{ConnectorError, Result};
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
-use crate::json::{RowSeed, Rows};
+use crate::json::{Broken, Columns, Cursor, Rows, read_row};
 use crate::wire::Wire;
 
 /// What happened to the row.
@@ -37,12 +33,13 @@ impl Op {
 
 /// A change event. `before_row` and `after_row` are rows that reading it has appended.
 #[derive(Debug, Default)]
-pub(crate) struct Envelope<'de> {
-    pub(crate) op: Option<Op>,
+pub(crate) struct Envelope<'a> {
+    op: Option<Op>,
     /// `before` as text, if it was to be kept and is not null.
-    pub(crate) before: Option<&'de str>,
+    pub(crate) before: Option<&'a str>,
     pub(crate) before_row: Option<usize>,
     pub(crate) after_row: Option<usize>,
+    shape: Shape,
 }
 
 /// What to do with `before`.
@@ -58,29 +55,84 @@ pub(crate) enum BeforeAs {
 ///
 /// # Errors
 /// `BadMessage`; rows may have been appended and are the caller's to truncate.
-pub(crate) fn read_envelope<'de>(
-    payload: &'de str,
+pub(crate) fn read_envelope<'a>(
+    payload: &'a str,
     rows: &mut Rows,
     wires: &[Wire],
     before_as: BeforeAs,
-) -> Result<Option<(Op, Envelope<'de>)>> {
+) -> Result<Option<(Op, Envelope<'a>)>> {
     let start = rows.len();
-    let mut deserializer = serde_json::Deserializer::from_str(payload);
-    let visitor = EnvelopeVisitor { rows, wires, before_as };
-    let read = deserializer.deserialize_any(visitor);
-    let (envelope, shape) = read
-        .and_then(|read| deserializer.end().map(|()| read))
-        .map_err(|error| rows.explain(error))?;
+    let envelope = read_fields(payload, rows, wires, before_as)
+        .map_err(|broken| rows.explain(payload, broken))?;
     match envelope.op {
         Some(Op::Message) => {
             rows.truncate(start);
             Ok(None)
         }
         Some(op) => Ok(Some((op, envelope))),
-        None if shape.is_known() && !shape.has(Shape::ROW) => Ok(None),
+        None if envelope.shape.is_known() => Ok(None),
         None => Err(ConnectorError::bad_message("field \"op\" of the change event is missing")
             .with_hint("flattened events (ExtractNewRecordState) are FORMAT PLAIN")),
     }
+}
+
+fn read_fields<'a>(
+    payload: &'a str,
+    rows: &mut Rows,
+    wires: &[Wire],
+    before_as: BeforeAs,
+) -> std::result::Result<Envelope<'a>, Broken> {
+    let mut cursor = Cursor::new(payload);
+    let mut envelope = Envelope::default();
+    let Some(mut object) = cursor.object()? else {
+        cursor.end()?;
+        return Ok(envelope);
+    };
+    let (mut seen_before, mut seen_after) = (false, false);
+    envelope.shape.0 |= Shape::OBJECT;
+    while let Some(name) = cursor.next_name(&mut object)? {
+        match &*name {
+            "before" if !std::mem::replace(&mut seen_before, true) => match before_as {
+                BeforeAs::Text => {
+                    envelope.before = Some(cursor.value()?).filter(|token| *token != "null");
+                }
+                BeforeAs::Row => envelope.before_row = append_row(&mut cursor, rows, wires)?,
+            },
+            "after" if !std::mem::replace(&mut seen_after, true) => {
+                envelope.after_row = append_row(&mut cursor, rows, wires)?;
+            }
+            "before" | "after" => {
+                let twice = ConnectorError::bad_message("a row image is given twice");
+                return Err(rows.refuse(twice));
+            }
+            "op" => {
+                let token = cursor.value()?;
+                let unknown = || ConnectorError::bad_message(format!("op {token} is not known"));
+                let op = Op::from_token(token);
+                envelope.op = Some(op.ok_or_else(|| rows.refuse(unknown()))?);
+            }
+            name => {
+                let token = cursor.value()?;
+                envelope.shape.0 |= Shape::of_field(name, token);
+            }
+        }
+    }
+    if seen_before || seen_after {
+        envelope.shape.0 |= Shape::ROW;
+    }
+    cursor.end()?;
+    Ok(envelope)
+}
+
+/// Appends a row image; its index, or `None` if it is null.
+fn append_row(
+    cursor: &mut Cursor<'_>,
+    rows: &mut Rows,
+    wires: &[Wire],
+) -> std::result::Result<Option<usize>, Broken> {
+    let index = rows.len();
+    let read = read_row(cursor, rows, wires, Columns::All)?;
+    Ok(read.is_row.then_some(index))
 }
 
 /// The set of fields that tell events apart that are no changes.
@@ -95,153 +147,32 @@ impl Shape {
     const DDL: u16 = 1 << 4;
     const ROW: u16 = 1 << 5;
     const OTHER: u16 = 1 << 6;
+    const OBJECT: u16 = 1 << 7;
 
     fn has(self, bits: u16) -> bool {
         self.0 & bits == bits
     }
 
+    /// What a field beside the row images says.
+    fn of_field(name: &str, token: &str) -> u16 {
+        match name {
+            "ts_ms" | "ts_us" | "ts_ns" => Self::CLOCK,
+            "status" if matches!(token, "\"BEGIN\"" | "\"END\"") => Self::STATUS,
+            "status" => 0,
+            "id" => Self::ID,
+            "databaseName" => Self::DATABASE,
+            "ddl" | "tableChanges" => Self::DDL,
+            _ => Self::OTHER,
+        }
+    }
+
     /// A heartbeat, a transaction mark, a schema change, or JSON `null` (a wrapped tombstone).
     fn is_known(self) -> bool {
-        self.0 & !Self::CLOCK == 0
-            || self.has(Self::STATUS | Self::ID)
-            || self.has(Self::DATABASE | Self::DDL)
-    }
-}
-
-struct EnvelopeVisitor<'a> {
-    rows: &'a mut Rows,
-    wires: &'a [Wire],
-    before_as: BeforeAs,
-}
-
-impl<'de> Visitor<'de> for EnvelopeVisitor<'_> {
-    type Value = (Envelope<'de>, Shape);
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a change event")
-    }
-
-    fn visit_unit<E: Error>(self) -> std::result::Result<Self::Value, E> {
-        Ok((Envelope::default(), Shape::default()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(
-        self,
-        mut map: A,
-    ) -> std::result::Result<Self::Value, A::Error> {
-        let Self { rows, wires, before_as } = self;
-        let mut envelope = Envelope::default();
-        let mut shape = Shape::default();
-        let (mut seen_before, mut seen_after, mut seen_any) = (false, false, false);
-        while let Some(field) = map.next_key_seed(FieldSeed)? {
-            seen_any = true;
-            match field {
-                Field::Op => {
-                    let token: &RawValue = map.next_value()?;
-                    let op = Op::from_token(token.get());
-                    envelope.op = Some(op.ok_or_else(|| {
-                        A::Error::custom(format_args!("op {} is not known", token.get()))
-                    })?);
-                }
-                Field::Before if !seen_before && before_as == BeforeAs::Text => {
-                    seen_before = true;
-                    let token: &RawValue = map.next_value()?;
-                    envelope.before = Some(token.get()).filter(|token| *token != "null");
-                }
-                Field::Before if !seen_before => {
-                    seen_before = true;
-                    envelope.before_row = map.next_value_seed(RowOf { rows, wires })?;
-                }
-                Field::After if !seen_after => {
-                    seen_after = true;
-                    envelope.after_row = map.next_value_seed(RowOf { rows, wires })?;
-                }
-                Field::Before | Field::After => {
-                    return Err(A::Error::custom("a row image is given twice"));
-                }
-                Field::Status => {
-                    let token: &RawValue = map.next_value()?;
-                    if matches!(token.get(), "\"BEGIN\"" | "\"END\"") {
-                        shape.0 |= Shape::STATUS;
-                    }
-                }
-                Field::Mark(bit) => {
-                    shape.0 |= bit;
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        if seen_before || seen_after {
-            shape.0 |= Shape::ROW;
-        }
-        if !seen_any {
-            shape.0 |= Shape::OTHER;
-        }
-        Ok((envelope, shape))
-    }
-}
-
-/// Appends a row image; its index, or `None` if it is null.
-struct RowOf<'a> {
-    rows: &'a mut Rows,
-    wires: &'a [Wire],
-}
-
-impl<'de> DeserializeSeed<'de> for RowOf<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> std::result::Result<Option<usize>, D::Error> {
-        let index = self.rows.len();
-        let seed = RowSeed { rows: self.rows, wires: self.wires, key_only: false };
-        let read = seed.deserialize(deserializer)?;
-        Ok(read.is_row.then_some(index))
-    }
-}
-
-enum Field {
-    Op,
-    Before,
-    After,
-    Status,
-    /// Of no interest but for what it says of the shape.
-    Mark(u16),
-}
-
-struct FieldSeed;
-
-impl<'de> DeserializeSeed<'de> for FieldSeed {
-    type Value = Field;
-
-    fn deserialize<D: Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> std::result::Result<Field, D::Error> {
-        deserializer.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for FieldSeed {
-    type Value = Field;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a field of a change event")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> std::result::Result<Field, E> {
-        Ok(match name {
-            "op" => Field::Op,
-            "before" => Field::Before,
-            "after" => Field::After,
-            "ts_ms" | "ts_us" | "ts_ns" => Field::Mark(Shape::CLOCK),
-            "status" => Field::Status,
-            "id" => Field::Mark(Shape::ID),
-            "databaseName" => Field::Mark(Shape::DATABASE),
-            "ddl" | "tableChanges" => Field::Mark(Shape::DDL),
-            _ => Field::Mark(Shape::OTHER),
-        })
+        !self.has(Self::ROW)
+            && (self.0 == 0
+                || self.0 == Self::OBJECT | Self::CLOCK
+                || self.has(Self::STATUS | Self::ID)
+                || self.has(Self::DATABASE | Self::DDL))
     }
 }
 

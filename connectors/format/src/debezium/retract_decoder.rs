@@ -1,9 +1,10 @@
 //! [`RetractDecoder`]: change events of a table without a primary key.
 
 use arrow::array::Int64Array;
-use frazil_connector_api::{ChangeBatch, ConnectorError, Decoded, Decoder, Message, Result};
+use frazil_connector_api::{ChangeBatch, ConnectorError, Decoded, Message, Result};
 
 use super::envelope::{BeforeAs, Op, missing_image, read_envelope};
+use crate::all_or_nothing::Append;
 use crate::json::Rows;
 use crate::wrapper::Wrapper;
 
@@ -22,23 +23,21 @@ pub(crate) struct RetractDecoder {
     wrapper: Wrapper,
     rows: Rows,
     weights: Vec<i64>,
-    ignored: u64,
 }
 
 impl RetractDecoder {
     /// A decoder into `rows`.
     pub(crate) fn new(wrapper: Wrapper, rows: Rows) -> Self {
-        Self { wrapper, rows, weights: Vec::new(), ignored: 0 }
+        Self { wrapper, rows, weights: Vec::new() }
     }
+}
 
-    /// Appends what the message says, perhaps only in part if it fails.
-    fn append(&mut self, value: &[u8]) -> Result<()> {
+impl Append for RetractDecoder {
+    fn append(&mut self, message: Message<'_>) -> Result<bool> {
+        let Some(value) = message.value else { return Ok(false) };
         let (payload, wires) = self.wrapper.open(value)?;
         let read = read_envelope(payload, &mut self.rows, wires, BeforeAs::Row)?;
-        let Some((op, envelope)) = read else {
-            self.ignored += 1;
-            return Ok(());
-        };
+        let Some((op, envelope)) = read else { return Ok(false) };
         match (op, envelope.before_row, envelope.after_row) {
             (Op::Create | Op::Read, None, Some(_)) => self.weights.push(1),
             (Op::Delete, Some(_), None) => self.weights.push(-1),
@@ -58,34 +57,19 @@ impl RetractDecoder {
             }
             _ => return Err(ConnectorError::bad_message("the row images do not fit the \"op\"")),
         }
-        Ok(())
-    }
-}
-
-impl Decoder for RetractDecoder {
-    fn push(&mut self, message: Message<'_>) -> Result<()> {
-        let Some(value) = message.value else {
-            self.ignored += 1;
-            return Ok(());
-        };
-        let start = self.rows.len();
-        let appended = self.append(value);
-        if appended.is_err() {
-            self.rows.truncate(start);
-            self.weights.truncate(start);
-        }
-        appended
+        Ok(true)
     }
 
-    fn buffered_rows(&self) -> usize {
-        self.rows.len()
+    fn rows(&self) -> &Rows {
+        &self.rows
     }
 
-    fn ignored_messages(&self) -> u64 {
-        self.ignored
+    fn truncate(&mut self, rows: usize) {
+        self.rows.truncate(rows);
+        self.weights.truncate(rows);
     }
 
-    fn flush(&mut self) -> Result<Decoded> {
+    fn finish(&mut self) -> Result<Decoded> {
         let (rows, _) = self.rows.flush()?;
         let room = Vec::with_capacity(self.weights.len());
         let weights = std::mem::replace(&mut self.weights, room);

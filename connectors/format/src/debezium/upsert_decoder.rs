@@ -1,12 +1,10 @@
 //! [`UpsertDecoder`]: change events of a table with a primary key.
 
-use frazil_connector_api::{
-    ConnectorError, Decoded, Decoder, Message, Result, UpsertBatch, UpsertOp,
-};
-use serde::de::DeserializeSeed;
+use frazil_connector_api::{ConnectorError, Decoded, Message, Result, UpsertBatch, UpsertOp};
 
 use super::envelope::{BeforeAs, Op, missing_image, read_envelope};
-use crate::json::{RowSeed, Rows};
+use crate::all_or_nothing::Append;
+use crate::json::{Columns, Rows, read_whole_row};
 use crate::message_key::MessageKey;
 use crate::wire::Wire;
 use crate::wrapper::Wrapper;
@@ -25,23 +23,21 @@ pub(crate) struct UpsertDecoder {
     message_key: MessageKey,
     rows: Rows,
     ops: Vec<UpsertOp>,
-    ignored: u64,
 }
 
 impl UpsertDecoder {
     /// A decoder into `rows`, which has a key.
     pub(crate) fn new(wrapper: Wrapper, message_key: MessageKey, rows: Rows) -> Self {
-        Self { wrapper, message_key, rows, ops: Vec::new(), ignored: 0 }
+        Self { wrapper, message_key, rows, ops: Vec::new() }
     }
+}
 
-    /// Appends what the message says, perhaps only in part if it fails.
-    fn append(&mut self, value: &[u8], key: Option<&[u8]>) -> Result<()> {
+impl Append for UpsertDecoder {
+    fn append(&mut self, message: Message<'_>) -> Result<bool> {
+        let Some(value) = message.value else { return Ok(false) };
         let (payload, wires) = self.wrapper.open(value)?;
         let read = read_envelope(payload, &mut self.rows, wires, BeforeAs::Text)?;
-        let Some((op, envelope)) = read else {
-            self.ignored += 1;
-            return Ok(());
-        };
+        let Some((op, envelope)) = read else { return Ok(false) };
         let rows = &mut self.rows;
         match (op, envelope.after_row) {
             (Op::Create | Op::Read, Some(_)) => self.ops.push(UpsertOp::Upsert),
@@ -59,7 +55,7 @@ impl UpsertDecoder {
             (Op::Delete, None) => {
                 match envelope.before {
                     Some(before) => push_key_of(before, rows, wires)?,
-                    None => self.message_key.push(key, rows)?,
+                    None => self.message_key.push(message.key, rows)?,
                 }
                 self.ops.push(UpsertOp::Delete);
             }
@@ -72,44 +68,28 @@ impl UpsertDecoder {
             }
             (_, None) => return Err(missing_image("after", op)),
         }
-        Ok(())
-    }
-}
-
-/// Appends a row with the key columns of a row image and NULL elsewhere.
-fn push_key_of(image: &str, rows: &mut Rows, wires: &[Wire]) -> Result<()> {
-    let seed = RowSeed { rows, wires, key_only: true };
-    let read = seed.deserialize(&mut serde_json::Deserializer::from_str(image));
-    read.map_err(|error| rows.explain(error)).map(drop)
-}
-
-impl Decoder for UpsertDecoder {
-    fn push(&mut self, message: Message<'_>) -> Result<()> {
-        let Some(value) = message.value else {
-            self.ignored += 1;
-            return Ok(());
-        };
-        let start = self.rows.len();
-        let appended = self.append(value, message.key);
-        if appended.is_err() {
-            self.rows.truncate(start);
-            self.ops.truncate(start);
-        }
-        appended
+        Ok(true)
     }
 
-    fn buffered_rows(&self) -> usize {
-        self.rows.len()
+    fn rows(&self) -> &Rows {
+        &self.rows
     }
 
-    fn ignored_messages(&self) -> u64 {
-        self.ignored
+    fn truncate(&mut self, rows: usize) {
+        self.rows.truncate(rows);
+        self.ops.truncate(rows);
     }
 
-    fn flush(&mut self) -> Result<Decoded> {
+    fn finish(&mut self) -> Result<Decoded> {
         let (rows, unchanged) = self.rows.flush()?;
         let room = Vec::with_capacity(self.ops.len());
         let ops = std::mem::replace(&mut self.ops, room);
         UpsertBatch::try_new(rows, ops, unchanged).map(Decoded::Upserts)
     }
+}
+
+/// Appends a row with the key columns of a row image and NULL elsewhere.
+fn push_key_of(image: &str, rows: &mut Rows, wires: &[Wire]) -> Result<()> {
+    let read = read_whole_row(image, rows, wires, Columns::Key);
+    read.map(drop).map_err(|broken| rows.explain(image, broken))
 }

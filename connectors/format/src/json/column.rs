@@ -18,10 +18,8 @@ use arrow::datatypes::{
 };
 use frazil_connector_api::{ConnectorError, ConnectorErrorKind, Result};
 use serde::Deserialize;
-use serde::Deserializer as _;
-use serde::de::{SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
+use super::cursor::Cursor;
 use super::fault::Fault;
 use super::{decimal, temporal, token};
 use crate::wire::{DecimalText, Wire};
@@ -375,39 +373,14 @@ fn push_items(
     nullable: bool,
     wire: Wire,
 ) -> std::result::Result<(), Fault> {
-    struct Items<'a> {
-        items: &'a mut Column,
-        nullable: bool,
-        wire: Wire,
-        fault: Option<Fault>,
-    }
-
-    impl<'de> Visitor<'de> for &mut Items<'_> {
-        type Value = ();
-
-        fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            out.write_str("an array")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<(), A::Error> {
-            while let Some(item) = seq.next_element::<&RawValue>()? {
-                let pushed = match item.get() {
-                    "null" if self.nullable => {
-                        self.items.push_null();
-                        Ok(())
-                    }
-                    token => self.items.push(token, self.wire),
-                };
-                if let Err(fault) = pushed {
-                    self.fault = Some(fault);
-                    return Err(serde::de::Error::custom(fault.why));
-                }
-            }
-            Ok(())
+    let not_an_array = |_| Fault::new("is not an array");
+    let mut cursor = Cursor::new(token);
+    let mut array = cursor.array().map_err(not_an_array)?;
+    while cursor.next_item(&mut array).map_err(not_an_array)? {
+        match cursor.value().map_err(not_an_array)? {
+            "null" if nullable => items.push_null(),
+            token => items.push(token, wire)?,
         }
     }
-
-    let mut visitor = Items { items, nullable, wire, fault: None };
-    let read = serde_json::Deserializer::from_str(token).deserialize_seq(&mut visitor);
-    read.map_err(|_| visitor.fault.unwrap_or(Fault::new("is not an array")))
+    cursor.end().map_err(not_an_array)
 }

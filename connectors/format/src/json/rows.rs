@@ -10,6 +10,7 @@ use frazil_connector_api::{ConnectorError, Result};
 use super::column::Column;
 use super::fault::Fault;
 use super::placeholder::{Placeholder, PlaceholderRule};
+use super::row::Broken;
 use crate::wire::Wire;
 
 /// Longest piece of a bad value that an error shows.
@@ -27,8 +28,8 @@ pub(crate) struct Rows {
     unchanged: Vec<Vec<usize>>,
     placeholder: Placeholder,
     placeholder_rule: PlaceholderRule,
-    /// Why the last row failed, if it was not for its syntax.
-    fault: Option<ConnectorError>,
+    /// Why the last message was refused, if it was not for its syntax.
+    reason: Option<ConnectorError>,
 }
 
 impl Rows {
@@ -66,7 +67,7 @@ impl Rows {
             row_count: 0,
             placeholder,
             placeholder_rule,
-            fault: None,
+            reason: None,
         })
     }
 
@@ -75,13 +76,11 @@ impl Rows {
         self.row_count
     }
 
-    /// Column `index` is called `name`.
-    pub(crate) fn is_named(&self, index: usize, name: &str) -> bool {
-        self.names.get(index).is_some_and(|own| **own == *name)
-    }
-
-    /// The column called `name`.
-    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+    /// The column called `name`; the one at `expected` is tried first.
+    pub(crate) fn find(&self, name: &str, expected: usize) -> Option<usize> {
+        if self.names.get(expected).is_some_and(|own| **own == *name) {
+            return Some(expected);
+        }
         self.names.iter().position(|own| **own == *name)
     }
 
@@ -99,7 +98,7 @@ impl Rows {
         index: usize,
         token: &str,
         wire: Wire,
-    ) -> std::result::Result<(), ()> {
+    ) -> std::result::Result<(), Broken> {
         let column = &mut self.columns[index];
         if column.len() != self.row_count {
             return self.fail(format!("column \"{}\" is given twice", self.names[index]), None);
@@ -137,7 +136,7 @@ impl Rows {
         index: usize,
         token: &str,
         fault: Fault,
-    ) -> std::result::Result<(), ()> {
+    ) -> std::result::Result<(), Broken> {
         let mut shown: String = token.chars().take(SHOWN_CHARS_MAX).collect();
         if shown.len() < token.len() {
             shown.push('…');
@@ -147,18 +146,24 @@ impl Rows {
     }
 
     #[cold]
-    fn fail(&mut self, message: String, hint: Option<&str>) -> std::result::Result<(), ()> {
+    fn fail(&mut self, message: String, hint: Option<&str>) -> std::result::Result<(), Broken> {
         let mut error = ConnectorError::bad_message(message);
         error.hint = hint.map(str::to_string);
-        self.fault = Some(error);
-        Err(())
+        Err(self.refuse(error))
+    }
+
+    /// Keeps the reason why a message is refused.
+    #[cold]
+    pub(crate) fn refuse(&mut self, reason: ConnectorError) -> Broken {
+        self.reason = Some(reason);
+        Broken::Content
     }
 
     /// Ends the row; columns without a value get NULL.
     ///
     /// # Errors
     /// As [`Rows::put`], if a key column has no value.
-    pub(crate) fn close_row(&mut self) -> std::result::Result<(), ()> {
+    pub(crate) fn close_row(&mut self) -> std::result::Result<(), Broken> {
         for index in 0..self.columns.len() {
             if self.columns[index].len() == self.row_count {
                 if self.is_key[index] {
@@ -196,12 +201,19 @@ impl Rows {
         self.row_count = rows;
     }
 
-    /// What `error`, met while a row was read, is about: the kept reason, or else the syntax.
-    pub(crate) fn explain(&mut self, error: serde_json::Error) -> ConnectorError {
-        self.fault.take().unwrap_or_else(|| {
-            ConnectorError::bad_message("message is not the JSON that is expected")
-                .with_source(error)
-        })
+    /// Why `text` was not read: the kept reason, or else where its syntax breaks.
+    #[cold]
+    pub(crate) fn explain(&mut self, text: &str, broken: Broken) -> ConnectorError {
+        if broken == Broken::Content
+            && let Some(reason) = self.reason.take()
+        {
+            return reason;
+        }
+        let error = ConnectorError::bad_message("message is not the JSON that is expected");
+        match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            Ok(_) => error,
+            Err(source) => error.with_source(source),
+        }
     }
 
     /// Hands out the rows and the marks of values that were not sent.

@@ -1,7 +1,7 @@
 //! Raw JSON tokens to plain values.
 //!
-//! A token is the text of one value as it stands in the message, already checked by serde_json:
-//! a string begins with a quote, a number is a number.
+//! A token is what [`Cursor`](super::Cursor) says: a string begins and ends with a quote, a number
+//! is a number, an array or object is yet to be checked.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,10 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::decimal;
+use serde::de::IgnoredAny;
+
 use super::fault::Fault;
+use super::{cursor, decimal};
 use crate::wire::BytesText;
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -22,6 +24,7 @@ pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDAR
 pub(crate) const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 const OUT_OF_RANGE: Fault = Fault::new("is out of range");
+const BROKEN_STRING: Fault = Fault::new("has a broken escape sequence or a control character");
 
 /// Whether the token is a string.
 pub(crate) fn is_string(token: &str) -> bool {
@@ -30,15 +33,14 @@ pub(crate) fn is_string(token: &str) -> bool {
 
 /// The content of a string token, or the token itself if it is no string.
 pub(crate) fn text(token: &str) -> Result<Cow<'_, str>, Fault> {
-    let Some(content) = token.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Ok(Cow::Borrowed(token));
-    };
-    if !content.as_bytes().contains(&b'\\') {
-        return Ok(Cow::Borrowed(content));
+    match token.as_bytes().first() {
+        Some(b'"') => cursor::content(token).ok_or(BROKEN_STRING),
+        Some(b'{' | b'[') => match serde_json::from_str::<IgnoredAny>(token) {
+            Ok(_) => Ok(Cow::Borrowed(token)),
+            Err(_) => Err(Fault::new("is not JSON")),
+        },
+        _ => Ok(Cow::Borrowed(token)),
     }
-    serde_json::from_str(token)
-        .map(Cow::Owned)
-        .map_err(|_| Fault::new("has a broken escape sequence"))
 }
 
 /// `true`, `false`, also quoted, and 0 or 1 (MySQL's TINYINT(1)).

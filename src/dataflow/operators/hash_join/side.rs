@@ -7,12 +7,15 @@ use arrow::array::{
 };
 use arrow::compute::{concat_batches, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
 use datafusion::physical_plan::PhysicalExpr;
 
+use super::distinct_rows::{DistinctRows, Kept};
+use super::lists::Lists;
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 use crate::state::check_columns;
-use crate::state::{KeyTable, Location, NO_ROW, NO_SLOT, Segments, StateDelta, StateTable};
+use crate::state::{Location, NO_ROW, Segments, StateDelta, StateTable};
 
 /// Rows of one input: an entry a row, in a list with the entries of the same key.
 ///
@@ -24,9 +27,7 @@ use crate::state::{KeyTable, Location, NO_ROW, NO_SLOT, Segments, StateDelta, St
 pub(super) struct Side {
     pub(super) schema: SchemaRef,
     pub(super) key_exprs: Vec<Arc<dyn PhysicalExpr>>,
-    /// First entry by key.
-    heads: Vec<u32>,
-    next: Vec<u32>,
+    lists: Lists,
     locations: Vec<Location>,
     segments: Segments,
     kind: Kind,
@@ -35,29 +36,7 @@ pub(super) struct Side {
 #[derive(Debug)]
 enum Kind {
     Appended { writer: u64, rows: Vec<RecordBatch>, written: u64 },
-    Retracting(Box<Retracting>),
-}
-
-#[derive(Debug)]
-struct Retracting {
-    /// Whole row to entry.
-    rows: KeyTable,
-    entries: Vec<Entry>,
-    /// Number of the batch, for `Entry::batch`.
-    batch: u32,
-    dirty: Vec<u32>,
-}
-
-/// What is kept of an entry, in one place of memory.
-#[derive(Debug, Clone)]
-struct Entry {
-    weight: i64,
-    /// The entry before it in its key's list.
-    previous: u32,
-    key: u32,
-    /// Batch that touched it last.
-    batch: u32,
-    is_dirty: bool,
+    Retracting(Box<DistinctRows>),
 }
 
 impl Side {
@@ -70,22 +49,17 @@ impl Side {
         let kind = match writer {
             Some(writer) => Kind::Appended { writer, rows: Vec::new(), written: 0 },
             None => {
-                let types: Vec<DataType> =
-                    schema.fields().iter().map(|field| field.data_type().clone()).collect();
-                Kind::Retracting(Box::new(Retracting {
-                    rows: KeyTable::try_new(&types)?,
-                    entries: Vec::new(),
-                    batch: 0,
-                    dirty: Vec::new(),
-                }))
+                let fields = schema.fields().iter().map(|field| field.data_type().clone());
+                // Also a state table's key.
+                RowConverter::new(fields.map(SortField::new).collect())?;
+                Kind::Retracting(Box::new(DistinctRows::new(Arc::clone(&schema))))
             }
         };
         Ok(Self {
             segments: Segments::new(Arc::clone(&schema)),
             schema,
             key_exprs,
-            heads: Vec::new(),
-            next: Vec::new(),
+            lists: Lists::new(matches!(kind, Kind::Retracting(_))),
             locations: Vec::new(),
             kind,
         })
@@ -95,24 +69,32 @@ impl Side {
         matches!(self.kind, Kind::Appended { .. })
     }
 
+    /// Whether the weight of every row that is there is 1.
+    pub(super) fn is_set(&self) -> bool {
+        match &self.kind {
+            Kind::Appended { .. } => true,
+            Kind::Retracting(state) => state.is_set(),
+        }
+    }
+
     pub(super) fn resize_keys(&mut self, slot_count: usize) {
-        self.heads.resize(slot_count, NO_SLOT);
+        self.lists.resize_keys(slot_count);
     }
 
     pub(super) fn entry_count(&self) -> usize {
-        self.next.len()
+        self.lists.entry_count()
     }
 
     /// First entry of a key, or [`NO_SLOT`].
     #[inline]
     pub(super) fn head(&self, slot: u32) -> u32 {
-        self.heads[slot as usize]
+        self.lists.head(slot)
     }
 
     /// The entry after another of its key, or [`NO_SLOT`].
     #[inline]
     pub(super) fn next(&self, entry: u32) -> u32 {
-        self.next[entry as usize]
+        self.lists.next(entry)
     }
 
     /// Weight of an entry.
@@ -120,13 +102,13 @@ impl Side {
     pub(super) fn weight(&self, entry: u32) -> i64 {
         match &self.kind {
             Kind::Appended { .. } => 1,
-            Kind::Retracting(state) => state.entries[entry as usize].weight,
+            Kind::Retracting(state) => state.weight(entry),
         }
     }
 
     /// Entries that have a row.
     pub(super) fn live_entries(&self) -> Vec<u32> {
-        (0..self.next.len() as u32).filter(|entry| self.weight(*entry) != 0).collect()
+        (0..self.lists.entry_count() as u32).filter(|entry| self.weight(*entry) != 0).collect()
     }
 
     /// Columns of entries; also of those that went since the last [`Side::maintain`].
@@ -155,15 +137,14 @@ impl Side {
         match &mut self.kind {
             Kind::Appended { rows, .. } => {
                 rows.push(changes.rows().clone());
-                let first = self.next.len() as u32;
+                let first = self.lists.entry_count() as u32;
                 entries.extend(first..first + slots.len() as u32);
                 is_fresh.resize(slots.len(), true);
+                self.lists.resize_entries(self.lists.entry_count() + slots.len());
                 for (entry, slot) in entries.iter().zip(slots) {
-                    let head = &mut self.heads[*slot as usize];
-                    self.next.push(*head);
-                    *head = *entry;
+                    self.lists.link(*entry, *slot);
                 }
-                self.locations.resize(self.next.len(), NO_ROW);
+                self.locations.resize(self.lists.entry_count(), NO_ROW);
                 let rows = changes.rows().clone();
                 self.segments.append(rows, entries.clone(), &mut self.locations);
                 Ok(())
@@ -182,40 +163,19 @@ impl Side {
         let Kind::Retracting(state) = &mut self.kind else {
             return Ok(());
         };
-        state.rows.intern(changes.rows().columns(), changes.num_rows(), entries)?;
-        state.resize();
-        self.next.resize(state.entries.len(), NO_SLOT);
-        self.locations.resize(state.entries.len(), NO_ROW);
-        // Rows that were or were not there before the batch: one row an entry.
-        let mut before: Vec<(usize, i64)> = Vec::with_capacity(entries.len());
-        state.batch = state.batch.wrapping_add(1);
-        for (row, id) in entries.iter().enumerate() {
-            let entry = &mut state.entries[*id as usize];
-            if entry.batch != state.batch {
-                entry.batch = state.batch;
-                entry.key = slots[row];
-                before.push((row, entry.weight));
-            }
-            entry.weight += changes.weight(row);
-            if !std::mem::replace(&mut entry.is_dirty, true) {
-                state.dirty.push(*id);
-            }
+        let (columns, row_count) = (changes.rows().columns(), changes.num_rows());
+        let kept = Kept { segments: &self.segments, locations: &self.locations };
+        state.intern(columns, row_count, kept, entries)?;
+        self.lists.resize_entries(state.entry_count());
+        self.locations.resize(state.entry_count(), NO_ROW);
+        let weights = changes.weights().map(|weights| weights.values().as_ref());
+        let moves = state.add(weights, slots, entries, &mut self.lists, &self.locations);
+        for entry in moves.gone {
+            self.segments.delete(self.locations[entry as usize]);
         }
-        is_fresh.resize(entries.len(), false);
-        let (mut rows, mut owners) = (Vec::new(), Vec::new());
-        for (row, old) in before {
-            let entry = entries[row];
-            let new = state.entries[entry as usize].weight;
-            if old == 0 && new != 0 {
-                state.link(&mut self.heads, &mut self.next, entry, slots[row]);
-                is_fresh[row] = true;
-                rows.push(row as u32);
-                owners.push(entry);
-            } else if old != 0 && new == 0 {
-                state.unlink(&mut self.heads, &mut self.next, entry);
-                self.segments.delete(self.locations[entry as usize]);
-            }
-        }
+        is_fresh.resize(row_count, false);
+        let (rows, owners) = moves.come;
+        rows.iter().for_each(|row| is_fresh[*row as usize] = true);
         let rows = if rows.len() == changes.num_rows() {
             changes.rows().clone()
         } else {
@@ -227,6 +187,9 @@ impl Side {
 
     /// Merges small segments and drops deleted rows; called once an epoch.
     pub(super) fn maintain(&mut self) -> Result<()> {
+        if let Kind::Retracting(state) = &mut self.kind {
+            state.bury(&self.segments, &mut self.locations)?;
+        }
         self.segments.maintain(&mut self.locations)
     }
 
@@ -265,19 +228,15 @@ impl Side {
             }
             Kind::Retracting(state) => state,
         };
-        let (put, gone) = state.take_dirty()?;
+        let put = state.take_changed()?;
         let places: Vec<Location> =
             put.iter().map(|entry| self.locations[*entry as usize]).collect();
         let mut columns = self.segments.take_columns(&places)?;
-        let weights = put.iter().map(|entry| state.entries[*entry as usize].weight);
+        let weights = put.iter().map(|entry| state.weight(*entry));
         columns.push(Arc::new(Int64Array::from_iter_values(weights)));
         let puts = RecordBatch::try_new(layout.schema, columns)?;
-        let deletes = RecordBatch::try_new(key_schema, state.rows.keys(&gone)?)?;
-        for entry in gone {
-            state.rows.remove(entry);
-            idle_keys.push(state.entries[entry as usize].key);
-        }
-        Ok(StateDelta { table, puts, deletes })
+        let gone = state.take_buried(&mut self.locations, idle_keys)?;
+        Ok(StateDelta { table, puts, deletes: RecordBatch::try_new(key_schema, gone)? })
     }
 
     /// Stored rows as changes.
@@ -298,73 +257,18 @@ impl Side {
     pub(super) fn forget_changes(&mut self) {
         match &mut self.kind {
             Kind::Appended { rows, .. } => rows.clear(),
-            Kind::Retracting(state) => {
-                for entry in state.dirty.drain(..) {
-                    state.entries[entry as usize].is_dirty = false;
-                }
-            }
+            Kind::Retracting(state) => state.forget_changes(),
         }
     }
 
     pub(super) fn state_bytes(&self) -> usize {
-        let own =
-            (self.heads.capacity() + self.next.capacity()) * 4 + self.locations.capacity() * 8;
-        own + self.segments.state_bytes()
+        self.lists.state_bytes()
+            + self.locations.capacity() * 8
+            + self.segments.state_bytes()
             + match &self.kind {
                 Kind::Appended { .. } => 0,
                 Kind::Retracting(state) => state.state_bytes(),
             }
-    }
-}
-
-impl Retracting {
-    fn resize(&mut self) {
-        let (previous, key) = (NO_SLOT, NO_SLOT);
-        let entry = Entry { weight: 0, previous, key, batch: self.batch, is_dirty: false };
-        self.entries.resize(self.rows.slot_count(), entry);
-    }
-
-    fn link(&mut self, heads: &mut [u32], next: &mut [u32], entry: u32, key: u32) {
-        let head = std::mem::replace(&mut heads[key as usize], entry);
-        next[entry as usize] = head;
-        self.entries[entry as usize].previous = NO_SLOT;
-        if head != NO_SLOT {
-            self.entries[head as usize].previous = entry;
-        }
-    }
-
-    fn unlink(&mut self, heads: &mut [u32], next: &mut [u32], entry: u32) {
-        let (before, after) = (self.entries[entry as usize].previous, next[entry as usize]);
-        if before == NO_SLOT {
-            heads[self.entries[entry as usize].key as usize] = after;
-        } else {
-            next[before as usize] = after;
-        }
-        if after != NO_SLOT {
-            self.entries[after as usize].previous = before;
-        }
-    }
-
-    /// Entries that changed: those with a row, and those without.
-    fn take_dirty(&mut self) -> Result<(Vec<u32>, Vec<u32>)> {
-        let dirty = std::mem::take(&mut self.dirty);
-        let mut missing = 0;
-        for entry in &dirty {
-            let entry = &mut self.entries[*entry as usize];
-            entry.is_dirty = false;
-            missing += usize::from(entry.weight < 0);
-        }
-        if missing > 0 {
-            let message = format!("{missing} rows were retracted that are not there");
-            return Err(Error::internal(message));
-        }
-        Ok(dirty.into_iter().partition(|entry| self.entries[*entry as usize].weight != 0))
-    }
-
-    fn state_bytes(&self) -> usize {
-        self.rows.state_bytes()
-            + self.entries.capacity() * size_of::<Entry>()
-            + self.dirty.capacity() * 4
     }
 }
 

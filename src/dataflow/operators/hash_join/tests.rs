@@ -1,6 +1,6 @@
 //! Tests of [`HashJoin`](super::HashJoin).
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 
 use super::{HashJoin, JoinSpec};
 use crate::dataflow::operators::Operator;
@@ -9,6 +9,16 @@ use crate::dataflow::operators::testing::{Harness, Store, assert_changes, column
 fn join(is_left: bool, is_append_only: bool) -> Harness<HashJoin> {
     let left = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
     let right = schema(&[("k", DataType::Int64), ("b", DataType::Utf8)]);
+    join_of(&left, &right, is_left, is_append_only)
+}
+
+fn join_of(
+    left: &SchemaRef,
+    right: &SchemaRef,
+    is_left: bool,
+    is_append_only: bool,
+) -> Harness<HashJoin> {
+    let (left, right) = (SchemaRef::clone(left), SchemaRef::clone(right));
     let fields = [left.fields().to_vec(), right.fields().to_vec()].concat();
     let operator = HashJoin::try_new(JoinSpec {
         left_keys: vec![column(&left, 0)],
@@ -75,6 +85,46 @@ fn keeps_match_counts_across_a_restart() {
     store.restore(&mut second.operator);
     second.push(1, "+ 2 y\n - 1 x");
     assert_changes!(second.end(), "+ 2 b 2 y\n - 2 b NULL NULL\n - 1 a 1 x\n + 1 a NULL NULL");
+}
+
+#[test]
+fn rows_of_one_hash_are_told_apart() {
+    let side = schema(&[("k", DataType::Int64), ("x", DataType::Float64)]);
+    let mut join = join_of(&side, &side, false, false);
+    // 0.0 and -0.0 have one hash and are two rows.
+    join.push(0, "+ 1 0.0\n + 1 -0.0\n +2 1 -0.0\n + 1 0.0").push(1, "+ 1 5.0");
+    assert_changes!(join.end(), "+2 1 0.0 1 5.0\n +3 1 -0.0 1 5.0");
+    join.push(0, "- 1 0.0\n -3 1 -0.0");
+    assert_changes!(join.end(), "- 1 0.0 1 5.0\n -3 1 -0.0 1 5.0");
+    join.push(0, "+ 1 -0.0\n - 1 0.0");
+    assert_changes!(join.end(), "+ 1 -0.0 1 5.0\n - 1 0.0 1 5.0");
+}
+
+#[test]
+fn a_row_that_goes_and_comes_leaves_no_trace() {
+    let mut store = Store::default();
+    let mut first = join(false, false);
+    first.push(0, "+ 1 a\n + 1 b").push(1, "+ 1 x");
+    first.end();
+    let deltas = first.operator.checkpoint().unwrap();
+    store.apply(&first.operator, deltas);
+    // Gone and back in a batch, in an epoch, and between two epochs.
+    first.push(0, "+ 1 c\n - 1 c\n - 1 a").push(0, "+ 1 a\n - 1 b");
+    first.end();
+    first.push(0, "+ 1 b\n - 1 a");
+    assert_changes!(first.end(), "+ 1 b 1 x\n - 1 a 1 x");
+    first.push(0, "- 1 b\n + 1 d\n - 1 d");
+    first.end();
+    first.push(0, "+ 1 b");
+    first.end();
+    let deltas = first.operator.checkpoint().unwrap();
+    store.apply(&first.operator, deltas);
+    let mut second = join(false, false);
+    store.restore(&mut second.operator);
+    for join in [&mut first, &mut second] {
+        join.push(1, "+ 1 y");
+        assert_changes!(join.end(), "+ 1 b 1 y");
+    }
 }
 
 #[test]

@@ -1,0 +1,82 @@
+//! [`read_row`]: one JSON object into [`Rows`].
+
+use super::cursor::{Cursor, Syntax};
+use super::rows::Rows;
+use crate::wire::Wire;
+
+/// Why a message was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// It is not the JSON that is expected.
+    Syntax,
+    /// What it says cannot be; [`Rows`] keeps the reason.
+    Content,
+}
+
+impl From<Syntax> for Broken {
+    fn from(Syntax: Syntax) -> Self {
+        Self::Syntax
+    }
+}
+
+/// Which columns of a row are read; the others get NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Columns {
+    All,
+    Key,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RowRead {
+    /// A row was appended: the value was not `null`.
+    pub(crate) is_row: bool,
+    /// A flattened event says that the row is deleted (`__deleted` or `__op`).
+    pub(crate) is_deleted: bool,
+}
+
+/// Reads the next value, an object or `null`, as one row whose columns are written as `wires` say.
+///
+/// # Errors
+/// What was appended is the caller's to truncate.
+pub(crate) fn read_row(
+    cursor: &mut Cursor<'_>,
+    rows: &mut Rows,
+    wires: &[Wire],
+    columns: Columns,
+) -> Result<RowRead, Broken> {
+    let Some(mut object) = cursor.object()? else { return Ok(RowRead::default()) };
+    let mut read = RowRead { is_row: true, is_deleted: false };
+    let mut expected = 0;
+    while let Some(name) = cursor.next_name(&mut object)? {
+        let token = cursor.value()?;
+        let Some(index) = rows.find(&name, expected) else {
+            if matches!(&*name, "__deleted" | "__op") {
+                read.is_deleted |= matches!(token, "true" | "\"true\"" | "\"d\"");
+            }
+            continue;
+        };
+        expected = index + 1;
+        if columns == Columns::All || rows.is_key(index) {
+            rows.put(index, token, wires[index])?;
+        }
+    }
+    rows.close_row()?;
+    Ok(read)
+}
+
+/// Reads a text that is one row; see [`read_row`].
+///
+/// # Errors
+/// As [`read_row`].
+pub(crate) fn read_whole_row(
+    text: &str,
+    rows: &mut Rows,
+    wires: &[Wire],
+    columns: Columns,
+) -> Result<RowRead, Broken> {
+    let mut cursor = Cursor::new(text);
+    let read = read_row(&mut cursor, rows, wires, columns)?;
+    cursor.end()?;
+    Ok(read)
+}
