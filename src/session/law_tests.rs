@@ -17,6 +17,7 @@
 mod cluster;
 mod dml;
 mod expression;
+mod found;
 mod law;
 mod query;
 mod schema;

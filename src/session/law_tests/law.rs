@@ -10,7 +10,7 @@ use super::tally::Tally;
 use super::world::play;
 
 /// Scripts of a run, unless `PROPTEST_CASES` says otherwise.
-const SCRIPTS: u32 = 16;
+const SCRIPTS: u32 = 32;
 
 /// Time for one script: an engine that does not answer breaks the law, too.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);
@@ -30,7 +30,10 @@ fn config() -> Config {
         },
         failure_persistence: None,
         max_shrink_iters: SHRINKS,
-        max_shrink_time: SHRINKING_MS,
+        max_shrink_time: match is_told("PROPTEST_MAX_SHRINK_TIME") {
+            true => told.max_shrink_time,
+            false => SHRINKING_MS,
+        },
         ..told
     }
 }

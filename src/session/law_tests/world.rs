@@ -20,7 +20,7 @@ use super::tape::Numbers;
 use crate::error::ErrorKind;
 
 /// Rows as text, sorted.
-type Rows = Vec<String>;
+pub(super) type Rows = Vec<String>;
 
 /// Nothing, or what went wrong.
 type Checked<T = ()> = Result<T, String>;
@@ -246,7 +246,8 @@ impl World<'_> {
     }
 }
 
-fn sorted(batches: &[RecordBatch]) -> Rows {
+/// The rows of batches as text, sorted.
+pub(super) fn sorted(batches: &[RecordBatch]) -> Rows {
     let options = FormatOptions::new().with_null("NULL");
     let mut rows = Vec::new();
     for batch in batches {
