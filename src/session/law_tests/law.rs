@@ -10,7 +10,7 @@ use super::tally::Tally;
 use super::world::play;
 
 /// Scripts of a run, unless `PROPTEST_CASES` says otherwise.
-const SCRIPTS: u32 = 32;
+const SCRIPTS: u32 = 24;
 
 /// Time for one script: an engine that does not answer breaks the law, too.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(120);

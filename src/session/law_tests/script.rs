@@ -74,6 +74,6 @@ fn step() -> impl Strategy<Value = Step> {
 /// Random scripts.
 pub(super) fn script() -> impl Strategy<Value = Script> {
     let steps = prop::collection::vec(step(), 0..14);
-    let parts = (layout(), writes(0..6), prop::collection::vec(numbers(), 1..6), steps);
+    let parts = (layout(), writes(0..9), prop::collection::vec(numbers(), 1..6), steps);
     parts.prop_map(|(layout, before, views, steps)| Script { layout, before, views, steps })
 }
