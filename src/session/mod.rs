@@ -13,6 +13,8 @@ mod created;
 mod explain;
 mod failure;
 mod lake_table;
+#[cfg(test)]
+mod law_tests;
 mod numeric;
 mod outcome;
 mod pg_catalog;

@@ -1,0 +1,27 @@
+//! The law of the whole engine: incremental = batch, over random plans, on any layout.
+//!
+//! ```text
+//! script ─┬─ views ── Grammar ──► SQL text ──► CREATE MATERIALIZED VIEW      the engine keeps it up
+//!         │                           └─ views as subqueries ──► SELECT      a batch over the tables
+//!         └─ steps: INSERT, UPDATE, DELETE; CREATE and DROP; restarts, clean and after a crash
+//! ```
+//!
+//! **Invariant:** after every step each view holds, as a multiset, what its query gives over the
+//! tables of the same snapshot; and a restart changes no table, whatever the numbers of workers and
+//! processes before and after it.
+//!
+//! A crash is a copy of the object store, taken at that moment, which the next engine opens: what
+//! `kill -9` would leave. A failure prints the SQL of the smallest script that fails.
+//! `PROPTEST_CASES=n` runs more scripts, `PROPTEST_RNG_SEED=n` others.
+
+mod cluster;
+mod dml;
+mod expression;
+mod found;
+mod law;
+mod query;
+mod schema;
+mod script;
+mod tally;
+mod tape;
+mod world;

@@ -1,0 +1,79 @@
+//! [`Script`]: what happens to an engine, as numbers that shrink.
+
+use proptest::prelude::*;
+
+use super::cluster::Layout;
+use super::tape::{Numbers, numbers};
+
+/// What happens to an engine.
+#[derive(Debug, Clone)]
+pub(super) struct Script {
+    /// The first layout.
+    pub(super) layout: Layout,
+    /// Writes before there is any view.
+    pub(super) before: Vec<Numbers>,
+    /// The first views.
+    pub(super) views: Vec<Numbers>,
+    /// What comes then; all views are looked at after each.
+    pub(super) steps: Vec<Step>,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    /// Writes at once, those of one table in order.
+    Write(Vec<Numbers>),
+    /// Writes one after the other, so that many checkpoints pass.
+    Burst(Vec<Numbers>),
+    /// A view is made over what is there.
+    Create(Numbers),
+    /// A view goes, with those that read it.
+    Drop(u16),
+    /// The engine stops and starts again.
+    Restart(Layout, End),
+}
+
+/// How an engine ends.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// By a shutdown.
+    Clean,
+    /// At once, when nothing is under way.
+    Crash,
+    /// In the middle of a write, after so many objects of it were put.
+    CrashWriting(Numbers, usize),
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    let layout = |(processes, workers)| Layout { processes, workers };
+    prop_oneof![6 => (Just(1), 1..4_usize), 1 => (Just(2), 1..3_usize)].prop_map(layout)
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        3 => Just(End::Clean),
+        2 => Just(End::Crash),
+        2 => (numbers(), 0..4_usize).prop_map(|(write, puts)| End::CrashWriting(write, puts)),
+    ]
+}
+
+fn writes(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Numbers>> {
+    prop::collection::vec(numbers(), count)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => writes(1..5).prop_map(Step::Write),
+        1 => writes(12..18).prop_map(Step::Burst),
+        2 => numbers().prop_map(Step::Create),
+        1 => any::<u16>().prop_map(Step::Drop),
+        4 => (layout(), end()).prop_map(|(layout, end)| Step::Restart(layout, end)),
+    ]
+}
+
+/// Random scripts.
+pub(super) fn script() -> impl Strategy<Value = Script> {
+    let steps = prop::collection::vec(step(), 0..14);
+    let parts = (layout(), writes(0..9), prop::collection::vec(numbers(), 1..6), steps);
+    parts.prop_map(|(layout, before, views, steps)| Script { layout, before, views, steps })
+}

@@ -1,0 +1,39 @@
+//! [`Tally`]: what the scripts have met, so that a law over nothing is found.
+
+use std::collections::BTreeMap;
+
+use super::cluster::Layout;
+
+/// What the scripts have met.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Views that were made.
+    pub(super) created: usize,
+    /// Views that were refused, by the reason.
+    pub(super) refused: BTreeMap<String, usize>,
+    /// Views that read a view.
+    pub(super) on_views: usize,
+    /// Comparisons of a view with its query.
+    pub(super) compared: usize,
+    /// Those with rows in them.
+    pub(super) with_rows: usize,
+    /// Restarts by clean end and by crash.
+    pub(super) restarts: (usize, usize),
+    /// Starts by layout.
+    pub(super) layouts: BTreeMap<Layout, usize>,
+}
+
+impl Tally {
+    /// Fails if the scripts were too poor to say anything.
+    pub(super) fn check(&self) {
+        let refused: usize = self.refused.values().sum();
+        assert!(self.created >= 9 * refused, "most views were not to be refused: {self:?}");
+        assert!(3 * self.with_rows > self.compared, "too many views were empty: {self:?}");
+        assert!(self.on_views > 0, "no view read a view: {self:?}");
+        assert!(self.restarts.0 > 0 && self.restarts.1 > 0, "nothing restarted: {self:?}");
+        for (processes, workers) in [(1, 1), (1, 2), (1, 3), (2, 1)] {
+            let layout = Layout { processes, workers };
+            assert!(self.layouts.contains_key(&layout), "{layout} did not run: {self:?}");
+        }
+    }
+}

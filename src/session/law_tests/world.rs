@@ -1,0 +1,267 @@
+//! [`World`]: an engine under a script, and the law.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::StreamExt;
+use futures::future::join_all;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use super::cluster::{Cluster, Layout};
+use super::dml::{Write, write};
+use super::query::Grammar;
+use super::schema::{Relation, TABLES, tables};
+use super::script::{End, Script, Step};
+use super::tally::Tally;
+use super::tape::Numbers;
+use crate::error::ErrorKind;
+
+/// Rows as text, sorted.
+pub(super) type Rows = Vec<String>;
+
+/// Nothing, or what went wrong.
+type Checked<T = ()> = Result<T, String>;
+
+/// An engine, what it should hold, and the SQL that led to it.
+pub(super) struct World<'a> {
+    store: Arc<InMemory>,
+    cluster: Cluster,
+    /// Tables, then views.
+    relations: Vec<Relation>,
+    views_made: usize,
+    log: Vec<String>,
+    tally: &'a Mutex<Tally>,
+}
+
+/// Plays a script; the message of a failure has the SQL that leads to it.
+pub(super) async fn play(script: &Script, tally: &Mutex<Tally>) -> Checked {
+    let store = Arc::new(InMemory::new());
+    let cluster = start(script.layout, &store, tally).await?;
+    let log = vec![format!("-- {}", script.layout)];
+    let relations = tables();
+    let mut world = World { store, cluster, relations, views_made: 0, log, tally };
+    let played = world.steps(script).await;
+    let log = world.log.join(";\n");
+    // An engine that has failed may not stop either: the failure is what counts.
+    let closed = world.cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"));
+    played.and(closed).map_err(|error| format!("{error}\n\n{log};\n"))
+}
+
+async fn start(layout: Layout, store: &Arc<InMemory>, tally: &Mutex<Tally>) -> Checked<Cluster> {
+    *tally.lock().unwrap().layouts.entry(layout).or_default() += 1;
+    Cluster::open(layout, store).await.map_err(|error| format!("start as {layout}: {error:?}"))
+}
+
+impl World<'_> {
+    async fn steps(&mut self, script: &Script) -> Checked {
+        for table in &TABLES {
+            self.run(table.ddl).await?;
+        }
+        self.write(&script.before).await?;
+        for view in &script.views {
+            self.create(view).await?;
+        }
+        self.check().await?;
+        for step in &script.steps {
+            match step {
+                Step::Write(writes) => self.write(writes).await?,
+                Step::Burst(writes) => {
+                    for numbers in writes {
+                        self.run(&write(numbers).sql).await?;
+                    }
+                }
+                Step::Create(numbers) => self.create(numbers).await?,
+                Step::Drop(number) => self.drop(usize::from(*number)).await?,
+                Step::Restart(layout, end) => self.restart(*layout, end).await?,
+            }
+            self.check().await?;
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, sql: &str) -> Checked {
+        self.log.push(sql.to_string());
+        self.cluster.run(sql).await.map(|_| ()).map_err(|error| format!("{sql}\n{error:?}"))
+    }
+
+    /// Writes to different tables at once, so that they may share an epoch.
+    async fn write(&mut self, writes: &[Numbers]) -> Checked {
+        let mut by_table: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for numbers in writes {
+            let Write { table, sql } = write(numbers);
+            self.log.push(sql.clone());
+            by_table.entry(table).or_default().push(sql);
+        }
+        let cluster = &self.cluster;
+        let chains = by_table.into_values().map(|chain| async move {
+            for sql in chain {
+                cluster.run(&sql).await.map_err(|error| format!("{sql}\n{error:?}"))?;
+            }
+            Ok::<_, String>(())
+        });
+        join_all(chains).await.into_iter().collect()
+    }
+
+    async fn create(&mut self, numbers: &[u16]) -> Checked {
+        self.views_made += 1;
+        let name = format!("v{}", self.views_made);
+        let query = Grammar::new(numbers, &self.relations).query(&name);
+        let sql = format!("CREATE MATERIALIZED VIEW {name} AS {}", query.text());
+        match self.cluster.run(&sql).await {
+            Ok(_) => {
+                let views = &self.relations[TABLES.len()..];
+                let on_view = views.iter().any(|view| query.relation.reads.contains(&view.name));
+                let mut tally = self.tally.lock().unwrap();
+                tally.created += 1;
+                tally.on_views += usize::from(on_view);
+                self.log.push(sql);
+                self.relations.push(query.relation);
+                Ok(())
+            }
+            Err(error) if error.kind == ErrorKind::Unsupported => {
+                let mut tally = self.tally.lock().unwrap();
+                *tally.refused.entry(error.message).or_default() += 1;
+                Ok(())
+            }
+            Err(error) => {
+                self.log.push(sql);
+                Err(format!("{error:?}"))
+            }
+        }
+    }
+
+    async fn drop(&mut self, number: usize) -> Checked {
+        let views = &self.relations[TABLES.len()..];
+        if views.is_empty() {
+            return Ok(());
+        }
+        let mut gone = vec![views[number % views.len()].name.clone()];
+        // A view reads only views that were made before it.
+        for view in views {
+            if gone.iter().any(|name| view.reads.contains(name)) {
+                gone.push(view.name.clone());
+            }
+        }
+        self.run(&format!("DROP MATERIALIZED VIEW {} CASCADE", gone[0])).await?;
+        self.relations.retain(|relation| !gone.contains(&relation.name));
+        Ok(())
+    }
+
+    async fn restart(&mut self, layout: Layout, end: &End) -> Checked {
+        let mut before = vec![self.all_tables()?];
+        let (store, how) = match end {
+            End::Clean => (Arc::clone(&self.store), "a clean stop"),
+            End::Crash => (Arc::new(self.store.fork()), "a crash"),
+            End::CrashWriting(numbers, puts) => {
+                let (store, is_acknowledged) = self.fork_while_writing(numbers, *puts).await?;
+                before.push(self.all_tables()?);
+                if is_acknowledged {
+                    before.remove(0);
+                }
+                (store, "a crash in the middle of that")
+            }
+        };
+        self.log.push(format!("-- {layout} after {how}"));
+        {
+            let mut tally = self.tally.lock().unwrap();
+            let (clean, crash) = &mut tally.restarts;
+            *if matches!(end, End::Clean) { clean } else { crash } += 1;
+        }
+        // A crashed engine goes on over its own store, which nobody looks at again.
+        let started = match end {
+            End::Clean => {
+                self.cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
+                start(layout, &store, self.tally).await?
+            }
+            _ => {
+                let started = start(layout, &store, self.tally).await?;
+                self.cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
+                started
+            }
+        };
+        self.cluster = started;
+        self.store = store;
+        let after = self.all_tables()?;
+        if before.contains(&after) {
+            return Ok(());
+        }
+        Err(format!("the restart changed a table\nbefore: {before:?}\nafter: {after:?}"))
+    }
+
+    /// Starts a write, and copies the store once so many objects of it were put; whether the write
+    /// was acknowledged by then.
+    async fn fork_while_writing(
+        &mut self,
+        numbers: &[u16],
+        puts: usize,
+    ) -> Checked<(Arc<InMemory>, bool)> {
+        let sql = write(numbers).sql;
+        self.log.push(sql.clone());
+        let objects = self.store.list(None).count().await;
+        let writing = self.cluster.start(&sql);
+        while !writing.is_finished() && self.store.list(None).count().await < objects + puts {
+            tokio::task::yield_now().await;
+        }
+        let is_acknowledged = writing.is_finished();
+        let store = Arc::new(self.store.fork());
+        let written = writing.await.map_err(|error| error.to_string())?;
+        written.map_err(|error| format!("{sql}\n{error:?}"))?;
+        Ok((store, is_acknowledged))
+    }
+
+    fn all_tables(&self) -> Checked<Vec<Rows>> {
+        TABLES.iter().map(|table| self.kept(table.name)).collect()
+    }
+
+    /// The rows that the engine keeps of a table or view.
+    fn kept(&self, name: &str) -> Checked<Rows> {
+        let engine = &self.cluster.engine;
+        let snapshot = engine.snapshot();
+        let relation = engine.catalog().get(name).cloned();
+        let rows = relation.and_then(|relation| snapshot.relation(relation.id));
+        let rows = rows.ok_or_else(|| format!("\"{name}\" is gone"))?;
+        Ok(sorted(&rows.batches(None).map_err(|error| format!("{name}: {error:?}"))?))
+    }
+
+    /// The law: each view is its query over the tables.
+    async fn check(&self) -> Checked {
+        for view in &self.relations[TABLES.len()..] {
+            let kept = self.kept(&view.name)?;
+            let (name, sql) = (&view.name, &view.batch);
+            let batch = self.cluster.run(sql).await;
+            let batch = sorted(&batch.map_err(|error| format!("{sql}\n{error:?}"))?);
+            if kept != batch {
+                return Err(format!(
+                    "{name} is not its query\n{sql}\nview:  {kept:?}\nbatch: {batch:?}"
+                ));
+            }
+            let mut tally = self.tally.lock().unwrap();
+            tally.compared += 1;
+            tally.with_rows += usize::from(!kept.is_empty());
+        }
+        Ok(())
+    }
+}
+
+/// The rows of batches as text, sorted.
+pub(super) fn sorted(batches: &[RecordBatch]) -> Rows {
+    let options = FormatOptions::new().with_null("NULL");
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns: Vec<ArrayFormatter<'_>> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
+            .collect();
+        rows.extend((0..batch.num_rows()).map(|row| {
+            let cells: Vec<String> =
+                columns.iter().map(|column| column.value(row).to_string()).collect();
+            cells.join(" | ")
+        }));
+    }
+    rows.sort_unstable();
+    rows
+}
