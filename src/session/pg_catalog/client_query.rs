@@ -34,7 +34,7 @@ pub(super) const EMPTY_TABLES: &[&str] = &[
 ];
 
 /// Columns of arrays that are NULL in every row.
-const NULL_ARRAYS: &[&str] = &["reloptions"];
+const NULL_ARRAYS: &[&str] = &["evttags", "reloptions"];
 
 /// Columns of `pg_type` that hold names of functions, where PostgreSQL has their ids.
 const FUNCTION_NAMES: &[&str] = &["typinput", "typoutput", "typreceive", "typsend"];
@@ -69,6 +69,24 @@ impl ast::VisitorMut for Rewriter {
                 ControlFlow::Continue(())
             })
         })
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        // Before what is within: of a query without rows nothing has to be planned.
+        let nothing = match expr {
+            Expr::Function(call) if last(&call.name).is_some_and(|name| name == "array") => {
+                match &call.args {
+                    ast::FunctionArguments::Subquery(query) if is_rowless(query) => NO_TEXTS,
+                    _ => return ControlFlow::Continue(()),
+                }
+            }
+            Expr::Subquery(query) if is_rowless(query) => "NULL",
+            _ => return ControlFlow::Continue(()),
+        };
+        if let Some(nothing) = parsed(nothing) {
+            *expr = nothing;
+        }
+        ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
@@ -121,9 +139,6 @@ fn function(call: &ast::Function) -> Option<Expr> {
 
 /// `ARRAY(query)` as an aggregate over the query.
 fn array(query: &ast::Query) -> Option<Expr> {
-    if is_rowless(query) {
-        return parsed(NO_TEXTS);
-    }
     let aggregate = match aggregated(query, "array_agg") {
         Some(aggregate) => aggregate,
         None => format!("(SELECT array_agg(item) FROM ({query}) AS items(item))"),
@@ -134,9 +149,6 @@ fn array(query: &ast::Query) -> Option<Expr> {
 /// A subquery in the place of a value. One that looks at the row around it becomes an aggregate,
 /// which DataFusion can take out of the row; the first of its rows counts.
 fn scalar(query: &ast::Query) -> Option<Expr> {
-    if is_rowless(query) {
-        return parsed("NULL");
-    }
     if !looks_around(query) {
         return None;
     }

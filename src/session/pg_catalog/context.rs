@@ -126,7 +126,7 @@ impl CatalogContext {
         let plan = state.statement_to_plan(statement).await.map_err(query_error)?;
         // What cannot be run is only found here, once all types are known.
         if plan.get_parameter_names().map_err(query_error)?.is_empty() {
-            state.optimize(&plan).map_err(query_error)?;
+            state.create_physical_plan(&plan).await.map_err(query_error)?;
         }
         Ok(plan)
     }
