@@ -395,3 +395,66 @@ fn a_client_speaks_the_extended_protocol() {
         speak_extended_protocol(&server.client).await.unwrap();
     });
 }
+
+/// What `COPY … TO STDOUT` sends, as text.
+async fn try_copied(server: &Server, sql: &str) -> Result<String, SqlError> {
+    use futures::TryStreamExt as _;
+    let chunks: Vec<bytes::Bytes> = server.client.copy_out(sql).await?.try_collect().await?;
+    Ok(String::from_utf8(chunks.concat()).unwrap())
+}
+
+async fn copied(server: &Server, sql: &str) -> String {
+    try_copied(server, sql).await.unwrap()
+}
+
+#[test]
+fn copy_sends_text_and_csv() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let server = Server::start().await;
+        let rows = "CREATE TABLE t (id BIGINT PRIMARY KEY, name TEXT);
+             INSERT INTO t VALUES (1, 'a,b'), (2, NULL), (3, '')";
+        server.query(rows).await.unwrap();
+        let mut lines: Vec<String> =
+            copied(&server, "COPY t TO STDOUT").await.lines().map(str::to_string).collect();
+        lines.sort();
+        assert_eq!(lines, ["1\ta,b", "2\t\\N", "3\t"]);
+        let csv = "COPY (SELECT name, id FROM t ORDER BY id DESC) TO STDOUT WITH CSV HEADER";
+        assert_eq!(copied(&server, csv).await, "name,id\n\"\",3\n,2\n\"a,b\",1\n");
+        let options = "COPY (SELECT * FROM t WHERE id < 3 ORDER BY id) TO STDOUT \
+                       WITH (FORMAT csv, DELIMITER ';', NULL '-')";
+        assert_eq!(copied(&server, options).await, "1;a,b\n2;-\n");
+        // What fails on the way is an error, and the connection goes on.
+        let failing = "COPY (SELECT 1 / (id - 1) FROM t) TO STDOUT";
+        assert_eq!(try_copied(&server, failing).await.unwrap_err().code, "22012");
+        assert_eq!(copied(&server, "COPY t (id) TO STDOUT").await.lines().count(), 3);
+    });
+}
+
+/// The questions that psql's backslash commands ask, as `psql -E` shows them, each with the number
+/// of rows of its answer.
+#[test]
+fn psql_gets_answers_to_its_backslash_commands() {
+    let recorded = include_str!("clients/psql15.sql");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let failures = runtime.block_on(async {
+        let server = Server::start().await;
+        server.query(include_str!("clients/setup.sql")).await.unwrap();
+        let mut failures = Vec::new();
+        for question in recorded.split("\n-- ").filter(|question| !question.trim().is_empty()) {
+            let (command, sql) = question.split_once('\n').unwrap();
+            let (command, expected) = command.rsplit_once(": ").unwrap();
+            match server.query(sql).await {
+                Ok((rows, _)) => {
+                    let rows = rows.unwrap_or_default().len();
+                    if rows.to_string() != expected.trim_end_matches(" rows") {
+                        failures.push(format!("{command}: {rows} instead of {expected}\n{sql}"));
+                    }
+                }
+                Err(error) => failures.push(format!("{command}: {error}\n{sql}")),
+            }
+        }
+        failures
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}

@@ -53,6 +53,8 @@ pub(crate) fn add_operator<'scope>(
     after_epoch: Option<Box<dyn FnMut(u64)>>,
 ) -> Packets<'scope> {
     let name = operator.borrow().name().to_string();
+    let key_columns =
+        operator.borrow().state_tables().iter().map(|table| table.key_columns).collect();
     let mut builder = OperatorBuilder::new(name, scope);
     let mut pullers: Vec<Puller> = Vec::new();
     for input in inputs {
@@ -76,6 +78,7 @@ pub(crate) fn add_operator<'scope>(
             capability,
             operator,
             index,
+            key_columns,
             output,
             context,
             after_epoch,
@@ -116,6 +119,8 @@ struct Adapter {
     capability: Option<Capability<u64>>,
     operator: SharedOperator,
     index: usize,
+    /// Of each of the operator's state tables.
+    key_columns: Vec<usize>,
     output: OutputBuilder<u64, CapacityContainerBuilder<Vec<Packet>>>,
     context: FragmentContext,
     after_epoch: Option<Box<dyn FnMut(u64)>>,
@@ -198,9 +203,10 @@ impl Adapter {
                 return;
             }
             let deltas = self.operator.borrow_mut().checkpoint();
-            match deltas {
-                Ok(deltas) => self.context.deposit(epoch, self.index, deltas),
-                Err(error) => self.context.fail(error),
+            let deposit =
+                |deltas| self.context.deposit(epoch, self.index, deltas, &self.key_columns);
+            if let Err(error) = deltas.and_then(deposit) {
+                self.context.fail(error);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::catalog::RelationId;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::state::StateDelta;
 
 /// Deltas of one operator.
@@ -15,6 +15,8 @@ pub(crate) struct OperatorDelta {
     pub(crate) relation: RelationId,
     /// The operator's index in the fragment.
     pub(crate) operator: usize,
+    /// Number of leading key columns of the delta's table.
+    pub(crate) key_columns: usize,
     /// What changed.
     pub(crate) delta: StateDelta,
 }
@@ -68,13 +70,28 @@ impl FragmentContext {
         self.worker.checkpoints.borrow().range(from..to).map(|(epoch, _)| *epoch).collect()
     }
 
-    /// Adds what changed in an operator to a checkpoint.
-    pub(crate) fn deposit(&self, epoch: u64, operator: usize, deltas: Vec<StateDelta>) {
+    /// Adds what changed in an operator to a checkpoint; `key_columns` has a number for each of
+    /// its tables.
+    ///
+    /// # Errors
+    /// `Internal` for a delta of a table that the operator has not.
+    pub(crate) fn deposit(
+        &self,
+        epoch: u64,
+        operator: usize,
+        deltas: Vec<StateDelta>,
+        key_columns: &[usize],
+    ) -> Result<()> {
         let relation = self.relation;
         if let Some(deposited) = self.worker.checkpoints.borrow_mut().get_mut(&epoch) {
-            let deltas = deltas.into_iter();
-            deposited.extend(deltas.map(|delta| OperatorDelta { relation, operator, delta }));
+            for delta in deltas {
+                let key_columns = key_columns.get(delta.table).copied();
+                let key_columns =
+                    key_columns.ok_or_else(|| Error::internal("a delta of an unknown table"))?;
+                deposited.push(OperatorDelta { relation, operator, key_columns, delta });
+            }
         }
+        Ok(())
     }
 
     /// Stops the fragment with an error; its operators do nothing any more.

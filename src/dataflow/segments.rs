@@ -1,12 +1,9 @@
 //! Writes the deltas of a worker's operators as one object.
 
-use std::collections::BTreeMap;
-
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
 use super::context::OperatorDelta;
-use crate::catalog::RelationId;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::state::{SegmentRef, encode_delta};
@@ -20,12 +17,11 @@ pub(crate) async fn write(
     worker: usize,
     epoch: u64,
     deltas: Vec<OperatorDelta>,
-    key_columns: BTreeMap<(RelationId, usize), Vec<usize>>,
 ) -> Result<Vec<SegmentRef>> {
     // The name is new for every start, so that a stale process never overwrites a live object.
     let object = format!("state/{epoch:020}-{worker}-{}.seg", uuid::Uuid::new_v4().simple());
     let name = object.clone();
-    let encode = move || encode(&name, worker, &deltas, &key_columns);
+    let encode = move || encode(&name, worker, &deltas);
     let (bytes, segments) = tokio::task::spawn_blocking(encode)
         .await
         .map_err(|error| Error::internal(format!("a segment could not be encoded: {error}")))??;
@@ -48,23 +44,21 @@ fn encode(
     object: &str,
     worker: usize,
     deltas: &[OperatorDelta],
-    key_columns: &BTreeMap<(RelationId, usize), Vec<usize>>,
 ) -> Result<(Vec<u8>, Vec<SegmentRef>)> {
     let mut bytes = Vec::new();
     let mut segments = Vec::new();
-    for OperatorDelta { relation, operator, delta } in deltas {
+    for OperatorDelta { relation, operator, key_columns, delta } in deltas {
         let rows = delta.puts.num_rows() + delta.deletes.num_rows();
         if rows == 0 {
             continue;
         }
         let (offset, length) = encode_delta(&mut bytes, delta)?;
-        let keys = key_columns.get(&(*relation, *operator)).and_then(|keys| keys.get(delta.table));
         segments.push(SegmentRef {
             relation: *relation,
             operator: *operator,
             table: delta.table,
             worker: Some(worker),
-            key_columns: *keys.ok_or_else(|| Error::internal("a delta of an unknown table"))?,
+            key_columns: *key_columns,
             object: object.to_string(),
             offset,
             length,

@@ -542,22 +542,10 @@ impl Worker {
             }
         }
         let deltas = self.context.take_checkpoint(epoch);
-        let key_columns: BTreeMap<(RelationId, usize), Vec<usize>> = self
-            .fragments
-            .values()
-            .flat_map(|fragment| {
-                fragment.operators.iter().enumerate().map(|(index, operator)| {
-                    let tables = operator.borrow().state_tables();
-                    let keys = tables.iter().map(|table| table.key_columns).collect();
-                    ((fragment.relation, index), keys)
-                })
-            })
-            .collect();
         let (shared, worker) = (Arc::clone(&self.shared), self.index);
         let (finished, thread) = (self.finished.0.clone(), std::thread::current());
         self.shared.tokio.spawn(async move {
-            let written =
-                super::segments::write(&shared.env, worker, epoch, deltas, key_columns).await;
+            let written = super::segments::write(&shared.env, worker, epoch, deltas).await;
             let outcome = written.map_err(|error| error.to_string());
             let _ = finished.send(Finished::Checkpoint { epoch, outcome, offsets });
             thread.unpark();

@@ -17,6 +17,7 @@ use frazil_connector_api::{ChangeBatch, CommitOutcome, Decoded};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpointer::{Checkpointer, Written};
+use super::flushes::{Flush, Flushes};
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
 use super::state::EngineState;
@@ -83,15 +84,6 @@ struct Gathering {
     created: Vec<AppliedReply>,
 }
 
-/// A flush that waits for readers, a checkpoint, and then commits.
-struct Flush {
-    only: Option<RelationId>,
-    reply: Reply<Option<String>>,
-    /// Sinks whose commit it waits for.
-    commits: BTreeSet<RelationId>,
-    snapshot: Option<String>,
-}
-
 pub(super) struct Coordinator {
     pub(super) config: Config,
     pub(super) env: Env,
@@ -120,13 +112,7 @@ pub(super) struct Coordinator {
     applying: VecDeque<Applying>,
     acks: Vec<Reply<()>>,
     created: Vec<AppliedReply>,
-    /// Flushes that wait for readers, by number.
-    flushing: BTreeMap<u64, (usize, Flush)>,
-    flush_number: u64,
-    /// Flushes that wait for the next checkpoint.
-    flushed: Vec<Flush>,
-    /// Flushes that wait for commits.
-    committing: Vec<Flush>,
+    flushes: Flushes,
     shutdown: Option<Reply<()>>,
     /// When the last checkpoint was ordered.
     shutdown_at: Option<Duration>,
@@ -170,10 +156,7 @@ impl Coordinator {
             applying: VecDeque::new(),
             acks: Vec::new(),
             created: Vec::new(),
-            flushing: BTreeMap::new(),
-            flush_number: 0,
-            flushed: Vec::new(),
-            committing: Vec::new(),
+            flushes: Flushes::default(),
             shutdown: None,
             shutdown_at: None,
             running: true,
@@ -245,10 +228,7 @@ impl Coordinator {
                 self.acks.push(reply);
             }
             Message::Flush { only, reply } => {
-                self.flush_number += 1;
-                let number = self.flush_number;
-                let flush = Flush { only, reply, commits: BTreeSet::new(), snapshot: None };
-                self.flushing.insert(number, (0, flush));
+                let number = self.flushes.start(only, reply);
                 self.request(Request::Command(Command::Flush { number }));
             }
             Message::Shutdown { reply } => self.shutdown = Some(reply),
@@ -278,7 +258,7 @@ impl Coordinator {
             Report::CheckpointDone { epoch, outcome, offsets } => {
                 self.gathered(epoch, outcome, offsets);
             }
-            Report::Flushed { number } => self.readers_flushed(number),
+            Report::Flushed { number } => self.flushes.readers_done(number, self.workers),
             Report::SourceEnded { relation } => self.state.set_ended(relation, worker),
             Report::Progress(progress) => self.state.add_progress(worker, progress),
             Report::Failed { relation, error } => self.fail(relation, error),
@@ -315,16 +295,6 @@ impl Coordinator {
             let epoch = *first.key();
             first.remove();
             self.state.finish_epoch(epoch);
-        }
-    }
-
-    fn readers_flushed(&mut self, number: u64) {
-        let Some((workers, _)) = self.flushing.get_mut(&number) else { return };
-        *workers += 1;
-        if *workers == self.workers
-            && let Some((_, flush)) = self.flushing.remove(&number)
-        {
-            self.flushed.push(flush);
         }
     }
 
@@ -454,7 +424,7 @@ impl Coordinator {
 
     /// True if a flush or the shutdown waits for a checkpoint in which all sinks commit.
     fn commit_asked(&self) -> bool {
-        !self.flushed.is_empty() || (self.shutdown.is_some() && self.shutdown_at.is_none())
+        self.flushes.any_ready() || (self.shutdown.is_some() && self.shutdown_at.is_none())
     }
 
     fn close(&mut self, checkpoint: bool, now: Duration) {
@@ -471,12 +441,12 @@ impl Coordinator {
         self.dirty_since_checkpoint = false;
         let mut flushes = Vec::new();
         if self.commit_asked() && !self.sinks.any_busy() {
-            flushes = std::mem::take(&mut self.flushed);
+            flushes = self.flushes.take_ready();
             self.shutdown_at = self.shutdown.as_ref().map(|_| now);
         }
-        let all = self.shutdown_at.is_some() || flushes.iter().any(|flush| flush.only.is_none());
+        let all = self.shutdown_at.is_some() || flushes.iter().any(|flush| flush.only().is_none());
         let mut due = self.sinks.due(now, all);
-        due.extend(flushes.iter().filter_map(|flush| flush.only));
+        due.extend(flushes.iter().filter_map(Flush::only));
         due.retain(|sink| self.state.failure(*sink).is_none());
         self.gathering = Some(Gathering {
             epoch,
@@ -517,7 +487,7 @@ impl Coordinator {
             acks: gathering.acks,
             created: gathering.created,
         };
-        self.committing.extend(gathering.flushes);
+        self.flushes.begin_commits(gathering.flushes);
         let (checkpointer, slots) = (self.checkpointer.clone(), self.sinks.slots());
         let done = self.done.0.clone();
         let state = Arc::clone(&self.state);
@@ -538,13 +508,9 @@ impl Coordinator {
                 for (reply, relations) in written.created {
                     let _ = reply.send(Ok(relations));
                 }
-                self.refuse_flushes(&written.problems);
-                for flush in &mut self.committing {
-                    let waits = written.commits.iter().map(|(slot, ..)| slot.relation);
-                    flush
-                        .commits
-                        .extend(waits.filter(|sink| flush.only.is_none_or(|only| only == *sink)));
-                }
+                self.flushes.refuse(&written.problems);
+                let sinks = written.commits.iter().map(|(slot, ..)| slot.relation);
+                self.flushes.wait_for(&sinks.collect::<Vec<_>>());
                 for (slot, sink, committable) in written.commits {
                     self.sinks.commit(
                         slot,
@@ -557,33 +523,10 @@ impl Coordinator {
                 }
             }
             Done::Commit(relation, outcome) => {
-                let outcome = outcome?;
-                for flush in &mut self.committing {
-                    if flush.commits.remove(&relation)
-                        && let CommitOutcome::Committed { snapshot } = &outcome
-                    {
-                        flush.snapshot = Some(snapshot.clone());
-                    }
-                }
+                self.flushes.committed(relation, &outcome?);
             }
         }
         Ok(())
-    }
-
-    /// Flushes of sinks that could not prepare get the reason.
-    fn refuse_flushes(&mut self, problems: &BTreeMap<RelationId, String>) {
-        let concerns = |flush: &Flush| match flush.only {
-            Some(only) => problems.get(&only),
-            None => problems.values().next(),
-        };
-        let (refused, kept): (Vec<Flush>, Vec<Flush>) = std::mem::take(&mut self.committing)
-            .into_iter()
-            .partition(|flush| concerns(flush).is_some());
-        self.committing = kept;
-        for flush in refused {
-            let reason = concerns(&flush).cloned().unwrap_or_default();
-            let _ = flush.reply.send(Err(Error::new(ErrorKind::Unavailable, reason)));
-        }
     }
 
     /// True once the last checkpoint is written and its commits are made, or have had their time.
@@ -596,14 +539,7 @@ impl Coordinator {
     /// Answers what is complete, and notices when all is done.
     fn settle(&mut self) {
         if !self.writing {
-            let (complete, waiting) = std::mem::take(&mut self.committing)
-                .into_iter()
-                .partition(|flush| flush.commits.is_empty());
-            self.committing = waiting;
-            let complete: Vec<Flush> = complete;
-            for flush in complete {
-                let _ = flush.reply.send(Ok(flush.snapshot));
-            }
+            self.flushes.settle();
         }
         let quiet = !self.dirty
             && !self.dirty_since_checkpoint
@@ -611,9 +547,7 @@ impl Coordinator {
             && self.gathering.is_none()
             && !self.writing
             && self.applying.is_empty()
-            && self.flushing.is_empty()
-            && self.flushed.is_empty()
-            && self.committing.is_empty();
+            && self.flushes.is_empty();
         if self.is_shut_down() {
             self.running = false;
         }

@@ -13,6 +13,7 @@ mod checkpointer;
 mod compaction;
 mod coordinator;
 mod engine;
+mod flushes;
 mod schedule;
 mod sink_slot;
 mod sinks;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use frazil_connector_api::Committable;
+use frazil_connector_api::{Committable, SinkStatus};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::coordinator::Done;
@@ -12,6 +12,7 @@ use super::sink_slot::{BusySink, SinkSlot};
 use super::state::EngineState;
 use crate::catalog::{Catalog, Definition, RelationId};
 use crate::env::Env;
+use crate::error::Result;
 
 /// All sinks of the engine, and when each commits.
 #[derive(Default)]
@@ -70,19 +71,13 @@ impl Sinks {
 
     /// Commits what the last process left, in the background.
     pub(super) fn recover(&self, slot: &Arc<SinkSlot>, env: &Env, state: &Arc<EngineState>) {
-        let (slot, env, state) = (Arc::clone(slot), env.clone(), Arc::clone(state));
-        tokio::spawn(async move {
-            let tell = |attempts, error| {
-                state.set_problem(slot.relation, Some((attempts, error)));
-            };
-            match slot.recover(&env, tell).await {
-                Ok(status) => {
-                    state.set_problem(slot.relation, None);
-                    if let Some(status) = status {
-                        state.set_sink(slot.relation, status);
-                    }
-                }
-                Err(error) => state.stop_with(error.within(slot.name.clone())),
+        let (relation, name) = (slot.relation, slot.name.clone());
+        let (slot, env, tell) = (Arc::clone(slot), env.clone(), problems(relation, state));
+        let work = async move { slot.recover(&env, tell).await.map(|status| ((), status)) };
+        let stopped = Arc::clone(state);
+        in_background(relation, state, work, move |outcome| {
+            if let Err(error) = outcome {
+                stopped.stop_with(error.within(name));
             }
         });
     }
@@ -97,18 +92,41 @@ impl Sinks {
         state: &Arc<EngineState>,
         done: &UnboundedSender<Done>,
     ) {
-        let (env, state, done) = (env.clone(), Arc::clone(state), done.clone());
-        tokio::spawn(async move {
-            let tell = |attempts, error| {
-                state.set_problem(slot.relation, Some((attempts, error)));
-            };
-            let outcome = slot.commit(sink, &committable, &env, tell).await;
-            let outcome = outcome.map(|(outcome, status)| {
-                state.set_problem(slot.relation, None);
-                state.set_sink(slot.relation, status);
-                outcome
-            });
-            let _ = done.send(Done::Commit(slot.relation, outcome));
+        let relation = slot.relation;
+        let (env, done, tell) = (env.clone(), done.clone(), problems(relation, state));
+        let work = async move {
+            let committed = slot.commit(sink, &committable, &env, tell).await;
+            committed.map(|(outcome, status)| (outcome, Some(status)))
+        };
+        in_background(relation, state, work, move |outcome| {
+            let _ = done.send(Done::Commit(relation, outcome));
         });
     }
+}
+
+/// Notes the problem of a sink that tries again.
+fn problems(relation: RelationId, state: &Arc<EngineState>) -> impl Fn(u32, String) + use<> {
+    let state = Arc::clone(state);
+    move |attempts, error| state.set_problem(relation, Some((attempts, error)))
+}
+
+/// Does a sink's work as a task of its own, notes that it has no problem any more and what its
+/// table has become, and tells `done` the outcome.
+fn in_background<T: Send + 'static>(
+    relation: RelationId,
+    state: &Arc<EngineState>,
+    work: impl Future<Output = Result<(T, Option<SinkStatus>)>> + Send + 'static,
+    done: impl FnOnce(Result<T>) + Send + 'static,
+) {
+    let state = Arc::clone(state);
+    tokio::spawn(async move {
+        let outcome = work.await.map(|(outcome, status)| {
+            state.set_problem(relation, None);
+            if let Some(status) = status {
+                state.set_sink(relation, status);
+            }
+            outcome
+        });
+        done(outcome);
+    });
 }

@@ -20,10 +20,12 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::extendedquery::{Parse, ParseComplete};
 use pgwire::messages::response::TransactionStatus;
 
+use super::copy::copy_out;
 use super::reply::{failed_transaction, response, wire_error};
 use super::wire_handlers::{Wire, cancellable};
 use crate::error::{Error, ErrorKind};
 use crate::session::{Description, Session, Statement, pg_fields, pg_type};
+use crate::sql::StatementKind;
 
 /// A prepared statement; `statement` is none for an empty text.
 #[derive(Debug)]
@@ -97,6 +99,10 @@ fn arrow_type(given: &Type) -> Option<DataType> {
         Type::FLOAT8 => Some(DataType::Float64),
         Type::TEXT | Type::VARCHAR => Some(DataType::Utf8),
         Type::BYTEA => Some(DataType::Binary),
+        Type::TEXT_ARRAY | Type::VARCHAR_ARRAY => Some(list(DataType::Utf8)),
+        Type::INT2_ARRAY => Some(list(DataType::Int16)),
+        Type::INT4_ARRAY => Some(list(DataType::Int32)),
+        Type::INT8_ARRAY => Some(list(DataType::Int64)),
         Type::DATE => Some(DataType::Date32),
         Type::TIMESTAMP => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
         Type::TIMESTAMPTZ => {
@@ -104,6 +110,10 @@ fn arrow_type(given: &Type) -> Option<DataType> {
         }
         _ => None,
     }
+}
+
+fn list(item: DataType) -> DataType {
+    DataType::List(Arc::new(arrow::datatypes::Field::new("item", item, true)))
 }
 
 #[async_trait]
@@ -156,6 +166,9 @@ impl ExtendedQueryHandler for Wire {
         let session = self.session(client);
         let mut session = session.lock().await;
         let outcome = session.execute(statement, &params).await.map_err(wire_error)?;
+        if let StatementKind::Copy(copy) = &statement.kind {
+            return copy_out(client, outcome, &copy.format).await;
+        }
         let mut replies = [response(client, outcome, &portal.result_column_format).await?];
         cancellable(client, &mut replies).await;
         let [reply] = replies;

@@ -9,6 +9,7 @@
 //!
 //! Not here: SQL. The wire knows statements as text and outcomes as rows.
 
+mod copy;
 mod extended;
 mod listener;
 mod reply;

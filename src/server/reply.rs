@@ -84,6 +84,10 @@ fn command_response(tag: &str, status: TransactionStatus) -> Response {
         "COMMIT" if matches!(status, TransactionStatus::Error) => {
             Response::TransactionEnd(Tag::new("ROLLBACK"))
         }
+        // In a transaction, and so that one goes on that ROLLBACK TO has taken out of its failure.
+        "SAVEPOINT" | "RELEASE" if !matches!(status, TransactionStatus::Idle) => {
+            Response::TransactionStart(Tag::new(tag))
+        }
         "COMMIT" | "ROLLBACK" => Response::TransactionEnd(Tag::new(tag)),
         _ => Response::Execution(Tag::new(tag)),
     }

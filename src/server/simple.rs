@@ -13,9 +13,12 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::TransactionStatus;
 
+use super::copy::copy_out;
 use super::reply::{failed_transaction, response, wire_error};
 use super::wire_handlers::{Wire, cancellable};
+use crate::error::Error;
 use crate::session::{Session, Statement};
+use crate::sql::StatementKind;
 
 #[async_trait]
 impl SimpleQueryHandler for Wire {
@@ -33,6 +36,11 @@ impl SimpleQueryHandler for Wire {
             return Ok(vec![Response::EmptyQuery]);
         }
         let mut responses = Vec::with_capacity(statements.len());
+        let copies = |statement: &Statement| matches!(statement.kind, StatementKind::Copy(_));
+        if statements.len() > 1 && statements.iter().any(copies) {
+            let error = Error::unsupported("COPY beside other statements is not supported");
+            return Err(wire_error(error.with_hint("send it alone")));
+        }
         let mut failed = matches!(client.transaction_status(), TransactionStatus::Error);
         for statement in &statements {
             match run(client, &mut session, statement, failed).await {
@@ -67,5 +75,8 @@ where
         return Err(failed_transaction());
     }
     let outcome = session.execute(statement, &[]).await.map_err(wire_error)?;
-    response(client, outcome, &Format::UnifiedText).await
+    match &statement.kind {
+        StatementKind::Copy(copy) => copy_out(client, outcome, &copy.format).await,
+        _ => response(client, outcome, &Format::UnifiedText).await,
+    }
 }

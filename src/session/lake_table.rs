@@ -20,6 +20,7 @@ use frazil_iceberg::{IcebergCatalog, IcebergTable};
 use futures::StreamExt;
 use sqlparser::ast;
 
+use super::table_functions::table_function;
 use crate::catalog::{Catalog, Definition};
 use crate::error::{Error, Result};
 use crate::sql::{ExtraTables, Statement, StatementKind};
@@ -62,6 +63,14 @@ impl ExtraTables for LakeTables {
     fn table(&self, reference: &TableReference) -> Option<Arc<dyn TableSource>> {
         let TableReference::Full { catalog, schema, table } = reference else { return None };
         self.tables.get(&(catalog.to_string(), schema.to_string(), table.to_string())).cloned()
+    }
+
+    fn table_function(
+        &self,
+        name: &str,
+        args: &[Expr],
+    ) -> Option<datafusion::error::Result<Arc<dyn TableSource>>> {
+        table_function(name, args)
     }
 }
 

@@ -25,6 +25,7 @@ mod relation_schema;
 mod session_state;
 mod show;
 mod snapshot_table;
+mod table_functions;
 mod table_locks;
 mod variables;
 mod write;

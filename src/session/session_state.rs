@@ -102,7 +102,12 @@ impl Session {
     /// Whether a statement may run in a transaction that has failed.
     pub fn ends_transaction(statement: &Statement) -> bool {
         let kind = &statement.kind;
-        matches!(kind, StatementKind::Transaction(Transaction::Commit | Transaction::Rollback))
+        matches!(
+            kind,
+            StatementKind::Transaction(
+                Transaction::Commit | Transaction::Rollback | Transaction::RollbackTo
+            )
+        )
     }
 
     /// Runs a statement with values of `$1`, `$2` ….
@@ -177,6 +182,12 @@ impl Session {
                 self.variables.reset(None);
                 Ok(Outcome::command(tag))
             }
+            StatementKind::Copy(copy) => {
+                query::run(&shared, &self.variables, &copy.query, params).await.map_err(|error| {
+                    // The query is bound in words of its own, so its places are not the text's.
+                    Error { position: None, ..error }
+                })
+            }
             StatementKind::Transaction(what) => Ok(self.transaction(*what, tag)),
             _ => create(engine, statement).await,
         }
@@ -186,14 +197,19 @@ impl Session {
         let before = match what {
             Transaction::Begin => self.written_in_transaction.replace(false),
             Transaction::Commit | Transaction::Rollback => self.written_in_transaction.take(),
+            // What was written stays: a savepoint is accepted, and only undone in name.
+            Transaction::Savepoint | Transaction::Release | Transaction::RollbackTo => {
+                self.written_in_transaction
+            }
             Transaction::SetCharacteristics => return Outcome::command(tag),
         };
         let notice = match (what, before) {
             (Transaction::Begin, Some(_)) => "there is already a transaction in progress",
-            (Transaction::Commit | Transaction::Rollback, None) => {
-                "there is no transaction in progress"
+            (Transaction::Begin | Transaction::SetCharacteristics, None) => {
+                return Outcome::command(tag);
             }
-            (Transaction::Rollback, Some(true)) => {
+            (_, None) => "there is no transaction in progress",
+            (Transaction::Rollback | Transaction::RollbackTo, Some(true)) => {
                 "each statement commits by itself: what was written is not undone"
             }
             _ => return Outcome::command(tag),

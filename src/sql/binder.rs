@@ -160,6 +160,9 @@ impl Binder<'_> {
             StatementKind::Reset { name } => Bound::Reset { name: name.clone() },
             StatementKind::Flush => Bound::Flush,
             StatementKind::RunPipeline { name } => Bound::RunPipeline(self.pipeline_named(name)?),
+            StatementKind::Copy(copy) => {
+                return bind_with(self.catalog, &copy.query, self.scope.extra());
+            }
             StatementKind::Transaction(transaction) => Bound::Transaction(*transaction),
             StatementKind::Discard => Bound::Discard,
         })

@@ -11,6 +11,7 @@
 
 mod binder;
 mod column_list;
+mod copy_parser;
 mod create_parser;
 mod lexer;
 mod output_names;
@@ -18,6 +19,7 @@ mod parser;
 mod query_binder;
 mod relation_binder;
 mod scope;
+mod series;
 mod show_parser;
 mod sink_binder;
 mod statement;
@@ -28,10 +30,11 @@ mod write_binder;
 mod tests;
 
 pub use binder::{Bound, Explain, bind, bind_with};
-pub use parser::parse;
+pub use parser::{fold, parse};
 pub use query_binder::parameter_types;
 pub use scope::{ExtraTables, NoExtraTables};
 pub use statement::{
-    ColumnList, CreateCatalog, CreatePipeline, CreateRelation, CreateSink, CreateView, Drop,
-    DropKind, FormatClause, Name, Show, SinkSource, Statement, StatementKind, Transaction,
+    ColumnList, Copy, CopyFormat, CreateCatalog, CreatePipeline, CreateRelation, CreateSink,
+    CreateView, Drop, DropKind, FormatClause, Name, Show, SinkSource, Statement, StatementKind,
+    Transaction,
 };

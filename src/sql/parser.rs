@@ -83,7 +83,10 @@ impl StatementParser<'_> {
                 Ok(StatementKind::RunPipeline { name: self.name()? })
             }
             "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" => self.transaction(&word),
+            "SAVEPOINT" | "RELEASE" => self.transaction(&word),
             "DISCARD" | "DEALLOCATE" | "CLOSE" | "UNLISTEN" => self.discard(&word),
+            "DECLARE" | "FETCH" | "MOVE" => Err(self.cursor().into()),
+            "COPY" => self.copy(),
             _ => self.postgres_statement(),
         }
     }
@@ -146,17 +149,30 @@ impl StatementParser<'_> {
 
     fn transaction(&mut self, word: &str) -> Parsed<StatementKind> {
         self.inner.next_token();
+        let mut back = false;
         while self.inner.peek_token_ref().token != Token::EOF {
-            if self.word(0).is_some_and(|word| word == "PREPARED" || word == "TO") {
+            if self.word(0).is_some_and(|word| word == "PREPARED") {
                 return Err(self.unsupported_statement().into());
             }
+            back |= self.word(0).is_some_and(|word| word == "TO");
             self.inner.next_token();
         }
         Ok(StatementKind::Transaction(match word {
             "BEGIN" | "START" => Transaction::Begin,
             "COMMIT" | "END" => Transaction::Commit,
+            "SAVEPOINT" => Transaction::Savepoint,
+            "RELEASE" => Transaction::Release,
+            _ if back => Transaction::RollbackTo,
             _ => Transaction::Rollback,
         }))
+    }
+
+    /// Rows are read as they are computed, so that nothing is there to go back and forth in.
+    fn cursor(&self) -> Error {
+        Error::unsupported("cursors in SQL are not supported").at(self.piece.offset + 1).with_hint(
+            "send the query itself and take its rows in pieces: the driver's fetch size, or \\set \
+             FETCH_COUNT 0 in psql",
+        )
     }
 
     fn discard(&mut self, word: &str) -> Parsed<StatementKind> {
@@ -271,7 +287,7 @@ impl StatementParser<'_> {
 }
 
 /// A name as PostgreSQL folds it: in lower case unless it is quoted.
-pub(super) fn fold(ident: &ast::Ident) -> String {
+pub fn fold(ident: &ast::Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),

@@ -15,6 +15,7 @@ use super::binder::Binder;
 use super::output_names::{output_names, renamed, tell_apart};
 use super::parser::fold;
 use super::scope::Scope;
+use super::series::name_series;
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::functions::functions;
 
@@ -47,6 +48,7 @@ impl Binder<'_> {
     pub(super) fn query(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let mut query = query.clone();
         tell_apart(&mut query.body);
+        name_series(&mut query);
         let statement = ast::Statement::Query(Box::new(query));
         self.check_calls(&statement)?;
         let plan = self.planned(|planner| planner.sql_statement_to_plan(statement))?;

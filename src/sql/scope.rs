@@ -35,7 +35,11 @@ pub trait ExtraTables {
     }
 
     /// A function that gives a table.
-    fn table_function(&self, _name: &str, _args: &[Expr]) -> Option<Arc<dyn TableSource>> {
+    fn table_function(
+        &self,
+        _name: &str,
+        _args: &[Expr],
+    ) -> Option<datafusion::error::Result<Arc<dyn TableSource>>> {
         None
     }
 }
@@ -143,8 +147,11 @@ impl ContextProvider for Scope<'_> {
         name: &str,
         args: Vec<Expr>,
     ) -> datafusion::error::Result<Arc<dyn TableSource>> {
-        self.extra.table_function(name, &args).ok_or_else(|| {
-            external(Error::unsupported(format!("table function \"{name}\" is not supported here")))
+        self.extra.table_function(name, &args).unwrap_or_else(|| {
+            let message = format!("table function \"{name}\" is not supported here");
+            Err(external(Error::unsupported(message).with_hint(
+                "generate_series can be called in a SELECT, and not in live views and sinks",
+            )))
         })
     }
 

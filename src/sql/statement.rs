@@ -75,6 +75,8 @@ pub enum StatementKind {
         /// The pipeline.
         name: Name,
     },
+    /// `COPY … TO STDOUT`.
+    Copy(Box<Copy>),
     /// `BEGIN` and the like.
     Transaction(Transaction),
     /// `DISCARD ALL`, `DEALLOCATE ALL`, `CLOSE ALL`, `UNLISTEN *`.
@@ -90,8 +92,40 @@ pub enum Transaction {
     Commit,
     /// `ROLLBACK`, `ABORT`.
     Rollback,
+    /// `SAVEPOINT name`.
+    Savepoint,
+    /// `RELEASE name`.
+    Release,
+    /// `ROLLBACK TO name`.
+    RollbackTo,
     /// `SET TRANSACTION …`, `SET SESSION CHARACTERISTICS …`.
     SetCharacteristics,
+}
+
+/// `COPY … TO STDOUT`.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    /// What is copied: always a query.
+    pub query: Statement,
+    /// How its rows are written.
+    pub format: CopyFormat,
+}
+
+/// How rows are written as text, one a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyFormat {
+    /// In quotes where needed, as in CSV; else with backslashes.
+    pub csv: bool,
+    /// A first line with the columns' names.
+    pub header: bool,
+    /// Between values.
+    pub delimiter: char,
+    /// What NULL looks like.
+    pub null: String,
+    /// Quotes of CSV.
+    pub quote: char,
+    /// What stands before a quote within quotes.
+    pub escape: char,
 }
 
 /// Columns and constraints in parentheses.
@@ -316,9 +350,12 @@ impl StatementKind {
             Self::Reset { .. } => "RESET",
             Self::Flush => "FLUSH",
             Self::RunPipeline { .. } => "RUN PIPELINE",
+            Self::Copy(_) => "COPY",
             Self::Transaction(Transaction::Begin) => "BEGIN",
             Self::Transaction(Transaction::Commit) => "COMMIT",
-            Self::Transaction(Transaction::Rollback) => "ROLLBACK",
+            Self::Transaction(Transaction::Rollback | Transaction::RollbackTo) => "ROLLBACK",
+            Self::Transaction(Transaction::Savepoint) => "SAVEPOINT",
+            Self::Transaction(Transaction::Release) => "RELEASE",
             Self::Discard => "DISCARD ALL",
         }
     }

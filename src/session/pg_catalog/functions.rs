@@ -1,122 +1,69 @@
 //! Functions of PostgreSQL that clients call and the crate lacks.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, new_null_array};
+use arrow::array::{AsArray, Int32Array, StringArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::DataFusionError;
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::ScalarUDF;
 
+use super::catalog_function::{by_id, constant, function, null, number, truth};
 use super::object_ids as ids;
-use super::relation_rows::visible;
-use crate::catalog::{Catalog, Definition};
+use super::relation_rows::{RelationRow, visible};
+use super::value_functions::{array_to_string, expand_array, json_build_object, like_escape};
+use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind};
 use crate::session::{SERVER_VERSION, Variables};
 
-type Body = Arc<dyn Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync>;
+/// PostgreSQL's number of its encoding UTF8.
+const ENCODING_UTF8: i64 = 6;
 
-/// A function of any arguments with one type of result.
-#[derive(Clone)]
-struct CatalogFunction {
-    name: String,
-    signature: Signature,
-    result: DataType,
-    body: Body,
-}
+/// Texts about things that are not here, such as comments and functions in SQL.
+const UNKNOWN_TEXTS: &[&str] = &[
+    "col_description",
+    "obj_description",
+    "pg_advisory_unlock_all",
+    "pg_describe_object",
+    "pg_get_function_arguments",
+    "pg_get_function_identity_arguments",
+    "pg_get_function_result",
+    "pg_get_function_sqlbody",
+    "pg_get_functiondef",
+    "pg_get_partition_constraintdef",
+    "pg_get_ruledef",
+    "pg_get_serial_sequence",
+    "pg_get_triggerdef",
+    "pg_tablespace_location",
+    "shobj_description",
+];
 
-impl fmt::Debug for CatalogFunction {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "CatalogFunction({})", self.name)
-    }
-}
+/// Everything is visible, and everyone may do everything.
+const PERMISSIONS: &[&str] = &[
+    "has_column_privilege",
+    "has_function_privilege",
+    "has_sequence_privilege",
+    "has_type_privilege",
+    "pg_collation_is_visible",
+    "pg_conversion_is_visible",
+    "pg_function_is_visible",
+    "pg_has_role",
+    "pg_opclass_is_visible",
+    "pg_operator_is_visible",
+    "pg_opfamily_is_visible",
+    "pg_statistics_obj_is_visible",
+    "pg_ts_config_is_visible",
+    "pg_ts_dict_is_visible",
+    "pg_ts_parser_is_visible",
+    "pg_ts_template_is_visible",
+    "pg_type_is_visible",
+];
 
-impl PartialEq for CatalogFunction {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for CatalogFunction {}
-
-impl Hash for CatalogFunction {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for CatalogFunction {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(self.result.clone())
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = args.number_rows;
-        let arrays =
-            args.args.into_iter().map(|arg| arg.into_array(rows)).collect::<Result<Vec<_>>>()?;
-        Ok(ColumnarValue::Array((self.body)(&arrays, rows)?))
-    }
-}
-
-fn function(
-    name: &str,
-    result: DataType,
-    body: impl Fn(&[ArrayRef], usize) -> Result<ArrayRef> + Send + Sync + 'static,
-) -> ScalarUDF {
-    let signature = Signature::one_of(
-        vec![
-            datafusion::logical_expr::TypeSignature::Nullary,
-            datafusion::logical_expr::TypeSignature::VariadicAny,
-        ],
-        Volatility::Stable,
-    );
-    let name = name.to_string();
-    ScalarUDF::new_from_impl(CatalogFunction { name, signature, result, body: Arc::new(body) })
-}
-
-fn null(name: &str, result: DataType) -> ScalarUDF {
-    let array_type = result.clone();
-    function(name, result, move |_, rows| Ok(new_null_array(&array_type, rows)))
-}
-
-fn truth(name: &str, value: bool) -> ScalarUDF {
-    function(name, DataType::Boolean, move |_, rows| {
-        Ok(Arc::new(BooleanArray::from(vec![value; rows])))
-    })
-}
-
-fn constant(name: &str, value: String) -> ScalarUDF {
-    function(name, DataType::Utf8, move |_, rows| {
-        Ok(Arc::new(StringArray::from_iter_values((0..rows).map(|_| value.as_str()))))
-    })
-}
-
-/// A text by object id; NULL for one that is not there.
-fn by_id(name: &str, texts: HashMap<i64, String>) -> ScalarUDF {
-    function(name, DataType::Utf8, move |args, rows| {
-        let Some(first) = args.first() else {
-            return Ok(new_null_array(&DataType::Utf8, rows));
-        };
-        let oids = cast(first, &DataType::Int64)?;
-        let oids = oids.as_primitive::<Int64Type>();
-        let text = |oid: Option<i64>| oid.and_then(|oid| texts.get(&oid).map(String::as_str));
-        Ok(Arc::new(oids.iter().map(text).collect::<StringArray>()))
-    })
-}
+/// Sizes on disk, which are not told by relation.
+const SIZES: &[&str] =
+    &["pg_database_size", "pg_indexes_size", "pg_table_size", "pg_tablespace_size"];
 
 fn current_setting(variables: Variables) -> ScalarUDF {
     function("current_setting", DataType::Utf8, move |args, rows| {
@@ -169,6 +116,21 @@ fn size_pretty() -> ScalarUDF {
     })
 }
 
+/// Id of a relation by its name; NULL for one that is not there.
+fn to_regclass(catalog: &Catalog) -> ScalarUDF {
+    let id = |row: RelationRow| (row.relation.name.clone(), ids::relation(row.relation.id));
+    let relations: HashMap<String, i32> = visible(catalog).into_iter().map(id).collect();
+    function("to_regclass", DataType::Int32, move |args, rows| {
+        let Some(first) = args.first() else {
+            return Ok(new_null_array(&DataType::Int32, rows));
+        };
+        let names = cast(first, &DataType::Utf8)?;
+        let bare = |name: &str| name.trim_start_matches("public.").trim_matches('"').to_string();
+        let id = |name: Option<&str>| name.and_then(|name| relations.get(&bare(name)).copied());
+        Ok(Arc::new(names.as_string::<i32>().iter().map(id).collect::<Int32Array>()))
+    })
+}
+
 /// The functions over a catalog and one session's variables.
 pub(super) fn functions(catalog: &Catalog, variables: &Variables) -> Vec<ScalarUDF> {
     let mut indexes = HashMap::new();
@@ -184,36 +146,32 @@ pub(super) fn functions(catalog: &Catalog, variables: &Variables) -> Vec<ScalarU
             let key = format!("PRIMARY KEY ({columns})");
             constraints.insert(i64::from(ids::key_constraint(relation.id)), key);
         }
-        if let Definition::View(view) = relation.definition.as_ref() {
-            views.insert(i64::from(ids::relation(relation.id)), view.query.clone());
+        if let Some(query) = row.query() {
+            views.insert(i64::from(ids::relation(relation.id)), query.to_string());
         }
     }
-    let zero = |name: &str| {
-        function(name, DataType::Int64, |_, rows| Ok(Arc::new(Int64Array::from(vec![0; rows]))))
-    };
     let version = format!("PostgreSQL {SERVER_VERSION} (Frazil {})", env!("CARGO_PKG_VERSION"));
-    vec![
+    let mut all = vec![
         by_id("pg_get_indexdef", indexes),
         by_id("pg_get_constraintdef", constraints),
         by_id("pg_get_viewdef", views),
+        by_id("pg_encoding_to_char", HashMap::from([(ENCODING_UTF8, "UTF8".to_string())])),
         constant("version", version),
+        constant("getdatabaseencoding", "UTF8".to_string()),
+        number("pg_char_to_encoding", ENCODING_UTF8),
         current_setting(variables.clone()),
         set_config(),
         size_pretty(),
-        null("col_description", DataType::Utf8),
-        null("obj_description", DataType::Utf8),
-        null("shobj_description", DataType::Utf8),
-        null("pg_advisory_unlock_all", DataType::Utf8),
-        null("pg_get_function_arguments", DataType::Utf8),
-        null("pg_get_function_identity_arguments", DataType::Utf8),
-        null("pg_get_function_result", DataType::Utf8),
-        null("pg_get_serial_sequence", DataType::Utf8),
+        to_regclass(catalog),
         null("to_regtype", DataType::Int32),
-        truth("pg_collation_is_visible", true),
-        truth("pg_function_is_visible", true),
-        truth("pg_type_is_visible", true),
         truth("pg_is_in_recovery", false),
-        zero("pg_table_size"),
-        zero("pg_indexes_size"),
-    ]
+        like_escape(),
+        json_build_object(),
+        array_to_string(),
+        expand_array(),
+    ];
+    all.extend(UNKNOWN_TEXTS.iter().map(|name| null(name, DataType::Utf8)));
+    all.extend(PERMISSIONS.iter().map(|name| truth(name, true)));
+    all.extend(SIZES.iter().map(|name| number(name, 0)));
+    all
 }

@@ -2,7 +2,7 @@
 //! shell's own schema `frazil`.
 //!
 //! ```text
-//! text ──► rewritten ──► plan over { pg_catalog, information_schema, frazil, public }
+//! text ──► rewritten (ours, then the crate's) ──► plan over { pg_catalog, information_schema, frazil, public }
 //! ```
 //!
 //! Crate `datafusion-pg-catalog` has the tables that are the same everywhere (types, operators),
@@ -12,11 +12,14 @@
 //! **Invariant:** an object id is a function of the relation's id, so it is the same for all
 //! sessions and after a restart.
 
+mod catalog_function;
+mod client_query;
 mod context;
 mod functions;
 mod object_ids;
 mod own_tables;
 mod pg_tables;
 mod relation_rows;
+mod value_functions;
 
 pub(super) use context::CatalogContext;

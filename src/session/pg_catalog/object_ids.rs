@@ -14,6 +14,8 @@ pub(super) const NAMESPACE_INFORMATION: i32 = 13_000;
 pub(super) const NAMESPACE_FRAZIL: i32 = 13_001;
 /// The role that owns everything, as in every PostgreSQL.
 pub(super) const OWNER: i32 = 10;
+/// The tablespace of everything, as in every PostgreSQL.
+pub(super) const TABLESPACE_DEFAULT: i32 = 1663;
 /// Access method of tables.
 pub(super) const ACCESS_HEAP: i32 = 2;
 /// Access method of indexes.

@@ -7,7 +7,7 @@ use arrow::array::{
     new_null_array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int16Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int16Type, Int32Type, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
 use datafusion::common::ScalarValue;
@@ -16,10 +16,15 @@ use datafusion::error::Result;
 use super::context::{DATABASE, SCHEMA};
 use super::object_ids as ids;
 use super::relation_rows::{RelationRow, visible};
+use super::value_functions::text_list;
 use crate::catalog::Catalog;
 use crate::session::{Variables, pg_type, type_modifier};
 
-/// Columns of a table by name; those that are not given are NULL, zero or empty.
+/// Name of the role that owns everything.
+const OWNER: &str = "postgres";
+
+/// Columns of a table by name; those of the crate's table that are not given are NULL, zero or
+/// empty, and those that it lacks are added. A list is one, where the crate's table has its text.
 type Columns = Vec<(&'static str, ArrayRef)>;
 
 /// `pg_catalog`: the crate's tables, and ours in place of some.
@@ -49,7 +54,9 @@ impl PgCatalogSchema {
             "pg_namespace" => Some(namespaces()),
             "pg_database" => Some(databases()),
             "pg_tables" => Some(tables(&relations)),
-            "pg_matviews" => Some(views(&relations)),
+            "pg_matviews" => Some(materialized_views(&relations)),
+            "pg_views" => Some(views(&relations)),
+            "pg_roles" | "pg_authid" => Some(roles()),
             "pg_index" => Some(indexes(&relations)),
             "pg_constraint" => Some(constraints(&relations)),
             "pg_settings" => Some(settings(&self.variables)),
@@ -68,7 +75,7 @@ impl SchemaProvider for PgCatalogSchema {
         let name = name.to_ascii_lowercase();
         let Some(standard) = self.standard.table(&name).await? else { return Ok(None) };
         let Some(columns) = self.columns(&name) else { return Ok(Some(standard)) };
-        let rows = filled(standard.schema(), &columns)?;
+        let rows = filled(&standard.schema(), &columns)?;
         Ok(Some(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)))
     }
 
@@ -78,19 +85,35 @@ impl SchemaProvider for PgCatalogSchema {
 }
 
 /// A batch of the schema with the given columns.
-fn filled(schema: SchemaRef, columns: &Columns) -> Result<RecordBatch> {
+fn filled(schema: &Schema, columns: &Columns) -> Result<RecordBatch> {
     let rows = columns.first().map_or(0, |(_, column)| column.len());
-    let column = |field: &Arc<arrow::datatypes::Field>| -> Result<ArrayRef> {
-        if let Some((_, given)) = columns.iter().find(|(name, _)| name == field.name()) {
-            return Ok(cast(given, field.data_type())?);
-        }
-        if field.is_nullable() {
-            return Ok(new_null_array(field.data_type(), rows));
-        }
-        ScalarValue::new_default(field.data_type())?.to_array_of_size(rows)
-    };
-    let arrays = schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+    let mut fields: Vec<Arc<Field>> = Vec::new();
+    let mut arrays: Vec<ArrayRef> = Vec::new();
+    for field in schema.fields() {
+        let given = columns.iter().find(|(name, _)| name == field.name());
+        let (field, array) = match given.map(|(_, given)| given) {
+            Some(list) if matches!(list.data_type(), DataType::List(_)) => (
+                Arc::new(Field::new(field.name(), list.data_type().clone(), true)),
+                Arc::clone(list),
+            ),
+            Some(given) => (Arc::clone(field), cast(given, field.data_type())?),
+            None if field.is_nullable() => {
+                (Arc::clone(field), new_null_array(field.data_type(), rows))
+            }
+            None => {
+                let default = ScalarValue::new_default(field.data_type())?;
+                (Arc::clone(field), default.to_array_of_size(rows)?)
+            }
+        };
+        fields.push(field);
+        arrays.push(array);
+    }
+    for (name, array) in columns.iter().filter(|(name, _)| schema.index_of(name).is_err()) {
+        fields.push(Arc::new(Field::new(*name, array.data_type().clone(), true)));
+        arrays.push(Arc::clone(array));
+    }
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
     Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
 }
 
@@ -109,6 +132,11 @@ fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
 
 fn bools(values: impl IntoIterator<Item = bool>) -> ArrayRef {
     Arc::new(BooleanArray::from(values.into_iter().collect::<Vec<_>>()))
+}
+
+/// No array of texts in any row.
+fn no_texts(rows: usize) -> ArrayRef {
+    new_null_array(&text_list(), rows)
 }
 
 fn keyed(relations: &[RelationRow]) -> impl Iterator<Item = &RelationRow> {
@@ -140,6 +168,8 @@ fn classes(relations: &[RelationRow]) -> Columns {
         ("relnatts", shorts(widths.chain(keyed(relations).map(|row| row.key.len())))),
         ("relispopulated", bools((0..all).map(|_| true))),
         ("relreplident", texts((0..all).map(|_| "d"))),
+        ("relacl", no_texts(all)),
+        ("reloptions", no_texts(all)),
     ]
 }
 
@@ -170,6 +200,9 @@ fn attributes(relations: &[RelationRow]) -> Columns {
         ("attstorage", texts(columns.iter().map(|_| "p"))),
         ("attnotnull", bools(columns.iter().map(|(_, _, field)| !field.is_nullable()))),
         ("attislocal", bools(columns.iter().map(|_| true))),
+        ("attidentity", texts(columns.iter().map(|_| ""))),
+        ("attgenerated", texts(columns.iter().map(|_| ""))),
+        ("attacl", no_texts(columns.len())),
     ]
 }
 
@@ -184,6 +217,7 @@ fn namespaces() -> Columns {
         ("oid", ints(known.iter().map(|(oid, _)| *oid))),
         ("nspname", texts(known.iter().map(|(_, name)| *name))),
         ("nspowner", ints(known.iter().map(|_| ids::OWNER))),
+        ("nspacl", no_texts(known.len())),
     ]
 }
 
@@ -199,7 +233,31 @@ fn databases() -> Columns {
         ("datctype", texts(["C"])),
         ("datallowconn", bools([true])),
         ("datconnlimit", ints([-1])),
+        ("dattablespace", ints([ids::TABLESPACE_DEFAULT])),
+        ("datacl", no_texts(1)),
     ]
+}
+
+/// The owner of everything. Anyone may connect, under any name, and do everything.
+fn roles() -> Columns {
+    let mut columns = vec![
+        ("oid", ints([ids::OWNER])),
+        ("rolname", texts([OWNER])),
+        ("rolconnlimit", ints([-1])),
+    ];
+    columns.extend(
+        [
+            "rolsuper",
+            "rolinherit",
+            "rolcreaterole",
+            "rolcreatedb",
+            "rolcanlogin",
+            "rolreplication",
+            "rolbypassrls",
+        ]
+        .map(|right| (right, bools([true]))),
+    );
+    columns
 }
 
 fn tables(relations: &[RelationRow]) -> Columns {
@@ -207,30 +265,47 @@ fn tables(relations: &[RelationRow]) -> Columns {
     vec![
         ("schemaname", texts(tables.iter().map(|_| SCHEMA))),
         ("tablename", texts(tables.iter().map(|row| &row.relation.name))),
-        ("tableowner", texts(tables.iter().map(|_| "postgres"))),
+        ("tableowner", texts(tables.iter().map(|_| OWNER))),
         ("hasindexes", bools(tables.iter().map(|row| !row.key.is_empty()))),
     ]
 }
 
-fn views(relations: &[RelationRow]) -> Columns {
+fn materialized_views(relations: &[RelationRow]) -> Columns {
     let views: Vec<_> = relations.iter().filter(|row| row.relkind == "m").collect();
     vec![
         ("schemaname", texts(views.iter().map(|_| SCHEMA))),
         ("matviewname", texts(views.iter().map(|row| &row.relation.name))),
-        ("matviewowner", texts(views.iter().map(|_| "postgres"))),
+        ("matviewowner", texts(views.iter().map(|_| OWNER))),
         ("hasindexes", bools(views.iter().map(|_| false))),
         ("ispopulated", bools(views.iter().map(|_| true))),
-        ("definition", texts(views.iter().map(|row| &row.relation.sql))),
+        ("definition", texts(views.iter().map(|row| row.query().unwrap_or_default()))),
     ]
 }
 
-fn numbers(key: &[usize]) -> String {
-    key.iter().map(|at| (at + 1).to_string()).collect::<Vec<_>>().join(" ")
+fn views(relations: &[RelationRow]) -> Columns {
+    let views: Vec<_> = relations.iter().filter(|row| row.relkind == "v").collect();
+    vec![
+        ("schemaname", texts(views.iter().map(|_| SCHEMA))),
+        ("viewname", texts(views.iter().map(|row| &row.relation.name))),
+        ("viewowner", texts(views.iter().map(|_| OWNER))),
+        ("definition", texts(views.iter().map(|row| row.query().unwrap_or_default()))),
+    ]
+}
+
+/// The numbers of each key's columns, from 1.
+fn key_numbers(rows: &[&RelationRow]) -> ArrayRef {
+    let numbers = rows
+        .iter()
+        .map(|row| Some(row.key.iter().map(|at| i16::try_from(at + 1).ok()).collect::<Vec<_>>()));
+    Arc::new(ListArray::from_iter_primitive::<Int16Type, _, _>(numbers))
 }
 
 fn indexes(relations: &[RelationRow]) -> Columns {
     let rows: Vec<_> = keyed(relations).collect();
     let yes = || bools(rows.iter().map(|_| true));
+    // Order, collation and operators of a key's columns are the types' own.
+    let own = rows.iter().map(|row| Some(vec![Some(0); row.key.len()]));
+    let own: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(own));
     vec![
         ("indexrelid", ints(rows.iter().map(|row| ids::key_index(row.relation.id)))),
         ("indrelid", ints(rows.iter().map(|row| ids::relation(row.relation.id)))),
@@ -242,18 +317,15 @@ fn indexes(relations: &[RelationRow]) -> Columns {
         ("indisvalid", yes()),
         ("indisready", yes()),
         ("indislive", yes()),
-        ("indkey", texts(rows.iter().map(|row| numbers(&row.key)))),
+        ("indkey", key_numbers(&rows)),
+        ("indcollation", Arc::clone(&own)),
+        ("indclass", Arc::clone(&own)),
+        ("indoption", own),
     ]
 }
 
 fn constraints(relations: &[RelationRow]) -> Columns {
     let rows: Vec<_> = keyed(relations).collect();
-    let keys = rows.iter().map(|row| {
-        let number = |at: &usize| i16::try_from(at + 1).ok();
-        Some(row.key.iter().map(number).collect::<Vec<_>>())
-    });
-    let keys: ListArray = ListArray::from_iter_primitive::<Int16Type, _, _>(keys);
-    debug_assert!(matches!(keys.data_type(), DataType::List(_)));
     vec![
         ("oid", ints(rows.iter().map(|row| ids::key_constraint(row.relation.id)))),
         ("conname", texts(rows.iter().map(|row| row.key_name()))),
@@ -262,14 +334,26 @@ fn constraints(relations: &[RelationRow]) -> Columns {
         ("convalidated", bools(rows.iter().map(|_| true))),
         ("conrelid", ints(rows.iter().map(|row| ids::relation(row.relation.id)))),
         ("conindid", ints(rows.iter().map(|row| ids::key_index(row.relation.id)))),
-        ("conkey", Arc::new(keys)),
+        ("conislocal", bools(rows.iter().map(|_| true))),
+        ("conkey", key_numbers(&rows)),
+        ("confkey", new_null_array(key_numbers(&[]).data_type(), rows.len())),
     ]
 }
 
 fn settings(variables: &Variables) -> Columns {
+    let start = Variables::default();
     let all: Vec<_> = variables.iter().collect();
+    let first = || texts(all.iter().map(|(name, _)| start.get(name).unwrap_or_default()));
+    let source = |(name, value): &(&str, &str)| match start.get(name) == Some(*value) {
+        true => "default",
+        false => "session",
+    };
     vec![
         ("name", texts(all.iter().map(|(name, _)| *name))),
         ("setting", texts(all.iter().map(|(_, value)| *value))),
+        ("source", texts(all.iter().map(source))),
+        ("context", texts(all.iter().map(|_| "user"))),
+        ("boot_val", first()),
+        ("reset_val", first()),
     ]
 }

@@ -52,6 +52,15 @@ pub(super) fn visible(catalog: &Catalog) -> Vec<RelationRow> {
 }
 
 impl RelationRow {
+    /// The text of a view's query.
+    pub(super) fn query(&self) -> Option<&str> {
+        match self.relation.definition.as_ref() {
+            Definition::View(view) => Some(&view.query),
+            Definition::LogicalView(view) => Some(&view.query),
+            _ => None,
+        }
+    }
+
     /// Name of the primary key.
     pub(super) fn key_name(&self) -> String {
         format!("{}_pkey", self.relation.name)

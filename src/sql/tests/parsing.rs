@@ -144,6 +144,9 @@ fn parses_what_clients_send() {
         ("COMMIT", Transaction::Commit),
         ("END", Transaction::Commit),
         ("ROLLBACK", Transaction::Rollback),
+        ("SAVEPOINT \"_pg3_1\"", Transaction::Savepoint),
+        ("RELEASE SAVEPOINT s", Transaction::Release),
+        ("ROLLBACK TO SAVEPOINT s", Transaction::RollbackTo),
         ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", Transaction::SetCharacteristics),
     ];
     for (text, expected) in transactions {
@@ -168,6 +171,21 @@ fn parses_what_clients_send() {
             (expected, values.iter().map(|v| v.to_string()).collect())
         );
     }
+}
+
+#[test]
+fn parses_copies_as_queries() {
+    let copy = |text: &str| {
+        let StatementKind::Copy(copy) = one(text).kind else { panic!("{text}") };
+        (copy.query.text, copy.format)
+    };
+    let (query, format) = copy("COPY shop (id, \"Name\") TO STDOUT");
+    assert_eq!(query, "SELECT id, \"Name\" FROM shop");
+    assert_eq!((format.csv, format.delimiter, format.null.as_str()), (false, '\t', "\\N"));
+    let (query, format) = copy("COPY (SELECT 1) TO STDOUT WITH (FORMAT csv, HEADER true)");
+    assert_eq!(query, "SELECT 1");
+    assert_eq!((format.csv, format.header, format.delimiter), (true, true, ','));
+    assert_eq!(copy("COPY t TO STDOUT CSV HEADER DELIMITER ';'").1.delimiter, ';');
 }
 
 #[test]
@@ -226,6 +244,10 @@ fn refuses_what_is_understood_but_not_supported() {
         ("CREATE OR REPLACE VIEW v AS SELECT 1", 8),
         ("ALTER TABLE t ADD COLUMN a INT", 1),
         ("EXPLAIN ANALYZE SELECT 1", 9),
+        ("DECLARE c CURSOR FOR SELECT 1", 1),
+        ("COPY t FROM STDIN", 1),
+        ("COPY t TO 'file'", 1),
+        ("COPY t TO STDOUT WITH (FORMAT binary)", 1),
     ];
     for (text, position) in cases {
         let error = parse(text).unwrap_err();
