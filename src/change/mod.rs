@@ -23,4 +23,4 @@ pub use consolidate::{concat, consolidate, negate, with_weights};
 pub use equal::equal_rows;
 pub use frazil_connector_api::{ChangeBatch, UpsertBatch, UpsertOp};
 pub use hash::{hash_bytes, hash_rows, mix};
-pub use partition::{part_of, partition_by, partition_by_key, partition_upserts};
+pub use partition::{part_of, partition_by, partition_by_key, partition_upserts, take_rows};

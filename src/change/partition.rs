@@ -106,7 +106,10 @@ fn take_upserts(batch: &UpsertBatch, rows: &[u32]) -> Result<UpsertBatch> {
 }
 
 /// Rows by index; also of a batch without columns, whose rows are a number only (`count(*)`).
-pub(super) fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+///
+/// # Errors
+/// Arrow kernels' only.
+pub fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
     if rows.num_columns() > 0 {
         return Ok(take_record_batch(rows, indices)?);
     }

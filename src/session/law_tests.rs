@@ -1,8 +1,8 @@
 //! The law of the whole engine: incremental = batch, over random plans, on any layout.
 //!
 //! ```text
-//! script ─┬─ views ── Grammar ──► SQL text ──► CREATE MATERIALIZED VIEW      the engine keeps it up
-//!         │                           └─ views as subqueries ──► SELECT      a batch over the tables
+//! script ─┬─ views ── Grammar ──► SQL text ──► CREATE MATERIALIZED VIEW    the engine keeps it
+//!         │                           └─ views as subqueries ──► SELECT    a batch over the tables
 //!         └─ steps: INSERT, UPDATE, DELETE; CREATE and DROP; restarts, clean and after a crash
 //! ```
 //!

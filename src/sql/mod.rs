@@ -16,6 +16,7 @@ mod create_parser;
 mod lexer;
 mod output_names;
 mod parser;
+mod precedence;
 mod query_binder;
 mod relation_binder;
 mod scope;

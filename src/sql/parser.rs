@@ -6,6 +6,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::lexer::{Piece, Places, is_blank, pieces};
+use super::precedence::with_precedence;
 use super::statement::{Name, Statement, StatementKind, Transaction};
 use super::syntax_error::translate;
 use crate::error::{Error, Result};
@@ -92,7 +93,7 @@ impl StatementParser<'_> {
     }
 
     fn postgres_statement(&mut self) -> Parsed<StatementKind> {
-        Ok(match self.inner.parse_statement()? {
+        Ok(match with_precedence(self.inner.parse_statement()?) {
             ast::Statement::Query(query) => StatementKind::Query(query),
             ast::Statement::Insert(insert) => StatementKind::Insert(Box::new(insert)),
             ast::Statement::Update(update) => StatementKind::Update(Box::new(update)),

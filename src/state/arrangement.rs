@@ -5,12 +5,12 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
 };
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::segments::{Location, NO_ROW, RowsSnapshot, Segments};
 use super::{KeyTable, StateDelta, StateTable};
-use crate::change::ChangeBatch;
+use crate::change::{ChangeBatch, take_rows};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What makes a row of an arrangement one row.
@@ -107,7 +107,7 @@ impl Arrangement {
                 }
                 indices.extend((0..*weight).map(|_| row as u32));
             }
-            rows = take_record_batch(&rows, &UInt32Array::from(indices))?;
+            rows = take_rows(&rows, &UInt32Array::from(indices))?;
         }
         self.appended.push(rows.clone());
         self.segments.append(rows, Vec::new(), &mut self.locations);
@@ -136,7 +136,7 @@ impl Arrangement {
         if missing > 0 {
             return Err(missing_rows(missing));
         }
-        self.insert(take_record_batch(changes.rows(), &UInt32Array::from(rows))?, owners.clone());
+        self.insert(take_rows(changes.rows(), &UInt32Array::from(rows))?, owners.clone());
         for slot in owners {
             let count = self.counts[slot as usize];
             if count != 1 {
@@ -177,7 +177,7 @@ impl Arrangement {
         if twice > 0 {
             return Err(Error::internal(format!("{twice} rows came whose key is there already")));
         }
-        let rows = take_record_batch(changes.rows(), &UInt32Array::from(rows))?;
+        let rows = take_rows(changes.rows(), &UInt32Array::from(rows))?;
         self.insert(rows, owners);
         Ok(())
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::{BooleanBuffer, Buffer};
-use arrow::compute::{filter_record_batch, interleave, take_record_batch};
+use arrow::compute::{filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 
+use crate::change::take_rows;
 use crate::error::Result;
 
 /// Where a row is: segment in the high half, row in the low half.
@@ -259,7 +260,7 @@ impl Segments {
                 }
             }
             start += live.len() as u32;
-            batches.push(take_record_batch(&segment.rows, &UInt32Array::from(live))?);
+            batches.push(take_rows(&segment.rows, &UInt32Array::from(live))?);
         }
         let rows = arrow::compute::concat_batches(&self.schema, &batches)?;
         for index in group {
@@ -354,7 +355,7 @@ fn live_batch(segment: &Segment, projection: Option<&[usize]>) -> Result<RecordB
             indices.extend((0..count).map(|_| row));
         }
         // Taken before the projection, which may leave no column to tell the number of rows.
-        let rows = take_record_batch(&segment.rows, &UInt32Array::from(indices))?;
+        let rows = take_rows(&segment.rows, &UInt32Array::from(indices))?;
         return Ok(match projection {
             Some(columns) => rows.project(columns)?,
             None => rows,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -12,7 +12,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::{Operator, Output};
-use crate::change::{ChangeBatch, consolidate, with_weights};
+use crate::change::{ChangeBatch, consolidate, take_rows, with_weights};
 use crate::error::Result;
 use crate::state::StateDelta;
 
@@ -184,7 +184,7 @@ pub(crate) fn zset(schema: &SchemaRef, batches: Vec<ChangeBatch>) -> HashMap<Str
     let mut sums = HashMap::new();
     for row in 0..batch.num_rows() {
         let indices = UInt32Array::from(vec![row as u32]);
-        let one = take_record_batch(batch.rows(), &indices).unwrap();
+        let one = take_rows(batch.rows(), &indices).unwrap();
         let line = text(&[ChangeBatch::inserts(one)]).remove(0);
         *sums.entry(line[2..].to_owned()).or_default() += batch.weight(row);
     }

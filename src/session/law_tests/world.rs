@@ -121,14 +121,17 @@ impl World<'_> {
                 self.relations.push(query.relation);
                 Ok(())
             }
-            Err(error) if error.kind == ErrorKind::Unsupported => {
+            Err(error) => {
+                // What no batch query can be made of either is refused by both alike.
+                let batch = self.cluster.run(&query.relation.batch).await;
+                let is_alike = batch.is_err_and(|batch| batch.kind == error.kind);
+                if !is_alike && error.kind != ErrorKind::Unsupported {
+                    self.log.push(sql);
+                    return Err(format!("{error:?}"));
+                }
                 let mut tally = self.tally.lock().unwrap();
                 *tally.refused.entry(error.message).or_default() += 1;
                 Ok(())
-            }
-            Err(error) => {
-                self.log.push(sql);
-                Err(format!("{error:?}"))
             }
         }
     }

@@ -71,6 +71,21 @@ impl ast::VisitorMut for Rewriter {
         })
     }
 
+    fn post_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+        // In parentheses: the next rules make NULL of a bare one.
+        for item in &mut select.projection {
+            let (ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }) =
+                item
+            else {
+                continue;
+            };
+            if matches!(expr, Expr::Subquery(_)) {
+                *expr = Expr::Nested(Box::new(expr.clone()));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         // Before what is within: of a query without rows nothing has to be planned.
         let nothing = match expr {
@@ -161,9 +176,8 @@ fn counted(query: &ast::Query, negated: bool) -> Option<Expr> {
     let mut query = query.clone();
     let SetExpr::Select(select) = query.body.as_mut() else { return None };
     let compare = if negated { "=" } else { ">" };
-    select.projection =
-        vec![ast::SelectItem::UnnamedExpr(parsed(&format!("count(*) {compare} 0"))?)];
-    parsed(&format!("({query})"))
+    select.projection = vec![ast::SelectItem::UnnamedExpr(parsed("count(*)")?)];
+    parsed(&format!("(coalesce(({query}), 0) {compare} 0)"))
 }
 
 /// A query of one column with its values in one row: `SELECT aggregate(value ORDER BY …) FROM …`.
@@ -391,7 +405,8 @@ mod tests {
     fn exists_counts_in_a_projection_only() {
         assert_eq!(
             changed("SELECT NOT a AND EXISTS (SELECT 1 FROM b WHERE b.x = a.x) AS c FROM a"),
-            "SELECT NOT a AND (SELECT count(*) > 0 FROM b WHERE b.x = a.x) AS c FROM a"
+            "SELECT NOT a AND (coalesce((SELECT count(*) FROM b WHERE b.x = a.x), 0) > 0) AS c \
+             FROM a"
         );
         assert_eq!(changed("SELECT 1 FROM a WHERE EXISTS (SELECT 1 FROM b)"), "as it is");
     }

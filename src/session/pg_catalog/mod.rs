@@ -2,7 +2,8 @@
 //! shell's own schema `frazil`.
 //!
 //! ```text
-//! text ──► rewritten (ours, then the crate's) ──► plan over { pg_catalog, information_schema, frazil, public }
+//! text ──► rewritten (ours, then the crate's) ──► plan over pg_catalog, information_schema,
+//!                                                 frazil, public
 //! ```
 //!
 //! Crate `datafusion-pg-catalog` has the tables that are the same everywhere (types, operators),

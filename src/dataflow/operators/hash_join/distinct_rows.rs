@@ -1,6 +1,6 @@
 //! [`DistinctRows`]: finds the entry of a row, where the rows themselves are kept elsewhere.
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashTable;
@@ -335,13 +335,13 @@ impl DistinctRows {
         &mut self,
         locations: &mut [Location],
         idle_keys: &mut Vec<u32>,
-    ) -> Result<Vec<ArrayRef>> {
+    ) -> Result<RecordBatch> {
         let mut buried = self.graveyard.owners();
         buried.sort_unstable();
         buried.dedup();
         buried.retain(|id| self.entries[*id as usize].is_buried);
         let places: Vec<Location> = buried.iter().map(|id| locations[*id as usize]).collect();
-        let rows = self.graveyard.take_columns(&places)?;
+        let rows = self.graveyard.take(&places)?;
         for id in buried {
             let entry = &mut self.entries[id as usize];
             entry.is_buried = false;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
 };
-use arrow::compute::{concat_batches, take, take_record_batch};
+use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::distinct_rows::{DistinctRows, Kept};
 use super::lists::Lists;
-use crate::change::ChangeBatch;
+use crate::change::{ChangeBatch, take_rows};
 use crate::error::{Error, Result};
 use crate::state::check_columns;
 use crate::state::{Location, NO_ROW, Segments, StateDelta, StateTable};
@@ -179,7 +179,7 @@ impl Side {
         let rows = if rows.len() == changes.num_rows() {
             changes.rows().clone()
         } else {
-            take_record_batch(changes.rows(), &UInt32Array::from(rows))?
+            take_rows(changes.rows(), &UInt32Array::from(rows))?
         };
         self.segments.append(rows, owners, &mut self.locations);
         Ok(())
@@ -212,8 +212,6 @@ impl Side {
     /// What changed since the last call; adds the keys of entries that went to `idle_keys`.
     pub(super) fn delta(&mut self, table: usize, idle_keys: &mut Vec<u32>) -> Result<StateDelta> {
         let layout = self.state_table();
-        let key_fields = layout.schema.fields()[..layout.key_columns].to_vec();
-        let key_schema = Arc::new(Schema::new(key_fields));
         let state = match &mut self.kind {
             Kind::Appended { writer, rows, written } => {
                 let rows = concat_batches(&self.schema, &std::mem::take(rows))?;
@@ -222,8 +220,9 @@ impl Side {
                 let writers: ArrayRef = Arc::new(UInt64Array::from_value(*writer, rows.num_rows()));
                 let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(first..*written));
                 let columns = [&[writers, numbers], rows.columns()].concat();
-                let puts = RecordBatch::try_new(layout.schema, columns)?;
-                let deletes = RecordBatch::new_empty(key_schema);
+                let puts = RecordBatch::try_new(Arc::clone(&layout.schema), columns)?;
+                let key_schema = layout.schema.project(&[0, 1])?;
+                let deletes = RecordBatch::new_empty(Arc::new(key_schema));
                 return Ok(StateDelta { table, puts, deletes });
             }
             Kind::Retracting(state) => state,
@@ -235,20 +234,24 @@ impl Side {
         let weights = put.iter().map(|entry| state.weight(*entry));
         columns.push(Arc::new(Int64Array::from_iter_values(weights)));
         let puts = RecordBatch::try_new(layout.schema, columns)?;
-        let gone = state.take_buried(&mut self.locations, idle_keys)?;
-        Ok(StateDelta { table, puts, deletes: RecordBatch::try_new(key_schema, gone)? })
+        let deletes = state.take_buried(&mut self.locations, idle_keys)?;
+        Ok(StateDelta { table, puts, deletes })
     }
 
     /// Stored rows as changes.
     pub(super) fn restored(&self, stored: RecordBatch) -> Result<ChangeBatch> {
         check_columns(&self.state_table(), &stored)?;
         let columns = self.schema.fields().len();
-        let schema = Arc::clone(&self.schema);
+        // A join on constants needs no column of a side, only how many rows there are.
+        let options = RecordBatchOptions::new().with_row_count(Some(stored.num_rows()));
+        let rows = |columns: &[ArrayRef]| {
+            let schema = Arc::clone(&self.schema);
+            RecordBatch::try_new_with_options(schema, columns.to_vec(), &options)
+        };
         if self.is_append_only() {
-            let rows = RecordBatch::try_new(schema, stored.columns()[2..].to_vec())?;
-            return Ok(ChangeBatch::inserts(rows));
+            return Ok(ChangeBatch::inserts(rows(&stored.columns()[2..])?));
         }
-        let rows = RecordBatch::try_new(schema, stored.columns()[..columns].to_vec())?;
+        let rows = rows(&stored.columns()[..columns])?;
         let weights = stored.column(columns).as_primitive::<Int64Type>().clone();
         Ok(ChangeBatch::try_new(rows, weights)?)
     }
@@ -290,5 +293,5 @@ pub(super) fn expand(
         .iter()
         .map(|key| take(key, &indices, None))
         .collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok((ChangeBatch::inserts(take_record_batch(changes.rows(), &indices)?), keys))
+    Ok((ChangeBatch::inserts(take_rows(changes.rows(), &indices)?), keys))
 }

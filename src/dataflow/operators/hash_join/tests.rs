@@ -1,8 +1,15 @@
 //! Tests of [`HashJoin`](super::HashJoin).
 
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_plan::PhysicalExpr;
 
 use super::{HashJoin, JoinSpec};
+use crate::change::ChangeBatch;
 use crate::dataflow::operators::Operator;
 use crate::dataflow::operators::testing::{Harness, Store, assert_changes, column, schema};
 
@@ -98,6 +105,49 @@ fn rows_of_one_hash_are_told_apart() {
     assert_changes!(join.end(), "- 1 0.0 1 5.0\n -3 1 -0.0 1 5.0");
     join.push(0, "+ 1 -0.0\n - 1 0.0");
     assert_changes!(join.end(), "+ 1 -0.0 1 5.0\n - 1 0.0 1 5.0");
+}
+
+#[test]
+fn restores_sides_without_columns() {
+    let (none, one) = (schema(&[]), schema(&[("x", DataType::Int64)]));
+    let constant =
+        || -> Arc<dyn PhysicalExpr> { Arc::new(Literal::new(ScalarValue::Int64(Some(1)))) };
+    for is_append_only in [false, true] {
+        let make = || {
+            let operator = HashJoin::try_new(JoinSpec {
+                left_schema: SchemaRef::clone(&none),
+                right_schema: SchemaRef::clone(&one),
+                left_is_append_only: is_append_only,
+                right_is_append_only: is_append_only,
+                left_keys: vec![constant()],
+                right_keys: vec![constant()],
+                filter: None,
+                is_left: false,
+                schema: SchemaRef::clone(&one),
+                writer: 1,
+            });
+            Harness::new(operator.unwrap(), &[SchemaRef::clone(&none), SchemaRef::clone(&one)])
+        };
+        let rows = |count| {
+            let options = RecordBatchOptions::new().with_row_count(Some(count));
+            let columns = Vec::new();
+            RecordBatch::try_new_with_options(SchemaRef::clone(&none), columns, &options).unwrap()
+        };
+        let (mut store, mut first) = (Store::default(), make());
+        first.push_batch(0, ChangeBatch::inserts(rows(2)));
+        first.end();
+        let deltas = first.operator.checkpoint().unwrap();
+        store.apply(&first.operator, deltas);
+        let mut second = make();
+        store.restore(&mut second.operator);
+        second.push(1, "+ 7");
+        let count: i64 = second
+            .end()
+            .iter()
+            .flat_map(|out| (0..out.num_rows()).map(|row| out.weight(row)))
+            .sum();
+        assert_eq!(count, 2);
+    }
 }
 
 #[test]
