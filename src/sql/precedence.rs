@@ -1,7 +1,7 @@
 //! [`with_precedence`]: mends how tightly `IS DISTINCT FROM` binds.
 //!
-//! The parser takes everything that follows as its right side: it reads `a IS DISTINCT FROM b AND c`
-//! as `a IS DISTINCT FROM (b AND c)`, where PostgreSQL, and everyone, means
+//! The parser takes all that follows as its right side: it reads `a IS DISTINCT FROM b AND c` as
+//! `a IS DISTINCT FROM (b AND c)`, where PostgreSQL, and everyone, means
 //! `(a IS DISTINCT FROM b) AND c`.
 
 use std::ops::ControlFlow;

@@ -38,3 +38,26 @@ fn groups_of_constants_over_nothing_are_none() {
     check(&[table], query, &[], &[]);
     check(&[table], query, &["INSERT INTO t VALUES (1), (2)"], &["1.5 | 2"]);
 }
+
+#[test]
+fn is_true_in_a_group() {
+    let table = "CREATE TABLE t (a BIGINT PRIMARY KEY, s TEXT)";
+    let query = "SELECT DISTINCT s = 'a' IS TRUE AS c FROM t";
+    check(&[table], query, &["INSERT INTO t VALUES (1, 'a'), (2, NULL)"], &["false", "true"]);
+}
+
+#[test]
+fn a_join_that_never_matches_is_restored() {
+    let table = "CREATE TABLE t (a BIGINT PRIMARY KEY, b BIGINT)";
+    let query = "SELECT count(*) AS n FROM t LEFT JOIN (SELECT sum(b) AS m FROM t) x \
+                 ON abs(t.b) = x.m + x.m AND CASE WHEN 0 < 1 THEN 0.25 END = 1.5";
+    check(&[table], query, &["INSERT INTO t VALUES (1, 1), (2, NULL)"], &["2"]);
+}
+
+#[test]
+fn is_distinct_from_ends_before_and() {
+    let table = "CREATE TABLE t (a BIGINT PRIMARY KEY, f BOOLEAN)";
+    let query = "SELECT a FROM t WHERE f IS DISTINCT FROM true AND a > 1";
+    let rows = ["INSERT INTO t VALUES (1, false), (2, true), (3, false), (4, NULL)"];
+    check(&[table], query, &rows, &["3", "4"]);
+}
