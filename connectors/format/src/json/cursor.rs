@@ -219,6 +219,7 @@ fn is_number(token: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde::de::IgnoredAny;
     use serde_json::Value;
 
     use super::*;
@@ -248,6 +249,11 @@ mod tests {
     fn accepts(text: &str) -> bool {
         let mut cursor = Cursor::new(text);
         read(&mut cursor).and_then(|()| cursor.end()).is_ok()
+    }
+
+    /// By the grammar: a number may be beyond every type.
+    fn is_json(text: &str) -> bool {
+        serde_json::from_str::<IgnoredAny>(text).is_ok()
     }
 
     /// JSON, and texts that nearly are.
@@ -305,7 +311,7 @@ mod tests {
         /// What is read whole is JSON, and all JSON is read.
         #[test]
         fn accepts_what_serde_json_accepts(text in text()) {
-            prop_assert_eq!(accepts(&text), serde_json::from_str::<Value>(&text).is_ok());
+            prop_assert_eq!(accepts(&text), is_json(&text));
         }
 
         #[test]
@@ -317,7 +323,7 @@ mod tests {
             prop_assert_eq!(cursor.end(), Ok(()));
             let (start, end) = (cut.index(text.len() + 1), text.len());
             if let Some(part) = text.get(..start).filter(|_| start < end) {
-                prop_assert_eq!(accepts(part), serde_json::from_str::<Value>(part).is_ok());
+                prop_assert_eq!(accepts(part), is_json(part));
             }
         }
     }
