@@ -22,6 +22,7 @@ mod json;
 mod message_key;
 mod plain;
 mod spec;
+mod upsert_rows;
 mod wire;
 mod wrapper;
 

@@ -1,12 +1,11 @@
 //! [`PlainDecoder`]: one JSON object a message is one row.
 
-use frazil_connector_api::{
-    ChangeBatch, ConnectorError, Decoded, Message, Result, UpsertBatch, UpsertOp,
-};
+use frazil_connector_api::{ChangeBatch, ConnectorError, Decoded, Message, Result, UpsertOp};
 
 use crate::all_or_nothing::Append;
 use crate::json::{Columns, Rows, read_whole_row};
 use crate::message_key::MessageKey;
+use crate::upsert_rows::UpsertRows;
 use crate::wrapper::Wrapper;
 
 /// Turns objects into inserts, or for a table with a key into upserts.
@@ -18,20 +17,20 @@ pub(crate) struct PlainDecoder {
     wrapper: Wrapper,
     /// `None` for a table without a key.
     message_key: Option<MessageKey>,
-    rows: Rows,
-    ops: Vec<UpsertOp>,
+    /// Without a key the operations say nothing: all are upserts.
+    upserts: UpsertRows,
 }
 
 impl PlainDecoder {
     /// A decoder into `rows`, by key if there is a `message_key`.
     pub(crate) fn new(wrapper: Wrapper, message_key: Option<MessageKey>, rows: Rows) -> Self {
-        Self { wrapper, message_key, rows, ops: Vec::new() }
+        Self { wrapper, message_key, upserts: UpsertRows::new(rows) }
     }
 
     fn delete(&mut self, key: Option<&[u8]>) -> Result<bool> {
         let message_key = self.message_key.as_mut().ok_or_else(cannot_delete)?;
-        message_key.push(key, &mut self.rows)?;
-        self.ops.push(UpsertOp::Delete);
+        message_key.push(key, &mut self.upserts.rows)?;
+        self.upserts.ops.push(UpsertOp::Delete);
         Ok(true)
     }
 }
@@ -45,34 +44,32 @@ impl Append for PlainDecoder {
     fn append(&mut self, message: Message<'_>) -> Result<bool> {
         let Some(value) = message.value else { return self.delete(message.key) };
         let (payload, wires) = self.wrapper.open(value)?;
-        let rows = &mut self.rows;
+        let UpsertRows { rows, ops } = &mut self.upserts;
         let read = read_whole_row(payload, rows, wires, Columns::All)
             .map_err(|broken| rows.explain(payload, broken))?;
         match (read.is_row, read.is_deleted) {
             (false, _) => return self.delete(message.key),
-            (true, false) => self.ops.push(UpsertOp::Upsert),
-            (true, true) if self.message_key.is_some() => self.ops.push(UpsertOp::Delete),
+            (true, false) => ops.push(UpsertOp::Upsert),
+            (true, true) if self.message_key.is_some() => ops.push(UpsertOp::Delete),
             (true, true) => return Err(cannot_delete()),
         }
         Ok(true)
     }
 
     fn rows(&self) -> &Rows {
-        &self.rows
+        &self.upserts.rows
     }
 
     fn truncate(&mut self, rows: usize) {
-        self.rows.truncate(rows);
-        self.ops.truncate(rows);
+        self.upserts.truncate(rows);
     }
 
     fn finish(&mut self) -> Result<Decoded> {
-        let (rows, unchanged) = self.rows.flush()?;
-        let room = Vec::with_capacity(self.ops.len());
-        let ops = std::mem::replace(&mut self.ops, room);
-        match self.message_key {
-            Some(_) => UpsertBatch::try_new(rows, ops, unchanged).map(Decoded::Upserts),
-            None => Ok(Decoded::Changes(ChangeBatch::inserts(rows))),
+        match (self.upserts.finish()?, &self.message_key) {
+            (Decoded::Upserts(upserts), None) => {
+                Ok(Decoded::Changes(ChangeBatch::inserts(upserts.rows().clone())))
+            }
+            (decoded, _) => Ok(decoded),
         }
     }
 }

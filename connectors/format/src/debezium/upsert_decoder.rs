@@ -1,11 +1,12 @@
 //! [`UpsertDecoder`]: change events of a table with a primary key.
 
-use frazil_connector_api::{ConnectorError, Decoded, Message, Result, UpsertBatch, UpsertOp};
+use frazil_connector_api::{ConnectorError, Decoded, Message, Result, UpsertOp};
 
 use super::envelope::{BeforeAs, Op, missing_image, read_envelope};
 use crate::all_or_nothing::Append;
 use crate::json::{Columns, Rows, read_whole_row};
 use crate::message_key::MessageKey;
+use crate::upsert_rows::UpsertRows;
 use crate::wire::Wire;
 use crate::wrapper::Wrapper;
 
@@ -21,14 +22,13 @@ use crate::wrapper::Wrapper;
 pub(crate) struct UpsertDecoder {
     wrapper: Wrapper,
     message_key: MessageKey,
-    rows: Rows,
-    ops: Vec<UpsertOp>,
+    upserts: UpsertRows,
 }
 
 impl UpsertDecoder {
     /// A decoder into `rows`, which has a key.
     pub(crate) fn new(wrapper: Wrapper, message_key: MessageKey, rows: Rows) -> Self {
-        Self { wrapper, message_key, rows, ops: Vec::new() }
+        Self { wrapper, message_key, upserts: UpsertRows::new(rows) }
     }
 }
 
@@ -36,19 +36,19 @@ impl Append for UpsertDecoder {
     fn append(&mut self, message: Message<'_>) -> Result<bool> {
         let Some(value) = message.value else { return Ok(false) };
         let (payload, wires) = self.wrapper.open(value)?;
-        let read = read_envelope(payload, &mut self.rows, wires, BeforeAs::Text)?;
+        let UpsertRows { rows, ops } = &mut self.upserts;
+        let read = read_envelope(payload, rows, wires, BeforeAs::Text)?;
         let Some((op, envelope)) = read else { return Ok(false) };
-        let rows = &mut self.rows;
         match (op, envelope.after_row) {
-            (Op::Create | Op::Read, Some(_)) => self.ops.push(UpsertOp::Upsert),
+            (Op::Create | Op::Read, Some(_)) => ops.push(UpsertOp::Upsert),
             (Op::Update, Some(after_row)) => {
-                self.ops.push(UpsertOp::Upsert);
+                ops.push(UpsertOp::Upsert);
                 if let Some(before) = envelope.before {
                     push_key_of(before, rows, wires)?;
                     if rows.same_key(after_row, after_row + 1) {
                         rows.truncate(after_row + 1);
                     } else {
-                        self.ops.push(UpsertOp::Delete);
+                        ops.push(UpsertOp::Delete);
                     }
                 }
             }
@@ -57,11 +57,11 @@ impl Append for UpsertDecoder {
                     Some(before) => push_key_of(before, rows, wires)?,
                     None => self.message_key.push(message.key, rows)?,
                 }
-                self.ops.push(UpsertOp::Delete);
+                ops.push(UpsertOp::Delete);
             }
             (Op::Truncate, None) => {
                 rows.push_filler_row();
-                self.ops.push(UpsertOp::Truncate);
+                ops.push(UpsertOp::Truncate);
             }
             (Op::Delete | Op::Truncate | Op::Message, Some(_)) => {
                 return Err(ConnectorError::bad_message("the row images do not fit the \"op\""));
@@ -72,19 +72,15 @@ impl Append for UpsertDecoder {
     }
 
     fn rows(&self) -> &Rows {
-        &self.rows
+        &self.upserts.rows
     }
 
     fn truncate(&mut self, rows: usize) {
-        self.rows.truncate(rows);
-        self.ops.truncate(rows);
+        self.upserts.truncate(rows);
     }
 
     fn finish(&mut self) -> Result<Decoded> {
-        let (rows, unchanged) = self.rows.flush()?;
-        let room = Vec::with_capacity(self.ops.len());
-        let ops = std::mem::replace(&mut self.ops, room);
-        UpsertBatch::try_new(rows, ops, unchanged).map(Decoded::Upserts)
+        self.upserts.finish()
     }
 }
 
