@@ -4,7 +4,6 @@ use sqlparser::ast::{self, CopyLegacyCsvOption, CopyLegacyOption, CopyOption};
 use sqlparser::tokenizer::Token;
 
 use super::parser::{Parsed, StatementParser, parse};
-use super::precedence::with_precedence;
 use super::statement::{Copy, CopyFormat, StatementKind};
 use crate::error::Error;
 
@@ -21,7 +20,7 @@ impl StatementParser<'_> {
                 .into());
         }
         let ast::Statement::Copy { source, target, options, legacy_options, .. } =
-            with_precedence(self.inner.parse_statement()?)
+            self.inner.parse_statement()?
         else {
             return Err(self.unsupported_statement().into());
         };
