@@ -309,9 +309,18 @@ fn from_planner_text(text: &str) -> Error {
     let text = text.split(", errors:").next().unwrap_or_default();
     let text = text.trim_start_matches("Error during planning: ");
     let text = text.trim_start_matches("Internal error: ");
-    let mut characters = text.chars();
-    let first = characters.next().map(|letter| letter.to_lowercase().to_string());
-    Error::new(kind, format!("{}{}", first.unwrap_or_default(), characters.as_str()))
+    Error::new(kind, uncapitalised(text))
+}
+
+/// A message as ours begin; `UNION …` stays.
+pub fn uncapitalised(message: &str) -> String {
+    let mut letters = message.chars();
+    match letters.next() {
+        Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => message.to_string(),
+    }
 }
 
 fn first_line(text: &str) -> String {

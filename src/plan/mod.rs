@@ -9,14 +9,17 @@
 //! plan alone: no clock, no chance.
 
 mod aggregate;
+mod batch;
 mod explain;
 mod expression;
 mod join;
 mod node;
+mod push_down_filter;
 mod relation_source;
 mod rules;
 mod translate;
 
+pub use batch::batch_state;
 pub use explain::explain;
 pub use node::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey};
 pub use relation_source::RelationSource;

@@ -13,10 +13,11 @@ use datafusion::optimizer::{
     Optimizer, OptimizerContext, OptimizerRule, decorrelate_predicate_subquery,
     eliminate_cross_join, eliminate_duplicated_expr, eliminate_filter, eliminate_join,
     eliminate_limit, eliminate_outer_join, extract_equijoin_predicate, optimize_projections,
-    optimize_unions, propagate_empty_relation, push_down_filter, replace_distinct_aggregate,
-    scalar_subquery_to_join, simplify_expressions,
+    optimize_unions, propagate_empty_relation, replace_distinct_aggregate, scalar_subquery_to_join,
+    simplify_expressions,
 };
 
+use super::push_down_filter::PushDownFilter;
 use crate::error::{Error, Result};
 
 /// Rules whose output has an operator, in the order in which they run.
@@ -35,7 +36,7 @@ fn chosen() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(eliminate_limit::EliminateLimit::new()),
         Arc::new(propagate_empty_relation::PropagateEmptyRelation::new()),
         Arc::new(eliminate_outer_join::EliminateOuterJoin::new()),
-        Arc::new(push_down_filter::PushDownFilter::new()),
+        Arc::new(PushDownFilter::default()),
         Arc::new(optimize_projections::OptimizeProjections::new()),
     ]
 }
@@ -76,11 +77,14 @@ fn with_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Projection(projection) if projection.expr.is_empty() => {
             Ok(Transformed::yes(with_column(Arc::unwrap_or_clone(projection.input))?))
         }
-        LogicalPlan::Join(join) if !join.schema.fields().is_empty() => {
+        LogicalPlan::Join(join) => {
             let before = Arc::clone(&join.schema);
             let join = LogicalPlan::Join(join).recompute_schema()?;
             if join.schema().fields().len() == before.fields().len() {
                 return Ok(Transformed::no(join));
+            }
+            if before.fields().is_empty() {
+                return Ok(Transformed::yes(with_column(join)?));
             }
             let kept = before.iter().map(|field| Expr::Column(Column::from(field)));
             let kept: Vec<Expr> = kept.collect();

@@ -2,7 +2,7 @@
 
 use datafusion::common::{DataFusionError, SchemaError};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, uncapitalised};
 
 /// The engine's error for one that planning or running a batch query met.
 ///
@@ -45,7 +45,9 @@ fn message_error(error: &DataFusionError) -> Error {
     let text = error.strip_backtrace();
     match error {
         DataFusionError::SQL(..) => Error::new(ErrorKind::Syntax, lower(&text)),
-        DataFusionError::NotImplemented(message) => Error::unsupported(lower(message)),
+        DataFusionError::NotImplemented(message) => {
+            Error::unsupported(lower(message))
+        }
         DataFusionError::SchemaError(inner, _) => match inner.as_ref() {
             SchemaError::FieldNotFound { field, .. } => Error::new(
                 ErrorKind::UndefinedColumn,
@@ -67,7 +69,9 @@ fn arrow_error(error: &arrow::error::ArrowError, text: &str) -> Error {
     use arrow::error::ArrowError as Arrow;
     match error {
         Arrow::DivideByZero => Error::new(ErrorKind::DivisionByZero, "division by zero"),
-        Arrow::ArithmeticOverflow(message) => Error::new(ErrorKind::OutOfRange, lower(message)),
+        Arrow::ArithmeticOverflow(message) => {
+            Error::new(ErrorKind::OutOfRange, lower(message))
+        }
         Arrow::CastError(message) | Arrow::ParseError(message) => {
             Error::new(ErrorKind::InvalidValue, lower(message))
         }
@@ -95,10 +99,5 @@ fn execution_error(message: &str) -> Error {
 }
 
 fn lower(message: &str) -> String {
-    let text = message.trim().trim_end_matches('.');
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => String::new(),
-    }
+    uncapitalised(message.trim().trim_end_matches('.'))
 }

@@ -9,7 +9,6 @@ use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, Values};
 use datafusion::physical_plan::execute_stream;
-use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
 
 use super::lake_table::LakeTables;
@@ -18,6 +17,7 @@ use super::relation_schema::RelationSchema;
 use super::session_state::Shared;
 use super::{Description, Outcome, Variables, query_error};
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::batch_state;
 use crate::sql::{self, Bound, Statement, StatementKind};
 
 /// A plan whose tables are those of one snapshot, and the state to run it in.
@@ -96,14 +96,7 @@ pub(super) fn parameter_types(
 impl Planned {
     /// A plan over relations of the engine.
     pub(super) fn attach(tables: &RelationSchema, plan: LogicalPlan) -> Result<Self> {
-        let mut config = SessionConfig::new();
-        // It takes differing nullability of `x IS TRUE` for an error.
-        config.options_mut().execution.skip_physical_aggregate_schema_check = true;
-        let context = SessionContext::new_with_config(config);
-        // With all groups constant it forgets that there are groups: a row over no rows.
-        context.remove_optimizer_rule("eliminate_group_by_constant");
-        let state = context.state();
-        Ok(Self { state, plan: attached(plan, tables)? })
+        Ok(Self { state: batch_state(), plan: attached(plan, tables)? })
     }
 
     /// With values in the places of parameters.

@@ -3,7 +3,7 @@
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, uncapitalised};
 
 /// The text of one statement and its tokens, whose places are in that text.
 #[derive(Debug)]
@@ -75,12 +75,7 @@ pub(super) fn is_blank(token: &Token) -> bool {
 
 fn tokenize(text: &str, offset: usize) -> Result<Vec<TokenWithSpan>> {
     Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().map_err(|error| {
-        let mut message = error.message;
-        if let Some(first) = message.get(..1) {
-            let first = first.to_lowercase();
-            message.replace_range(..1, &first);
-        }
-        Error::new(ErrorKind::Syntax, message)
+        Error::new(ErrorKind::Syntax, uncapitalised(&error.message))
             .at(Places::new(text, offset).position(error.location))
     })
 }

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
-};
-use arrow::compute::concat_batches;
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::appended_rows::{AppendedRows, append_indices};
 use super::segments::{Location, NO_ROW, RowsSnapshot, Segments};
 use super::{KeyTable, StateDelta, StateTable};
 use crate::change::{ChangeBatch, take_rows};
@@ -20,8 +18,7 @@ pub enum Identity {
     Key(Vec<usize>),
     /// The whole row; it may be there several times.
     WholeRow,
-    /// Nothing: rows only come. In durable state they are numbered; the writer's number is unique
-    /// among all workers of all processes that ever wrote to this state (such as fence and worker).
+    /// Nothing: rows only come. See [`AppendedRows`].
     Appended {
         /// Number of the writer.
         writer: u64,
@@ -31,7 +28,7 @@ pub enum Identity {
 /// Rows of a table or view, with what changed since the last checkpoint.
 ///
 /// Shape: `snapshot` has the schema's columns. State table: `Key`: key columns, then the others;
-/// `WholeRow`: all columns, then `__count`; `Appended`: `__writer`, `__row`, then all columns.
+/// `WholeRow`: all columns, then `__count`; `Appended`: as [`AppendedRows`] has it.
 #[derive(Debug)]
 pub struct Arrangement {
     schema: SchemaRef,
@@ -43,8 +40,8 @@ pub struct Arrangement {
     segments: Segments,
     dirty: Vec<u32>,
     is_dirty: Vec<bool>,
-    appended: Vec<RecordBatch>,
-    appended_rows: u64,
+    /// Of [`Identity::Appended`].
+    appended: Option<AppendedRows>,
 }
 
 impl Arrangement {
@@ -53,6 +50,10 @@ impl Arrangement {
     /// # Errors
     /// `Internal` for a key type that Arrow's row format does not hold.
     pub fn try_new(schema: SchemaRef, identity: Identity) -> Result<Self> {
+        let appended = match &identity {
+            Identity::Appended { writer } => Some(AppendedRows::new(Arc::clone(&schema), *writer)),
+            _ => None,
+        };
         let key_columns = match &identity {
             Identity::Key(columns) => columns.clone(),
             Identity::WholeRow => (0..schema.fields().len()).collect(),
@@ -70,8 +71,7 @@ impl Arrangement {
             counts: Vec::new(),
             dirty: Vec::new(),
             is_dirty: Vec::new(),
-            appended: Vec::new(),
-            appended_rows: 0,
+            appended,
         })
     }
 
@@ -85,8 +85,14 @@ impl Arrangement {
     /// # Errors
     /// `Internal` if a row is retracted that is not there, or a key comes twice.
     pub fn apply(&mut self, changes: &ChangeBatch) -> Result<()> {
-        if matches!(self.identity, Identity::Appended { .. }) {
-            return self.append(changes);
+        if let Some(appended) = &mut self.appended {
+            let rows = match changes.weights() {
+                None => changes.rows().clone(),
+                Some(_) => take_rows(changes.rows(), &append_indices(changes)?)?,
+            };
+            appended.push(rows.clone());
+            self.segments.append(rows, Vec::new(), &mut self.locations);
+            return Ok(());
         }
         let mut slots = Vec::new();
         self.intern(changes.rows(), &mut slots)?;
@@ -95,23 +101,6 @@ impl Arrangement {
         } else {
             self.apply_by_key(changes, &slots)
         }
-    }
-
-    fn append(&mut self, changes: &ChangeBatch) -> Result<()> {
-        let mut rows = changes.rows().clone();
-        if let Some(weights) = changes.weights() {
-            let mut indices = Vec::with_capacity(rows.num_rows());
-            for (row, weight) in weights.values().iter().enumerate() {
-                if *weight < 0 {
-                    return Err(missing_rows(1));
-                }
-                indices.extend((0..*weight).map(|_| row as u32));
-            }
-            rows = take_rows(&rows, &UInt32Array::from(indices))?;
-        }
-        self.appended.push(rows.clone());
-        self.segments.append(rows, Vec::new(), &mut self.locations);
-        Ok(())
     }
 
     fn apply_counts(&mut self, changes: &ChangeBatch, slots: &[u32]) -> Result<()> {
@@ -253,24 +242,17 @@ impl Arrangement {
 
     /// The state table that holds the rows.
     pub fn state_table(&self) -> StateTable {
+        if let Some(appended) = &self.appended {
+            return appended.state_table();
+        }
         let fields = self.schema.fields();
-        let (schema, key_columns, row_start) = match &self.identity {
-            Identity::Key(key) => {
-                let order: Vec<_> =
-                    self.column_order().iter().map(|column| Arc::clone(&fields[*column])).collect();
-                (Schema::new(order), key.len(), 0)
-            }
-            Identity::WholeRow => {
-                let count = Arc::new(Field::new("__count", DataType::Int64, false));
-                (Schema::new([fields.to_vec(), vec![count]].concat()), fields.len(), 0)
-            }
-            Identity::Appended { .. } => {
-                let writer = Arc::new(Field::new("__writer", DataType::UInt64, false));
-                let row = Arc::new(Field::new("__row", DataType::UInt64, false));
-                (Schema::new([vec![writer, row], fields.to_vec()].concat()), 2, 2)
-            }
-        };
-        StateTable { schema: Arc::new(schema), key_columns, row_start }
+        let order = self.column_order();
+        let mut stored: Vec<_> = order.iter().map(|column| Arc::clone(&fields[*column])).collect();
+        if self.identity == Identity::WholeRow {
+            stored.push(Arc::new(Field::new("__count", DataType::Int64, false)));
+        }
+        let schema = Arc::new(Schema::new(stored));
+        StateTable { schema, key_columns: self.key_columns.len(), row_start: 0 }
     }
 
     /// Key columns, then the others.
@@ -284,13 +266,12 @@ impl Arrangement {
     /// # Errors
     /// Arrow kernels' only.
     pub fn delta(&mut self, table: usize) -> Result<StateDelta> {
+        if let Some(appended) = &mut self.appended {
+            return appended.delta(table);
+        }
         let state = self.state_table();
         let key_fields = state.schema.fields()[..state.key_columns].to_vec();
         let key_schema = Arc::new(Schema::new(key_fields));
-        if let Identity::Appended { writer } = self.identity {
-            let puts = self.numbered(writer, &state.schema)?;
-            return Ok(StateDelta { table, puts, deletes: RecordBatch::new_empty(key_schema) });
-        }
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.iter().for_each(|slot| self.is_dirty[*slot as usize] = false);
         let (mut put, mut gone) = (Vec::new(), Vec::new());
@@ -316,16 +297,6 @@ impl Arrangement {
         Ok(StateDelta { table, puts, deletes })
     }
 
-    fn numbered(&mut self, writer: u64, schema: &SchemaRef) -> Result<RecordBatch> {
-        let rows = concat_batches(&self.schema, &std::mem::take(&mut self.appended))?;
-        let first = self.appended_rows;
-        self.appended_rows += rows.num_rows() as u64;
-        let writers: ArrayRef = Arc::new(UInt64Array::from_value(writer, rows.num_rows()));
-        let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(first..self.appended_rows));
-        let columns = [&[writers, numbers], rows.columns()].concat();
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
-    }
-
     /// Takes stored rows of the state table.
     ///
     /// # Errors
@@ -342,7 +313,7 @@ impl Arrangement {
                 columns
             }
             Identity::WholeRow => stored.columns()[..fields].to_vec(),
-            Identity::Appended { .. } => stored.columns()[2..].to_vec(),
+            Identity::Appended { .. } => AppendedRows::columns_of(stored).to_vec(),
         };
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         if matches!(self.identity, Identity::Appended { .. }) {

@@ -9,6 +9,7 @@
 //! operator keeps in memory is its own affair. A slot whose row went is freed at the next
 //! checkpoint, when its key has been told as deleted.
 
+mod appended_rows;
 mod arrangement;
 mod delta;
 mod key_table;
@@ -16,6 +17,7 @@ mod log;
 mod segments;
 mod snapshots;
 
+pub use appended_rows::{AppendedRows, append_indices};
 pub use arrangement::{Arrangement, Identity, check_columns};
 pub use delta::{StateDelta, StateTable};
 pub use key_table::{KeyTable, NO_SLOT};

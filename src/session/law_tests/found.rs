@@ -61,3 +61,27 @@ fn is_distinct_from_ends_before_and() {
     let rows = ["INSERT INTO t VALUES (1, false), (2, true), (3, false), (4, NULL)"];
     check(&[table], query, &rows, &["3", "4"]);
 }
+
+#[test]
+fn a_predicate_without_columns_removes_a_total() {
+    let table = "CREATE TABLE t (a BIGINT PRIMARY KEY, b BIGINT)";
+    let rows = ["INSERT INTO t VALUES (0, 1), (1, 2)"];
+    let null = "SELECT t.a FROM (SELECT count(*) AS n FROM t WHERE b > 10) x JOIN t \
+                ON x.n = t.a AND CAST(NULL AS BIGINT) BETWEEN -1 AND 3";
+    check(&[table], null, &rows, &[]);
+    let literal = "SELECT * FROM (SELECT count(*) AS n, false AS f FROM t) x WHERE f";
+    check(&[table], literal, &rows, &[]);
+    let subquery = "SELECT * FROM (SELECT count(*) AS n FROM t WHERE b > 0) x \
+                    WHERE (SELECT max(b) FROM t) > 100";
+    check(&[table], subquery, &rows, &[]);
+    let total = "SELECT * FROM (SELECT max(b) AS b FROM t WHERE b > 0) x WHERE b > 1";
+    check(&[table], total, &rows, &["2"]);
+}
+
+#[test]
+fn sides_of_a_union_without_columns_are_as_wide() {
+    let table = "CREATE TABLE t (a BIGINT PRIMARY KEY, b BIGINT)";
+    let query = "SELECT count(*) AS n FROM (SELECT 2 AS c FROM t \
+                 UNION ALL SELECT x.a AS c FROM t AS x JOIN t AS y ON x.a = 1) AS z";
+    check(&[table], query, &["INSERT INTO t VALUES (0, 1), (1, 2)"], &["4"]);
+}

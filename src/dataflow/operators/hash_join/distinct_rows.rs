@@ -68,6 +68,14 @@ pub(super) struct Kept<'a> {
     pub(super) locations: &'a [Location],
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// The row of this batch that brought the entry.
+    Batch(u32),
+    Graveyard(Location),
+    Segments(Location),
+}
+
 /// A row that came, and the entry that has its hash.
 #[derive(Debug, Default)]
 struct Candidates {
@@ -160,10 +168,10 @@ impl DistinctRows {
             };
             let entry = *entry;
             entries.push(entry);
-            match kept.locations.get(entry as usize).copied().unwrap_or(NO_ROW) {
-                NO_ROW => fresh.push(row, self.entries[entry as usize].key.into()),
-                place if self.entries[entry as usize].is_buried => buried.push(row, place),
-                place => live.push(row, place),
+            match self.place_of(entry, kept) {
+                Place::Batch(first) => fresh.push(row, first.into()),
+                Place::Graveyard(place) => buried.push(row, place),
+                Place::Segments(place) => live.push(row, place),
             }
         }
         let mut wrong = Vec::new();
@@ -189,20 +197,30 @@ impl DistinctRows {
     ) -> Result<u32> {
         let own = take_all(columns, [row].into_iter())?;
         for (_, entry) in self.index.iter_hash(spread(half_of(hash))) {
-            let candidate = &self.entries[*entry as usize];
-            if candidate.hash != hash {
+            if self.entries[*entry as usize].hash != hash {
                 continue;
             }
-            let stored = match kept.locations.get(*entry as usize).copied().unwrap_or(NO_ROW) {
-                NO_ROW => take_all(columns, [candidate.key].into_iter())?,
-                place if candidate.is_buried => self.graveyard.take_columns(&[place])?,
-                place => kept.segments.take_columns(&[place])?,
+            let stored = match self.place_of(*entry, kept) {
+                Place::Batch(first) => take_all(columns, [first].into_iter())?,
+                Place::Graveyard(place) => self.graveyard.take_columns(&[place])?,
+                Place::Segments(place) => kept.segments.take_columns(&[place])?,
             };
             if equal_rows(&own, &stored, 1)?.value(0) {
                 return Ok(*entry);
             }
         }
         Ok(self.create(hash, row))
+    }
+
+    /// Where the row of an entry is.
+    #[inline]
+    fn place_of(&self, entry: u32, kept: Kept<'_>) -> Place {
+        let known = &self.entries[entry as usize];
+        match kept.locations.get(entry as usize).copied().unwrap_or(NO_ROW) {
+            NO_ROW => Place::Batch(known.key),
+            place if known.is_buried => Place::Graveyard(place),
+            place => Place::Segments(place),
+        }
     }
 
     fn create(&mut self, hash: u64, row: u32) -> u32 {

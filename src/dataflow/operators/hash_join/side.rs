@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array,
-};
-use arrow::compute::{concat_batches, take};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::physical_plan::PhysicalExpr;
@@ -13,9 +11,10 @@ use datafusion::physical_plan::PhysicalExpr;
 use super::distinct_rows::{DistinctRows, Kept};
 use super::lists::Lists;
 use crate::change::{ChangeBatch, take_rows};
-use crate::error::{Error, Result};
-use crate::state::check_columns;
-use crate::state::{Location, NO_ROW, Segments, StateDelta, StateTable};
+use crate::error::Result;
+use crate::state::{
+    AppendedRows, Location, NO_ROW, Segments, StateDelta, StateTable, append_indices, check_columns,
+};
 
 /// Rows of one input: an entry a row, in a list with the entries of the same key.
 ///
@@ -35,7 +34,7 @@ pub(super) struct Side {
 
 #[derive(Debug)]
 enum Kind {
-    Appended { writer: u64, rows: Vec<RecordBatch>, written: u64 },
+    Appended(AppendedRows),
     Retracting(Box<DistinctRows>),
 }
 
@@ -47,7 +46,7 @@ impl Side {
         writer: Option<u64>,
     ) -> Result<Self> {
         let kind = match writer {
-            Some(writer) => Kind::Appended { writer, rows: Vec::new(), written: 0 },
+            Some(writer) => Kind::Appended(AppendedRows::new(Arc::clone(&schema), writer)),
             None => {
                 let fields = schema.fields().iter().map(|field| field.data_type().clone());
                 // Also a state table's key.
@@ -66,13 +65,13 @@ impl Side {
     }
 
     pub(super) fn is_append_only(&self) -> bool {
-        matches!(self.kind, Kind::Appended { .. })
+        matches!(self.kind, Kind::Appended(_))
     }
 
     /// Whether the weight of every row that is there is 1.
     pub(super) fn is_set(&self) -> bool {
         match &self.kind {
-            Kind::Appended { .. } => true,
+            Kind::Appended(_) => true,
             Kind::Retracting(state) => state.is_set(),
         }
     }
@@ -101,7 +100,7 @@ impl Side {
     #[inline]
     pub(super) fn weight(&self, entry: u32) -> i64 {
         match &self.kind {
-            Kind::Appended { .. } => 1,
+            Kind::Appended(_) => 1,
             Kind::Retracting(state) => state.weight(entry),
         }
     }
@@ -135,8 +134,8 @@ impl Side {
         is_fresh: &mut Vec<bool>,
     ) -> Result<()> {
         match &mut self.kind {
-            Kind::Appended { rows, .. } => {
-                rows.push(changes.rows().clone());
+            Kind::Appended(appended) => {
+                appended.push(changes.rows().clone());
                 let first = self.lists.entry_count() as u32;
                 entries.extend(first..first + slots.len() as u32);
                 is_fresh.resize(slots.len(), true);
@@ -194,37 +193,20 @@ impl Side {
     }
 
     pub(super) fn state_table(&self) -> StateTable {
+        if let Kind::Appended(appended) = &self.kind {
+            return appended.state_table();
+        }
         let fields = self.schema.fields();
-        let (fields, key_columns, row_start) = match &self.kind {
-            Kind::Appended { .. } => {
-                let writer = Arc::new(Field::new("__writer", DataType::UInt64, false));
-                let row = Arc::new(Field::new("__row", DataType::UInt64, false));
-                ([vec![writer, row], fields.to_vec()].concat(), 2, 2)
-            }
-            Kind::Retracting(_) => {
-                let weight = Arc::new(Field::new("__weight", DataType::Int64, false));
-                ([fields.to_vec(), vec![weight]].concat(), fields.len(), 0)
-            }
-        };
-        StateTable { schema: Arc::new(Schema::new(fields)), key_columns, row_start }
+        let weight = Arc::new(Field::new("__weight", DataType::Int64, false));
+        let schema = Arc::new(Schema::new([fields.to_vec(), vec![weight]].concat()));
+        StateTable { schema, key_columns: fields.len(), row_start: 0 }
     }
 
     /// What changed since the last call; adds the keys of entries that went to `idle_keys`.
     pub(super) fn delta(&mut self, table: usize, idle_keys: &mut Vec<u32>) -> Result<StateDelta> {
         let layout = self.state_table();
         let state = match &mut self.kind {
-            Kind::Appended { writer, rows, written } => {
-                let rows = concat_batches(&self.schema, &std::mem::take(rows))?;
-                let first = *written;
-                *written += rows.num_rows() as u64;
-                let writers: ArrayRef = Arc::new(UInt64Array::from_value(*writer, rows.num_rows()));
-                let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(first..*written));
-                let columns = [&[writers, numbers], rows.columns()].concat();
-                let puts = RecordBatch::try_new(Arc::clone(&layout.schema), columns)?;
-                let key_schema = layout.schema.project(&[0, 1])?;
-                let deletes = RecordBatch::new_empty(Arc::new(key_schema));
-                return Ok(StateDelta { table, puts, deletes });
-            }
+            Kind::Appended(appended) => return appended.delta(table),
             Kind::Retracting(state) => state,
         };
         let put = state.take_changed()?;
@@ -249,7 +231,7 @@ impl Side {
             RecordBatch::try_new_with_options(schema, columns.to_vec(), &options)
         };
         if self.is_append_only() {
-            return Ok(ChangeBatch::inserts(rows(&stored.columns()[2..])?));
+            return Ok(ChangeBatch::inserts(rows(AppendedRows::columns_of(&stored))?));
         }
         let rows = rows(&stored.columns()[..columns])?;
         let weights = stored.column(columns).as_primitive::<Int64Type>().clone();
@@ -259,7 +241,7 @@ impl Side {
     /// What is there now is durable.
     pub(super) fn forget_changes(&mut self) {
         match &mut self.kind {
-            Kind::Appended { rows, .. } => rows.clear(),
+            Kind::Appended(appended) => appended.forget(),
             Kind::Retracting(state) => state.forget_changes(),
         }
     }
@@ -269,7 +251,7 @@ impl Side {
             + self.locations.capacity() * 8
             + self.segments.state_bytes()
             + match &self.kind {
-                Kind::Appended { .. } => 0,
+                Kind::Appended(_) => 0,
                 Kind::Retracting(state) => state.state_bytes(),
             }
     }
@@ -280,15 +262,7 @@ pub(super) fn expand(
     changes: ChangeBatch,
     keys: &[ArrayRef],
 ) -> Result<(ChangeBatch, Vec<ArrayRef>)> {
-    let mut indices = Vec::with_capacity(changes.num_rows());
-    for row in 0..changes.num_rows() {
-        let weight = changes.weight(row);
-        if weight < 0 {
-            return Err(Error::internal("1 rows were retracted from an append-only input"));
-        }
-        indices.extend((0..weight).map(|_| row as u32));
-    }
-    let indices = UInt32Array::from(indices);
+    let indices = append_indices(&changes)?;
     let keys = keys
         .iter()
         .map(|key| take(key, &indices, None))

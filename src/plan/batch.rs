@@ -1,0 +1,45 @@
+//! How a query that runs once is planned.
+
+use std::sync::Arc;
+
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::prelude::SessionConfig;
+
+use super::push_down_filter::PushDownFilter;
+
+/// DataFusion's planner, but for the rules that change an answer.
+///
+/// **Law:** optimised = as written.
+#[must_use]
+pub fn batch_state() -> SessionState {
+    let mut config = SessionConfig::new();
+    // It takes differing nullability of `x IS TRUE` for an error.
+    config.options_mut().execution.skip_physical_aggregate_schema_check = true;
+    SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_optimizer_rules(logical_rules())
+        .with_physical_optimizer_rules(physical_rules())
+        .build()
+}
+
+fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::new().rules;
+    // With all groups constant it forgets that there are groups: a row over no rows.
+    rules.retain(|rule| rule.name() != "eliminate_group_by_constant");
+    for rule in &mut rules {
+        if rule.name() == PushDownFilter::NAME {
+            *rule = Arc::new(PushDownFilter::default());
+        }
+    }
+    rules
+}
+
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    // It takes predicates without columns below totals, and no table of ours takes a filter.
+    rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    rules
+}
