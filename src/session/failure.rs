@@ -45,9 +45,7 @@ fn message_error(error: &DataFusionError) -> Error {
     let text = error.strip_backtrace();
     match error {
         DataFusionError::SQL(..) => Error::new(ErrorKind::Syntax, lower(&text)),
-        DataFusionError::NotImplemented(message) => {
-            Error::unsupported(lower(message))
-        }
+        DataFusionError::NotImplemented(message) => Error::unsupported(lower(message)),
         DataFusionError::SchemaError(inner, _) => match inner.as_ref() {
             SchemaError::FieldNotFound { field, .. } => Error::new(
                 ErrorKind::UndefinedColumn,
@@ -69,9 +67,7 @@ fn arrow_error(error: &arrow::error::ArrowError, text: &str) -> Error {
     use arrow::error::ArrowError as Arrow;
     match error {
         Arrow::DivideByZero => Error::new(ErrorKind::DivisionByZero, "division by zero"),
-        Arrow::ArithmeticOverflow(message) => {
-            Error::new(ErrorKind::OutOfRange, lower(message))
-        }
+        Arrow::ArithmeticOverflow(message) => Error::new(ErrorKind::OutOfRange, lower(message)),
         Arrow::CastError(message) | Arrow::ParseError(message) => {
             Error::new(ErrorKind::InvalidValue, lower(message))
         }
