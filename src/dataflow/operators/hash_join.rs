@@ -228,16 +228,23 @@ impl HashJoin {
     ) -> Result<()> {
         let (rows, partners) = (Vec::new(), Vec::new());
         let mut pairs = Pairs { input, changes, entries, is_fresh, rows, partners };
-        for (row, slot) in slots.iter().enumerate() {
-            let mut entry = self.sides[1 - input].head(*slot);
-            while entry != NO_SLOT {
-                pairs.rows.push(row as u32);
-                pairs.partners.push(entry);
-                entry = self.sides[1 - input].next(entry);
+        // All lists a step further at a time: their loads do not wait for each other.
+        let heads = slots.iter().map(|slot| self.sides[1 - input].head(*slot));
+        let steps = heads.enumerate().filter(|(_, entry)| *entry != NO_SLOT);
+        let mut steps: Vec<(u32, u32)> = steps.map(|(row, entry)| (row as u32, entry)).collect();
+        while !steps.is_empty() {
+            for (row, entry) in &steps {
+                pairs.rows.push(*row);
+                pairs.partners.push(*entry);
                 if pairs.rows.len() == OUTPUT_ROWS {
                     self.emit(&mut pairs, out.as_deref_mut())?;
                 }
             }
+            let other = &self.sides[1 - input];
+            steps.retain_mut(|(_, entry)| {
+                *entry = other.next(*entry);
+                *entry != NO_SLOT
+            });
         }
         self.emit(&mut pairs, out)
     }

@@ -274,7 +274,6 @@ impl DistinctRows {
                 (0, 0) => {}
                 (0, _) => {
                     entry.is_buried = false;
-                    lists.link(id, key);
                     moves.come.0.push(row);
                     moves.come.1.push(id);
                 }
@@ -286,6 +285,8 @@ impl DistinctRows {
                 _ => {}
             }
         }
+        let (rows, come) = &moves.come;
+        lists.link(come, rows.iter().map(|row| slots[*row as usize]));
         moves
     }
 

@@ -52,15 +52,20 @@ impl Lists {
         self.next[entry as usize]
     }
 
-    /// Puts an entry before the others of its key.
-    #[inline]
-    pub(super) fn link(&mut self, entry: u32, key: u32) {
-        let head = std::mem::replace(&mut self.heads[key as usize], entry);
-        self.next[entry as usize] = head;
-        if self.is_doubly_linked {
-            self.previous[entry as usize] = NO_SLOT;
-            if head != NO_SLOT {
-                self.previous[head as usize] = entry;
+    /// Puts entries before the others of their keys. One array a loop, so that the loads of one
+    /// entry do not wait for those of another.
+    pub(super) fn link(&mut self, entries: &[u32], keys: impl Iterator<Item = u32>) {
+        for (entry, key) in entries.iter().zip(keys) {
+            self.next[*entry as usize] = std::mem::replace(&mut self.heads[key as usize], *entry);
+        }
+        if !self.is_doubly_linked {
+            return;
+        }
+        for entry in entries {
+            self.previous[*entry as usize] = NO_SLOT;
+            let after = self.next[*entry as usize];
+            if after != NO_SLOT {
+                self.previous[after as usize] = *entry;
             }
         }
     }

@@ -140,9 +140,7 @@ impl Side {
                 entries.extend(first..first + slots.len() as u32);
                 is_fresh.resize(slots.len(), true);
                 self.lists.resize_entries(self.lists.entry_count() + slots.len());
-                for (entry, slot) in entries.iter().zip(slots) {
-                    self.lists.link(*entry, *slot);
-                }
+                self.lists.link(entries, slots.iter().copied());
                 self.locations.resize(self.lists.entry_count(), NO_ROW);
                 let rows = changes.rows().clone();
                 self.segments.append(rows, entries.clone(), &mut self.locations);
