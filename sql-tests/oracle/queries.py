@@ -25,7 +25,7 @@ class Queries:
         self.shapes = [
             self.projection, self.grouped, self.grouped, self.inner_join, self.left_join,
             self.grouped_join, self.three_tables, self.distinct, self.union_all, self.top,
-            self.over_view, self.having,
+            self.over_view, self.having, self.total, self.total_join, self.membership, self.nested,
         ]
 
     def draw(self, number):
@@ -77,6 +77,12 @@ class Queries:
             choices += [f"sum({alias}.d)", f"min({alias}.s)", f"max({alias}.at)"]
         return self.random.choice(choices)
 
+    def constant(self):
+        return self.random.choice([
+            "true", "false", "1 = 2", "NULL::boolean", "NULL::int BETWEEN -1 AND 3",
+            f"{self.random.randint(0, 3)} > 1",
+        ])
+
     # Shapes. Each gives the text and the names of its integer columns.
 
     def projection(self):
@@ -102,6 +108,53 @@ class Queries:
         return (
             f"SELECT a.g % 3 AS g1, count(*) AS n, {self.aggregate(t, 'a')} AS x1 FROM {t} a"
             f"{self.where(t, 'a')} GROUP BY a.g % 3 HAVING count(*) > {self.random.randint(1, 3)}",
+            ["g1", "n"],
+        )
+
+    def total(self):
+        """An aggregate without groups, which has a row over no rows, under a filter."""
+        r = self.random
+        t, u = self.table(), self.table()
+        condition = r.choice([
+            "x.f", "NOT x.f", "x.n > 1", "x.m IS NULL", self.constant(),
+            f"(SELECT max(b.{self.integer(u)}) FROM {u} b) > {r.randint(-3, 9)}",
+        ])
+        return (
+            f"SELECT x.n, x.m AS m1 FROM (SELECT count(*) AS n, max(a.{self.integer(t)}) AS m,"
+            f" {self.constant()} AS f FROM {t} a{self.where(t, 'a')}) x WHERE {condition}",
+            ["n", "m1"],
+        )
+
+    def total_join(self):
+        r = self.random
+        t, u = self.table(), self.table()
+        extra = r.choice(["", f" AND {self.constant()}", f" AND {self.predicate(u, 'b')}"])
+        kind = r.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN"])
+        return (
+            f"SELECT b.k AS k1, x.n FROM (SELECT count(a.{self.integer(t)}) AS n FROM {t} a"
+            f"{self.where(t, 'a')}) x {kind} {u} b ON x.n = b.{self.integer(u)}{extra}",
+            ["k1", "n"],
+        )
+
+    def membership(self):
+        r = self.random
+        t, u = self.table(), self.table()
+        c = self.integer(t)
+        condition = r.choice([
+            f"EXISTS (SELECT 1 FROM {u} b WHERE b.g = a.g AND {self.predicate(u, 'b')})",
+            f"NOT EXISTS (SELECT 1 FROM {u} b WHERE b.g = a.{c} AND {self.predicate(u, 'b')})",
+            f"a.{c} IN (SELECT b.{self.integer(u)} FROM {u} b{self.where(u, 'b')})",
+            f"a.{c} > (SELECT avg(b.{self.integer(u)}) FROM {u} b{self.where(u, 'b')})",
+        ])
+        return f"SELECT a.k AS k1, a.{c} AS c1 FROM {t} a WHERE {condition}", ["k1", "c1"]
+
+    def nested(self):
+        (one, _), (two, _) = self.union_all(), self.union_all()
+        c = self.random.choice(["k1", "c1"])
+        return (
+            f"SELECT x.{c} AS g1, count(*) AS n, sum(x.f) AS s FROM (SELECT k1, c1, 1 AS f"
+            f" FROM ({one}) p UNION ALL SELECT k1, c1, 2 FROM ({two}) q WHERE {self.constant()}) x"
+            f" GROUP BY x.{c}",
             ["g1", "n"],
         )
 

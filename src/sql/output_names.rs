@@ -1,23 +1,39 @@
 //! Names of the columns of a query.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use sqlparser::ast;
+use sqlparser::ast::{self, VisitMut, VisitorMut};
 
 use super::parser::fold;
 use crate::error::Result;
 
 /// Gives columns of a SELECT that would have one name, such as in `SELECT count(*), count(*)`,
-/// names that differ, since the planner wants them so.
-pub(super) fn tell_apart(body: &mut ast::SetExpr) {
+/// names that differ, since the planner wants them so; of nested SELECTs, too.
+pub(super) fn tell_apart(query: &mut ast::Query) {
+    // The visitor never breaks off.
+    let _ = query.visit(&mut TellApart);
+}
+
+struct TellApart;
+
+impl VisitorMut for TellApart {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+        tell_apart_in(&mut query.body);
+        ControlFlow::Continue(())
+    }
+}
+
+fn tell_apart_in(body: &mut ast::SetExpr) {
     let select = match body {
         ast::SetExpr::Select(select) => select,
-        ast::SetExpr::Query(query) => return tell_apart(&mut query.body),
         ast::SetExpr::SetOperation { left, right, .. } => {
-            tell_apart(left);
-            return tell_apart(right);
+            tell_apart_in(left);
+            return tell_apart_in(right);
         }
         _ => return,
     };

@@ -47,7 +47,7 @@ impl Binder<'_> {
     /// Plans a query.
     pub(super) fn query(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let mut query = query.clone();
-        tell_apart(&mut query.body);
+        tell_apart(&mut query);
         name_series(&mut query);
         let statement = ast::Statement::Query(Box::new(query));
         self.check_calls(&statement)?;
