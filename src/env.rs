@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{DateTime, Utc};
 use object_store::ObjectStore;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -56,11 +57,15 @@ impl Env {
         self.start.elapsed()
     }
 
-    /// Milliseconds since 1970 in UTC.
+    /// The time of day.
     #[expect(clippy::disallowed_methods, reason = "Env is the door to the clock")]
+    pub fn now(&self) -> DateTime<Utc> {
+        DateTime::from(SystemTime::now())
+    }
+
+    /// Milliseconds since 1970 in UTC.
     pub fn now_ms(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        self.now().timestamp_millis()
     }
 
     /// Marks a place where a crash is worth a test: kills the process with SIGKILL if it was asked

@@ -61,7 +61,9 @@ impl Engine {
         &self.inner.state
     }
 
-    pub(super) fn env(&self) -> &Env {
+    /// The engine's door to the outside world.
+    #[must_use]
+    pub fn env(&self) -> &Env {
         &self.inner.env
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use datafusion::execution::context::ExecutionProps;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -10,16 +12,17 @@ use datafusion::prelude::SessionConfig;
 
 use super::push_down_filter::PushDownFilter;
 
-/// DataFusion's planner, but for the rules that change an answer.
+/// DataFusion's planner, but for the rules that change an answer. `start` is what `now()` says.
 ///
 /// **Law:** optimised = as written.
 #[must_use]
-pub fn batch_state() -> SessionState {
+pub fn batch_state(start: DateTime<Utc>) -> SessionState {
     let mut config = SessionConfig::new();
     // It takes differing nullability of `x IS TRUE` for an error.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     SessionStateBuilder::new_with_default_features()
         .with_config(config)
+        .with_execution_props(ExecutionProps::new().with_query_execution_start_time(start))
         .with_optimizer_rules(logical_rules())
         .with_physical_optimizer_rules(physical_rules())
         .build()

@@ -94,9 +94,14 @@ pub(super) fn parameter_types(
 }
 
 impl Planned {
-    /// A plan over relations of the engine.
-    pub(super) fn attach(tables: &RelationSchema, plan: LogicalPlan) -> Result<Self> {
-        Ok(Self { state: batch_state(), plan: attached(plan, tables)? })
+    /// A plan over relations of the engine, which takes this moment for `now()`.
+    pub(super) fn attach(
+        shared: &Shared,
+        tables: &RelationSchema,
+        plan: LogicalPlan,
+    ) -> Result<Self> {
+        let state = batch_state(shared.engine.env().now());
+        Ok(Self { state, plan: attached(plan, tables)? })
     }
 
     /// With values in the places of parameters.
@@ -131,7 +136,7 @@ async fn plan(shared: &Shared, variables: &Variables, statement: &Statement) -> 
     }
     let lake = LakeTables::load(&catalog, statement).await?;
     let error = match sql::bind_with(&catalog, statement, &lake) {
-        Ok(Bound::Query(plan)) => return Planned::attach(&tables, plan),
+        Ok(Bound::Query(plan)) => return Planned::attach(shared, &tables, plan),
         Ok(_) => return Err(Error::internal("a query was bound to something else")),
         Err(error) => error,
     };
@@ -153,7 +158,8 @@ async fn plan_catalog(
     let context = shared.catalog_context().await?;
     let catalog = shared.engine.catalog();
     let public = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
-    let state = context.state(&catalog, variables, Arc::new(public))?;
+    let start = shared.engine.env().now();
+    let state = context.state(&catalog, variables, Arc::new(public), start)?;
     let plan = context.plan(&state, &statement.text).await?;
     Ok(Planned { state, plan })
 }

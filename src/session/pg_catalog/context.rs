@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     SchemaProvider,
 };
+use datafusion::execution::context::ExecutionProps;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -64,7 +66,8 @@ impl CatalogContext {
         MENTIONS.iter().any(|mention| text.contains(mention))
     }
 
-    /// The state that such a question is planned and run in; `public` holds the relations.
+    /// The state that such a question is planned and run in; `public` holds the relations, `start`
+    /// is what `now()` says.
     ///
     /// # Errors
     /// `Internal` only.
@@ -73,6 +76,7 @@ impl CatalogContext {
         catalog: &Arc<Catalog>,
         variables: &Variables,
         public: Arc<dyn SchemaProvider>,
+        start: DateTime<Utc>,
     ) -> Result<SessionState> {
         let standard = Arc::clone(&self.standard);
         let pg_catalog = PgCatalogSchema::new(standard, Arc::clone(catalog), variables.clone());
@@ -89,6 +93,7 @@ impl CatalogContext {
         databases.register_catalog(DATABASE.to_string(), Arc::new(database));
         let mut state = SessionStateBuilder::new_from_existing(self.base.clone())
             .with_catalog_list(Arc::new(databases))
+            .with_execution_props(ExecutionProps::new().with_query_execution_start_time(start))
             .build();
         for function in functions(catalog, variables) {
             use datafusion::execution::FunctionRegistry;
