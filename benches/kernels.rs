@@ -11,10 +11,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
-use frazil::change::{ChangeBatch, consolidate, partition_by_key, with_weights};
+use frazil::change::{ChangeBatch, concat, consolidate, partition_by_key, with_weights};
 use frazil::dataflow::operators::{
-    Aggregate, AggregateFunction, AggregateSpec, HashAggregate, HashJoin, JoinSpec, Operator,
-    Output,
+    Aggregate, AggregateFunction, AggregateSpec, HashAggregate, HashJoin, InputKind, JoinInput,
+    JoinSpec, Operator, Output,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -104,16 +104,12 @@ fn hash_aggregate(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn join(is_append_only: bool) -> HashJoin {
-    let (left, right) = (schema(), schema());
-    let fields = [left.fields().to_vec(), right.fields().to_vec()].concat();
+fn join(kind: InputKind) -> HashJoin {
+    let input = || JoinInput { schema: schema(), keys: vec![column("k", 0)], kind };
+    let fields = [schema().fields().to_vec(), schema().fields().to_vec()].concat();
     HashJoin::try_new(JoinSpec {
-        left_schema: left,
-        right_schema: right,
-        left_is_append_only: is_append_only,
-        right_is_append_only: is_append_only,
-        left_keys: vec![column("k", 0)],
-        right_keys: vec![column("k", 0)],
+        left: input(),
+        right: input(),
         filter: None,
         is_left: false,
         schema: Arc::new(Schema::new(fields)),
@@ -122,19 +118,47 @@ fn join(is_append_only: bool) -> HashJoin {
     .expect("keys are of one type")
 }
 
+/// Batches of which two rows in five take the place of one that came before: a retraction of the
+/// old row and the new one.
+fn updates(input: &[(usize, ChangeBatch)]) -> Vec<(usize, ChangeBatch)> {
+    let mut updated = Vec::with_capacity(input.len());
+    for (index, (side, batch)) in input.iter().enumerate() {
+        let count = batch.num_rows() * 2 / 5;
+        // Each row of the inputs is retracted once at most: batches of one side, one after the other.
+        let Some((_, old)) = index.checked_sub(2).map(|before| &input[before]) else {
+            updated.push((*side, batch.clone()));
+            continue;
+        };
+        let old = ChangeBatch::retractions(old.rows().slice(0, count));
+        let rows = concat(schema(), vec![batch.clone(), old]).expect("one schema");
+        updated.push((*side, rows));
+    }
+    updated
+}
+
 fn hash_join(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("hash_join");
-    group.sample_size(10).throughput(Throughput::Elements(ROWS as u64));
+    group.sample_size(10);
     // About one output row for each input row.
     let input: Vec<_> = batches(500_000, 64_000)
         .into_iter()
         .enumerate()
         .map(|(index, rows)| (index % 2, rows))
         .collect();
-    for (name, is_append_only) in [("append-only", true), ("retracting", false)] {
+    let updated = updates(&input);
+    let shapes = [
+        ("append-only", InputKind::AppendOnly, &input),
+        ("unique rows", InputKind::Unique, &input),
+        ("unique rows, 40 % updates", InputKind::Unique, &updated),
+        ("rows that may be equal", InputKind::Retracting, &input),
+        ("rows that may be equal, 40 % updates", InputKind::Retracting, &updated),
+    ];
+    for (name, kind, input) in shapes {
+        let rows: usize = input.iter().map(|(_, batch)| batch.num_rows()).sum();
+        group.throughput(Throughput::Elements(rows as u64));
         group.bench_function(name, |bench| {
-            let step = |mut operator: HashJoin| black_box(run(&mut operator, &input));
-            bench.iter_batched(|| join(is_append_only), step, BatchSize::PerIteration);
+            let step = |mut operator: HashJoin| black_box(run(&mut operator, input));
+            bench.iter_batched(|| join(kind), step, BatchSize::PerIteration);
         });
     }
     group.finish();

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::physical_expr::PhysicalSortExpr;
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use frazil_connector_api::{ChangeBatch, Decoded, Offsets, Source};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -34,8 +34,8 @@ use super::context::{FragmentContext, WorkerContext};
 use super::control::FragmentProgress;
 use super::fragment::{Feed, Fragment, RelationInput, SourceInput, Tap};
 use super::operators::{
-    Aggregate, AggregateFunction, AggregateSpec, Filter, HashAggregate, HashJoin, JoinSpec,
-    Materialize, Operator, Project, TopN, TopNSpec, UpsertTable,
+    Aggregate, AggregateFunction, AggregateSpec, Filter, HashAggregate, HashJoin, InputKind,
+    JoinInput, JoinSpec, Materialize, Operator, Project, TopN, TopNSpec, UpsertTable,
 };
 use super::packet::Packet;
 use super::route::{Route, add_route, own_rows};
@@ -496,13 +496,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     self.routed(right_rows, routes[1].clone()),
                 ];
                 let operator = HashJoin::try_new(JoinSpec {
-                    left_schema: Arc::clone(&left.schema),
-                    right_schema: Arc::clone(&right.schema),
-                    left_is_append_only: is_append_only(left.mode),
-                    right_is_append_only: is_append_only(right.mode),
+                    left: join_input(left, left_keys),
+                    right: join_input(right, right_keys),
                     is_left: *kind == JoinKind::Left,
-                    left_keys: left_keys.clone(),
-                    right_keys: right_keys.clone(),
                     filter: filter.clone(),
                     schema,
                     writer: self.builder.writer,
@@ -540,6 +536,15 @@ impl<'scope> Parts<'_, '_, 'scope> {
 
 fn is_append_only(mode: ChangelogMode) -> bool {
     mode == ChangelogMode::AppendOnly
+}
+
+fn join_input(plan: &IncrementalPlan, keys: &[Arc<dyn PhysicalExpr>]) -> JoinInput {
+    let kind = match (plan.mode, &plan.upsert_key) {
+        (ChangelogMode::AppendOnly, _) => InputKind::AppendOnly,
+        (_, Some(_)) => InputKind::Unique,
+        (_, None) => InputKind::Retracting,
+    };
+    JoinInput { schema: Arc::clone(&plan.schema), keys: keys.to_vec(), kind }
 }
 
 fn aggregate(call: &AggregateCall) -> Result<Aggregate> {

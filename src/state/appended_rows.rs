@@ -2,22 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 
-use super::{StateDelta, StateTable};
+use super::{RowNumber, StateDelta, StateTable};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
 
-/// Columns before the rows' own: `__writer`, `__row`.
-const NUMBER_COLUMNS: usize = 2;
-
-/// Rows that came since the last checkpoint. They have no key, so durable state numbers them:
-/// `[__writer, __row] -> [column..]`.
-///
-/// **Invariant:** a writer's number is unique among all workers of all processes that ever wrote
-/// to this state (such as fence and worker).
+/// Rows that came since the last checkpoint. They have no key, so durable state numbers them; see
+/// [`RowNumber`].
 #[derive(Debug)]
 pub struct AppendedRows {
     schema: SchemaRef,
@@ -40,14 +34,7 @@ impl AppendedRows {
 
     /// Where they are kept.
     pub fn state_table(&self) -> StateTable {
-        let number = |name: &str| Arc::new(Field::new(name, DataType::UInt64, false));
-        let numbers = vec![number("__writer"), number("__row")];
-        let fields = [numbers, self.schema.fields().to_vec()].concat();
-        StateTable {
-            schema: Arc::new(Schema::new(fields)),
-            key_columns: NUMBER_COLUMNS,
-            row_start: NUMBER_COLUMNS,
-        }
+        RowNumber::table(self.schema.fields())
     }
 
     /// The rows that came since the last call, for state table `table`.
@@ -56,24 +43,18 @@ impl AppendedRows {
     /// Arrow kernels' only.
     pub fn delta(&mut self, table: usize) -> Result<StateDelta> {
         let rows = concat_batches(&self.schema, &std::mem::take(&mut self.rows))?;
-        let first = self.written;
+        let (writer, first) = (self.writer, self.written);
         self.written += rows.num_rows() as u64;
-        let writers: ArrayRef = Arc::new(UInt64Array::from_value(self.writer, rows.num_rows()));
-        let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(first..self.written));
-        let schema = self.state_table().schema;
-        let deletes = RecordBatch::new_empty(Arc::new(schema.project(&[0, 1])?));
-        let columns = [&[writers, numbers], rows.columns()].concat();
-        Ok(StateDelta { table, puts: RecordBatch::try_new(schema, columns)?, deletes })
+        let numbers = (first..self.written).map(|row| RowNumber { writer, row });
+        let state = self.state_table();
+        let columns = [&RowNumber::columns(numbers), rows.columns()].concat();
+        let deletes = RecordBatch::new_empty(Arc::new(state.key_schema()));
+        Ok(StateDelta { table, puts: RecordBatch::try_new(state.schema, columns)?, deletes })
     }
 
     /// What came is durable.
     pub fn forget(&mut self) {
         self.rows.clear();
-    }
-
-    /// The rows' own columns of stored ones.
-    pub fn columns_of(stored: &RecordBatch) -> &[ArrayRef] {
-        &stored.columns()[NUMBER_COLUMNS..]
     }
 }
 

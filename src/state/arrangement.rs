@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::appended_rows::{AppendedRows, append_indices};
 use super::segments::{Location, NO_ROW, RowsSnapshot, Segments};
-use super::{KeyTable, StateDelta, StateTable};
+use super::{KeyTable, RowNumber, StateDelta, StateTable};
 use crate::change::{ChangeBatch, take_rows};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -270,8 +270,7 @@ impl Arrangement {
             return appended.delta(table);
         }
         let state = self.state_table();
-        let key_fields = state.schema.fields()[..state.key_columns].to_vec();
-        let key_schema = Arc::new(Schema::new(key_fields));
+        let key_schema = Arc::new(state.key_schema());
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.iter().for_each(|slot| self.is_dirty[*slot as usize] = false);
         let (mut put, mut gone) = (Vec::new(), Vec::new());
@@ -313,7 +312,7 @@ impl Arrangement {
                 columns
             }
             Identity::WholeRow => stored.columns()[..fields].to_vec(),
-            Identity::Appended { .. } => AppendedRows::columns_of(stored).to_vec(),
+            Identity::Appended { .. } => RowNumber::columns_of(stored).to_vec(),
         };
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
         if matches!(self.identity, Identity::Appended { .. }) {

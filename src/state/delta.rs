@@ -1,7 +1,7 @@
 //! [`StateTable`] and [`StateDelta`]: what an operator keeps, and what changed in it.
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 /// A keyed table of an operator's durable state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,8 +10,15 @@ pub struct StateTable {
     pub schema: SchemaRef,
     /// Number of leading key columns; 0 for a table of a single row.
     pub key_columns: usize,
-    /// The column where the rows as they came begin; an append-only table has their numbers before.
+    /// The column where the rows as they came begin; rows without a key have their numbers before.
     pub row_start: usize,
+}
+
+impl StateTable {
+    /// The key's columns.
+    pub fn key_schema(&self) -> Schema {
+        Schema::new(self.schema.fields()[..self.key_columns].to_vec())
+    }
 }
 
 /// The keys of one state table that changed since the last checkpoint.

@@ -14,6 +14,7 @@ mod arrangement;
 mod delta;
 mod key_table;
 mod log;
+mod row_number;
 mod segments;
 mod snapshots;
 
@@ -22,5 +23,6 @@ pub use arrangement::{Arrangement, Identity, check_columns};
 pub use delta::{StateDelta, StateTable};
 pub use key_table::{KeyTable, NO_SLOT};
 pub use log::{SegmentRef, append_batch, encode_delta, live_rows, merge, read_batch};
+pub use row_number::RowNumber;
 pub use segments::{Location, NO_ROW, RowsSnapshot, Segments};
 pub use snapshots::{SnapshotStore, Snapshots};

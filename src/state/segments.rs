@@ -272,17 +272,6 @@ impl Segments {
         Ok(())
     }
 
-    /// The owners of all rows, deleted ones included.
-    pub fn owners(&self) -> Vec<u32> {
-        self.segments.iter().flat_map(|segment| segment.owners.iter().copied()).collect()
-    }
-
-    /// Deletes all rows. They cannot be read any more.
-    pub fn clear_all(&mut self) {
-        self.segments.clear();
-        self.free.clear();
-    }
-
     /// The live rows as they are now.
     pub fn snapshot(&self) -> RowsSnapshot {
         let segments =

@@ -1,8 +1,8 @@
 //! [`HashJoin`]: inner and left equi-join.
 
-mod distinct_rows;
 mod lists;
 mod side;
+mod weighted_rows;
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ use arrow::compute::{and, filter, is_not_null, not, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
-use self::side::Side;
+use self::side::{Added, Side};
 use super::evaluate::{evaluate_all, evaluate_condition, expression_error};
 use super::filter::keep;
 use super::{Operator, Output};
@@ -31,29 +31,43 @@ const OUTPUT_ROWS: usize = 64 * 1024;
 const LEFT: usize = 0;
 const RIGHT: usize = 1;
 
+/// What may come from an input of a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    /// It never retracts.
+    AppendOnly,
+    /// It retracts, and no two of its rows are equal after an epoch.
+    Unique,
+    /// It retracts, and may have a row several times.
+    Retracting,
+}
+
+/// One input of a join.
+#[derive(Debug, Clone)]
+pub struct JoinInput {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Keys over its columns; both inputs have the same types of keys.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// What may come from it.
+    pub kind: InputKind,
+}
+
 /// What a join is made from.
 #[derive(Debug, Clone)]
 pub struct JoinSpec {
-    /// Columns of the left input.
-    pub left_schema: SchemaRef,
-    /// Columns of the right input.
-    pub right_schema: SchemaRef,
-    /// The left input never retracts.
-    pub left_is_append_only: bool,
-    /// The right input never retracts.
-    pub right_is_append_only: bool,
-    /// Keys over left's columns.
-    pub left_keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// Keys over right's columns, of the same types.
-    pub right_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// The left input.
+    pub left: JoinInput,
+    /// The right input.
+    pub right: JoinInput,
     /// A further condition over the output's columns; part of ON.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
     /// Left join: left rows without a partner come with NULLs.
     pub is_left: bool,
     /// Output: left's columns, then right's.
     pub schema: SchemaRef,
-    /// Unique among all workers of all processes that ever wrote to this state; rows of
-    /// append-only inputs are numbered under it.
+    /// Unique among all workers of all processes that ever wrote to this state; rows are numbered
+    /// under it.
     pub writer: u64,
 }
 
@@ -65,7 +79,7 @@ pub struct JoinSpec {
 ///
 /// Shape: input 0 left `[l..]`, input 1 right `[r..]` -> `[l.., r..]`. State: each side's rows,
 /// chained by key; rows whose key has a NULL never match and are not kept.
-/// Tables: 0 left, 1 right: `[column..] -> __weight`, or `[__writer, __row] -> [column..]` of an
+/// Tables: 0 left, 1 right: `[__writer, __row] -> [column.., __weight]`, without weight of an
 /// append-only input.
 ///
 /// # Errors
@@ -97,10 +111,8 @@ struct Pairs<'a> {
     /// Side of the batch.
     input: usize,
     changes: &'a ChangeBatch,
-    /// Entry of each row of the batch in its side.
-    entries: &'a [u32],
-    /// Rows of the batch that brought their entry.
-    is_fresh: &'a [bool],
+    /// By row of the batch: the entry that it brought into its side, or [`NO_SLOT`].
+    brought: &'a [u32],
     rows: Vec<u32>,
     partners: Vec<u32>,
 }
@@ -125,17 +137,15 @@ impl HashJoin {
     /// # Errors
     /// `Internal` for types that Arrow's row format does not hold, or keys of different types.
     pub fn try_new(spec: JoinSpec) -> Result<Self> {
-        let types = key_types(&spec.left_keys, &spec.left_schema)?;
-        if types != key_types(&spec.right_keys, &spec.right_schema)? {
+        let types = key_types(&spec.left)?;
+        if types != key_types(&spec.right)? {
             return Err(Error::internal("join keys are of different types"));
         }
-        let left_writer = spec.left_is_append_only.then_some(spec.writer);
-        let right_writer = spec.right_is_append_only.then_some(spec.writer);
         Ok(Self {
             keys: KeyTable::try_new(&types)?,
             sides: [
-                Side::try_new(spec.left_schema, spec.left_keys, left_writer)?,
-                Side::try_new(spec.right_schema, spec.right_keys, right_writer)?,
+                Side::try_new(spec.left, spec.writer)?,
+                Side::try_new(spec.right, spec.writer)?,
             ],
             filter: spec.filter,
             schema: spec.schema,
@@ -197,23 +207,23 @@ impl HashJoin {
         self.keys.intern(keys, changes.num_rows(), &mut slots)?;
         let slot_count = self.keys.slot_count();
         self.sides.iter_mut().for_each(|side| side.resize_keys(slot_count));
-        let (mut entries, mut is_fresh) = (Vec::new(), Vec::new());
-        self.sides[input].add(changes, &slots, &mut entries, &mut is_fresh)?;
-        self.note_left(input, &entries, &is_fresh);
-        self.probe(input, changes, &slots, &entries, &is_fresh, Some(out))
+        let added = self.sides[input].add(changes, &slots)?;
+        if input == LEFT {
+            self.note_left(&added);
+        }
+        self.probe(input, changes, &slots, &added.brought, Some(out))
     }
 
     /// Notes left entries that a batch touched; new ones have no match yet.
-    fn note_left(&mut self, input: usize, entries: &[u32], is_fresh: &[bool]) {
-        let Some(padding) = self.padding.as_mut().filter(|_| input == LEFT) else {
+    fn note_left(&mut self, added: &Added) {
+        let Some(padding) = &mut self.padding else {
             return;
         };
         padding.resize(self.sides[LEFT].entry_count());
-        for (entry, is_fresh) in entries.iter().zip(is_fresh) {
+        added.touched.iter().for_each(|entry| padding.touch(*entry));
+        for entry in added.brought.iter().filter(|entry| **entry != NO_SLOT) {
             padding.touch(*entry);
-            if *is_fresh {
-                padding.matched[*entry as usize] = 0;
-            }
+            padding.matched[*entry as usize] = 0;
         }
     }
 
@@ -222,12 +232,11 @@ impl HashJoin {
         input: usize,
         changes: &ChangeBatch,
         slots: &[u32],
-        entries: &[u32],
-        is_fresh: &[bool],
+        brought: &[u32],
         mut out: Option<&mut Output>,
     ) -> Result<()> {
         let (rows, partners) = (Vec::new(), Vec::new());
-        let mut pairs = Pairs { input, changes, entries, is_fresh, rows, partners };
+        let mut pairs = Pairs { input, changes, brought, rows, partners };
         // All lists a step further at a time: their loads do not wait for each other.
         let heads = slots.iter().map(|slot| self.sides[1 - input].head(*slot));
         let steps = heads.enumerate().filter(|(_, entry)| *entry != NO_SLOT);
@@ -327,9 +336,9 @@ impl HashJoin {
             if pairs.input == RIGHT {
                 padding.matched[*partner as usize] += pairs.changes.weight(row);
                 padding.touch(*partner);
-            } else if pairs.is_fresh[row] {
+            } else if pairs.brought[row] != NO_SLOT {
                 let weight = self.sides[RIGHT].weight(*partner);
-                padding.matched[pairs.entries[row] as usize] += weight;
+                padding.matched[pairs.brought[row] as usize] += weight;
             }
         }
     }
@@ -372,10 +381,10 @@ impl HashJoin {
             let keys = evaluate_all(&self.sides[LEFT].key_exprs, &rows)?;
             let mut slots = Vec::new();
             self.keys.find(&keys, rows.num_rows(), &mut slots)?;
-            let is_fresh = vec![true; entries.len()];
-            self.note_left(LEFT, entries, &is_fresh);
+            let added = Added { brought: entries.to_vec(), touched: Vec::new() };
+            self.note_left(&added);
             let changes = ChangeBatch::inserts(rows);
-            self.probe(LEFT, &changes, &slots, entries, &is_fresh, None)?;
+            self.probe(LEFT, &changes, &slots, &added.brought, None)?;
         }
         if let Some(padding) = &mut self.padding {
             for entry in std::mem::take(&mut padding.touched) {
@@ -396,17 +405,17 @@ impl Operator for HashJoin {
 
     fn on_changes(&mut self, input: usize, changes: ChangeBatch, out: &mut Output) -> Result<()> {
         self.finish_restore()?;
+        let changes = self.sides[input].prepared(changes)?;
         let keys = evaluate_all(&self.sides[input].key_exprs, changes.rows())?;
         let (changes, keys) = self.without_null_keys(input, changes, keys, out)?;
-        if self.sides[input].is_append_only() && changes.weights().is_some() {
-            let (changes, keys) = side::expand(changes, &keys)?;
-            return self.join(input, &changes, &keys, out);
-        }
         self.join(input, &changes, &keys, out)
     }
 
     fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
         self.finish_restore()?;
+        let settled = self.sides[LEFT].settle()?;
+        self.note_left(&Added { brought: Vec::new(), touched: settled });
+        self.sides[RIGHT].settle()?;
         self.emit_padding(out)?;
         self.sides.iter_mut().try_for_each(Side::maintain)
     }
@@ -428,14 +437,14 @@ impl Operator for HashJoin {
     }
 
     fn restore(&mut self, table: usize, rows: RecordBatch) -> Result<()> {
-        let changes = self.sides[table].restored(rows)?;
-        let keys = evaluate_all(&self.sides[table].key_exprs, changes.rows())?;
+        let stored = rows;
+        let rows = self.sides[table].stored_rows(&stored)?;
+        let keys = evaluate_all(&self.sides[table].key_exprs, &rows)?;
         let mut slots = Vec::new();
-        self.keys.intern(&keys, changes.num_rows(), &mut slots)?;
+        self.keys.intern(&keys, rows.num_rows(), &mut slots)?;
         let slot_count = self.keys.slot_count();
         self.sides.iter_mut().for_each(|side| side.resize_keys(slot_count));
-        self.sides[table].add(&changes, &slots, &mut Vec::new(), &mut Vec::new())?;
-        self.sides[table].forget_changes();
+        self.sides[table].restore(&stored, rows, &slots)?;
         self.is_restored = true;
         self.sides[table].maintain()
     }
@@ -450,6 +459,6 @@ impl Operator for HashJoin {
     }
 }
 
-fn key_types(keys: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef) -> Result<Vec<DataType>> {
-    keys.iter().map(|key| key.data_type(schema).map_err(expression_error)).collect()
+fn key_types(input: &JoinInput) -> Result<Vec<DataType>> {
+    input.keys.iter().map(|key| key.data_type(&input.schema).map_err(expression_error)).collect()
 }

@@ -26,7 +26,7 @@ mod upsert_table;
 
 pub use filter::Filter;
 pub use hash_aggregate::{Aggregate, AggregateFunction, AggregateSpec, HashAggregate};
-pub use hash_join::{HashJoin, JoinSpec};
+pub use hash_join::{HashJoin, InputKind, JoinInput, JoinSpec};
 pub use materialize::Materialize;
 pub use operator::{Operator, Output};
 pub use project::Project;

@@ -3,23 +3,24 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::distinct_rows::{DistinctRows, Kept};
 use super::lists::Lists;
-use crate::change::{ChangeBatch, take_rows};
+use super::weighted_rows::{Kept, Sought, WeightedRows};
+use super::{InputKind, JoinInput};
+use crate::change::{ChangeBatch, consolidate, hash_rows, take_rows};
 use crate::error::Result;
 use crate::state::{
-    AppendedRows, Location, NO_ROW, Segments, StateDelta, StateTable, append_indices, check_columns,
+    AppendedRows, Location, NO_ROW, NO_SLOT, RowNumber, Segments, StateDelta, StateTable,
+    append_indices, check_columns,
 };
 
 /// Rows of one input: an entry a row, in a list with the entries of the same key.
 ///
-/// A retracting input has one entry a distinct row, with its weight, found by the whole row; an
-/// append-only one an entry for every row that came.
+/// A retracting input has an entry a distinct row, with its weight; an append-only one an entry
+/// for every row that came.
 ///
 /// **Invariant:** an entry is in its key's list iff its weight is not 0.
 #[derive(Debug)]
@@ -35,44 +36,62 @@ pub(super) struct Side {
 #[derive(Debug)]
 enum Kind {
     Appended(AppendedRows),
-    Retracting(Box<DistinctRows>),
+    Weighted(Box<WeightedRows>),
+}
+
+/// What a batch did to entries.
+#[derive(Debug, Default)]
+pub(super) struct Added {
+    /// By row: the entry that it brought, or [`NO_SLOT`] if it was added to others.
+    pub(super) brought: Vec<u32>,
+    /// Entries that rows were added to.
+    pub(super) touched: Vec<u32>,
 }
 
 impl Side {
-    /// An empty side; with a writer it is append-only.
-    pub(super) fn try_new(
-        schema: SchemaRef,
-        key_exprs: Vec<Arc<dyn PhysicalExpr>>,
-        writer: Option<u64>,
-    ) -> Result<Self> {
-        let kind = match writer {
-            Some(writer) => Kind::Appended(AppendedRows::new(Arc::clone(&schema), writer)),
-            None => {
+    /// An empty side.
+    pub(super) fn try_new(input: JoinInput, writer: u64) -> Result<Self> {
+        let JoinInput { schema, keys, kind } = input;
+        let kind = match kind {
+            InputKind::AppendOnly => Kind::Appended(AppendedRows::new(Arc::clone(&schema), writer)),
+            InputKind::Unique | InputKind::Retracting => {
+                // Rows are hashed by it.
                 let fields = schema.fields().iter().map(|field| field.data_type().clone());
-                // Also a state table's key.
                 RowConverter::new(fields.map(SortField::new).collect())?;
-                Kind::Retracting(Box::new(DistinctRows::new(Arc::clone(&schema))))
+                let is_unique = kind == InputKind::Unique;
+                Kind::Weighted(Box::new(WeightedRows::new(writer, is_unique)))
             }
         };
         Ok(Self {
             segments: Segments::new(Arc::clone(&schema)),
             schema,
-            key_exprs,
-            lists: Lists::new(matches!(kind, Kind::Retracting(_))),
+            key_exprs: keys,
+            lists: Lists::new(matches!(kind, Kind::Weighted(_))),
             locations: Vec::new(),
             kind,
         })
     }
 
-    pub(super) fn is_append_only(&self) -> bool {
-        matches!(self.kind, Kind::Appended(_))
+    /// Changes and their keys in the form that [`Side::add`] takes: rows of an append-only input as
+    /// often as they came, distinct rows of one that may have several alike.
+    pub(super) fn prepared(&self, changes: ChangeBatch) -> Result<ChangeBatch> {
+        match &self.kind {
+            Kind::Appended(_) if changes.weights().is_some() => {
+                let indices = append_indices(&changes)?;
+                Ok(ChangeBatch::inserts(take_rows(changes.rows(), &indices)?))
+            }
+            Kind::Weighted(rows) if !rows.is_unique() => {
+                consolidate(changes.rows().schema(), vec![changes])
+            }
+            _ => Ok(changes),
+        }
     }
 
     /// Whether the weight of every row that is there is 1.
     pub(super) fn is_set(&self) -> bool {
         match &self.kind {
             Kind::Appended(_) => true,
-            Kind::Retracting(state) => state.is_set(),
+            Kind::Weighted(rows) => rows.is_set(),
         }
     }
 
@@ -101,7 +120,7 @@ impl Side {
     pub(super) fn weight(&self, entry: u32) -> i64 {
         match &self.kind {
             Kind::Appended(_) => 1,
-            Kind::Retracting(state) => state.weight(entry),
+            Kind::Weighted(rows) => rows.weight(entry),
         }
     }
 
@@ -124,124 +143,194 @@ impl Side {
         Ok(RecordBatch::try_new_with_options(schema, self.rows_of(entries)?, &options)?)
     }
 
-    /// Takes changes with the slots of their keys. Gives the entry of each row, and whether the
-    /// row brought it into its list.
-    pub(super) fn add(
+    /// Takes changes with the slots of their keys.
+    pub(super) fn add(&mut self, changes: &ChangeBatch, slots: &[u32]) -> Result<Added> {
+        let rows = changes.rows();
+        let Kind::Weighted(weighted) = &self.kind else {
+            return Ok(Added { brought: self.append(rows.clone(), slots), touched: Vec::new() });
+        };
+        let is_unique = weighted.is_unique();
+        let hashes = hash_rows(rows.columns(), rows.num_rows())?;
+        let mut weights: Vec<i64> = (0..rows.num_rows()).map(|row| changes.weight(row)).collect();
+        let mut brought = vec![NO_SLOT; rows.num_rows()];
+        if is_unique {
+            self.bring(rows, &hashes, slots, &mut weights, |weight| weight > 0, &mut brought)?;
+        }
+        let rest: Vec<u32> =
+            (0..rows.num_rows() as u32).filter(|row| weights[*row as usize] != 0).collect();
+        if rest.is_empty() {
+            return Ok(Added { brought, touched: Vec::new() });
+        }
+        let columns = rows.columns();
+        let sought = Sought { columns, hashes: &hashes, weights: &mut weights };
+        let touched = self.add_to_entries(sought, &rest)?;
+        self.bring(rows, &hashes, slots, &mut weights, |weight| weight != 0, &mut brought)?;
+        Ok(Added { brought, touched })
+    }
+
+    /// Gives every row an entry.
+    fn append(&mut self, rows: RecordBatch, slots: &[u32]) -> Vec<u32> {
+        if let Kind::Appended(appended) = &mut self.kind {
+            appended.push(rows.clone());
+        }
+        let first = self.lists.entry_count() as u32;
+        let entries: Vec<u32> = (first..first + slots.len() as u32).collect();
+        self.place(rows, &entries, slots);
+        entries
+    }
+
+    /// Puts rows of new entries where they can be found.
+    fn place(&mut self, rows: RecordBatch, entries: &[u32], slots: &[u32]) {
+        let count = match &self.kind {
+            Kind::Appended(_) => self.lists.entry_count() + entries.len(),
+            Kind::Weighted(rows) => rows.entry_count(),
+        };
+        self.lists.resize_entries(count);
+        self.lists.link(entries, slots.iter().copied());
+        self.locations.resize(count, NO_ROW);
+        self.segments.append(rows, entries.to_vec(), &mut self.locations);
+    }
+
+    /// Gives the rows of some weights an entry each, and takes their weights.
+    fn bring(
         &mut self,
-        changes: &ChangeBatch,
+        rows: &RecordBatch,
+        hashes: &[u64],
         slots: &[u32],
-        entries: &mut Vec<u32>,
-        is_fresh: &mut Vec<bool>,
+        weights: &mut [i64],
+        is_wanted: impl Fn(i64) -> bool,
+        brought: &mut [u32],
     ) -> Result<()> {
-        match &mut self.kind {
-            Kind::Appended(appended) => {
-                appended.push(changes.rows().clone());
-                let first = self.lists.entry_count() as u32;
-                entries.extend(first..first + slots.len() as u32);
-                is_fresh.resize(slots.len(), true);
-                self.lists.resize_entries(self.lists.entry_count() + slots.len());
-                self.lists.link(entries, slots.iter().copied());
-                self.locations.resize(self.lists.entry_count(), NO_ROW);
-                let rows = changes.rows().clone();
-                self.segments.append(rows, entries.clone(), &mut self.locations);
-                Ok(())
+        let Kind::Weighted(weighted) = &mut self.kind else { return Ok(()) };
+        let wanted: Vec<u32> =
+            (0..weights.len() as u32).filter(|row| is_wanted(weights[*row as usize])).collect();
+        let mut entries = Vec::with_capacity(wanted.len());
+        if wanted.len() == weights.len() {
+            weighted.bring(hashes, slots, weights, &mut entries);
+            self.place(rows.clone(), &entries, slots);
+        } else if !wanted.is_empty() {
+            let rows = take_rows(rows, &UInt32Array::from(wanted.clone()))?;
+            let wanted = wanted.iter().map(|row| *row as usize);
+            let hashes: Vec<u64> = wanted.clone().map(|row| hashes[row]).collect();
+            let slots: Vec<u32> = wanted.clone().map(|row| slots[row]).collect();
+            let weights: Vec<i64> = wanted.map(|row| weights[row]).collect();
+            weighted.bring(&hashes, &slots, &weights, &mut entries);
+            self.place(rows, &entries, &slots);
+        }
+        for (row, entry) in wanted.into_iter().zip(entries) {
+            brought[row as usize] = entry;
+            weights[row as usize] = 0;
+        }
+        Ok(())
+    }
+
+    /// Adds weights to the entries of equal rows and removes those that come to 0; gives them all.
+    fn add_to_entries(&mut self, mut sought: Sought<'_>, rows: &[u32]) -> Result<Vec<u32>> {
+        let Kind::Weighted(weighted) = &mut self.kind else { return Ok(Vec::new()) };
+        let kept = Kept { segments: &self.segments, locations: &self.locations };
+        let touched = weighted.add(&mut sought, rows, kept)?;
+        self.remove_empty(&touched);
+        Ok(touched)
+    }
+
+    fn remove_empty(&mut self, entries: &[u32]) {
+        let Kind::Weighted(weighted) = &mut self.kind else { return };
+        for entry in entries.iter().copied() {
+            if weighted.weight(entry) != 0 {
+                continue;
             }
-            Kind::Retracting(_) => self.add_weights(changes, slots, entries, is_fresh),
+            self.lists.unlink(entry, weighted.remove(entry));
+            self.segments.delete(self.locations[entry as usize]);
         }
     }
 
-    fn add_weights(
-        &mut self,
-        changes: &ChangeBatch,
-        slots: &[u32],
-        entries: &mut Vec<u32>,
-        is_fresh: &mut Vec<bool>,
-    ) -> Result<()> {
-        let Kind::Retracting(state) = &mut self.kind else {
-            return Ok(());
-        };
-        let (columns, row_count) = (changes.rows().columns(), changes.num_rows());
-        let kept = Kept { segments: &self.segments, locations: &self.locations };
-        state.intern(columns, row_count, kept, entries)?;
-        self.lists.resize_entries(state.entry_count());
-        self.locations.resize(state.entry_count(), NO_ROW);
-        let weights = changes.weights().map(|weights| weights.values().as_ref());
-        let moves = state.add(weights, slots, entries, &mut self.lists, &self.locations);
-        for entry in moves.gone {
-            self.segments.delete(self.locations[entry as usize]);
+    /// Brings retractions together with the rows that came after them; called at an epoch's end.
+    /// Gives the entries that this touched.
+    pub(super) fn settle(&mut self) -> Result<Vec<u32>> {
+        let Kind::Weighted(weighted) = &mut self.kind else { return Ok(Vec::new()) };
+        let (unmatched, hashes, mut weights) = weighted.take_unmatched();
+        if unmatched.is_empty() {
+            return Ok(Vec::new());
         }
-        is_fresh.resize(row_count, false);
-        let (rows, owners) = moves.come;
-        rows.iter().for_each(|row| is_fresh[*row as usize] = true);
-        let rows = if rows.len() == changes.num_rows() {
-            changes.rows().clone()
-        } else {
-            take_rows(changes.rows(), &UInt32Array::from(rows))?
-        };
-        self.segments.append(rows, owners, &mut self.locations);
-        Ok(())
+        let columns = self.rows_of(&unmatched)?;
+        let rows: Vec<u32> = (0..unmatched.len() as u32).collect();
+        let sought = Sought { columns: &columns, hashes: &hashes, weights: &mut weights };
+        let mut touched = self.add_to_entries(sought, &rows)?;
+        if let Kind::Weighted(weighted) = &mut self.kind {
+            let settled = weighted.settle(unmatched, &weights);
+            self.remove_empty(&settled);
+            touched.extend(settled);
+        }
+        Ok(touched)
     }
 
     /// Merges small segments and drops deleted rows; called once an epoch.
     pub(super) fn maintain(&mut self) -> Result<()> {
-        if let Kind::Retracting(state) = &mut self.kind {
-            state.bury(&self.segments, &mut self.locations)?;
+        self.segments.maintain(&mut self.locations)?;
+        if let Kind::Weighted(weighted) = &mut self.kind {
+            for entry in weighted.free_removed() {
+                self.locations[*entry as usize] = NO_ROW;
+            }
         }
-        self.segments.maintain(&mut self.locations)
+        Ok(())
     }
 
     pub(super) fn state_table(&self) -> StateTable {
         if let Kind::Appended(appended) = &self.kind {
             return appended.state_table();
         }
-        let fields = self.schema.fields();
         let weight = Arc::new(Field::new("__weight", DataType::Int64, false));
-        let schema = Arc::new(Schema::new([fields.to_vec(), vec![weight]].concat()));
-        StateTable { schema, key_columns: fields.len(), row_start: 0 }
+        RowNumber::table(&[self.schema.fields().to_vec(), vec![weight]].concat())
     }
 
     /// What changed since the last call; adds the keys of entries that went to `idle_keys`.
     pub(super) fn delta(&mut self, table: usize, idle_keys: &mut Vec<u32>) -> Result<StateDelta> {
         let layout = self.state_table();
-        let state = match &mut self.kind {
+        let weighted = match &mut self.kind {
             Kind::Appended(appended) => return appended.delta(table),
-            Kind::Retracting(state) => state,
+            Kind::Weighted(weighted) => weighted,
         };
-        let put = state.take_changed()?;
-        let places: Vec<Location> =
-            put.iter().map(|entry| self.locations[*entry as usize]).collect();
-        let mut columns = self.segments.take_columns(&places)?;
-        let weights = put.iter().map(|entry| state.weight(*entry));
-        columns.push(Arc::new(Int64Array::from_iter_values(weights)));
-        let puts = RecordBatch::try_new(layout.schema, columns)?;
-        let deletes = state.take_buried(&mut self.locations, idle_keys)?;
-        Ok(StateDelta { table, puts, deletes })
+        let put = weighted.take_changed()?;
+        let deleted = RowNumber::columns(weighted.take_deleted(idle_keys).into_iter());
+        let deletes = RecordBatch::try_new(Arc::new(layout.key_schema()), deleted)?;
+        let weights = put.iter().map(|entry| weighted.weight(*entry));
+        let weights: ArrayRef = Arc::new(Int64Array::from_iter_values(weights));
+        let mut columns = RowNumber::columns(put.iter().map(|entry| weighted.number(*entry)));
+        columns.extend(self.rows_of(&put)?);
+        columns.push(weights);
+        Ok(StateDelta { table, puts: RecordBatch::try_new(layout.schema, columns)?, deletes })
     }
 
-    /// Stored rows as changes.
-    pub(super) fn restored(&self, stored: RecordBatch) -> Result<ChangeBatch> {
-        check_columns(&self.state_table(), &stored)?;
-        let columns = self.schema.fields().len();
+    /// The rows of stored ones.
+    pub(super) fn stored_rows(&self, stored: &RecordBatch) -> Result<RecordBatch> {
+        check_columns(&self.state_table(), stored)?;
+        let columns = RowNumber::columns_of(stored)[..self.schema.fields().len()].to_vec();
         // A join on constants needs no column of a side, only how many rows there are.
         let options = RecordBatchOptions::new().with_row_count(Some(stored.num_rows()));
-        let rows = |columns: &[ArrayRef]| {
-            let schema = Arc::clone(&self.schema);
-            RecordBatch::try_new_with_options(schema, columns.to_vec(), &options)
-        };
-        if self.is_append_only() {
-            return Ok(ChangeBatch::inserts(rows(AppendedRows::columns_of(&stored))?));
-        }
-        let rows = rows(&stored.columns()[..columns])?;
-        let weights = stored.column(columns).as_primitive::<Int64Type>().clone();
-        Ok(ChangeBatch::try_new(rows, weights)?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 
-    /// What is there now is durable.
-    pub(super) fn forget_changes(&mut self) {
-        match &mut self.kind {
-            Kind::Appended(appended) => appended.forget(),
-            Kind::Retracting(state) => state.forget_changes(),
-        }
+    /// Takes stored rows, which are durable, with the slots of their keys.
+    pub(super) fn restore(
+        &mut self,
+        stored: &RecordBatch,
+        rows: RecordBatch,
+        slots: &[u32],
+    ) -> Result<()> {
+        let Kind::Weighted(weighted) = &mut self.kind else {
+            self.append(rows, slots);
+            if let Kind::Appended(appended) = &mut self.kind {
+                appended.forget();
+            }
+            return Ok(());
+        };
+        let weights = stored.column(stored.num_columns() - 1).as_primitive::<Int64Type>();
+        let hashes = hash_rows(rows.columns(), rows.num_rows())?;
+        let mut entries = Vec::with_capacity(rows.num_rows());
+        weighted.bring(&hashes, slots, weights.values(), &mut entries);
+        weighted.restored(&entries, &RowNumber::of(stored));
+        self.place(rows, &entries, slots);
+        Ok(())
     }
 
     pub(super) fn state_bytes(&self) -> usize {
@@ -250,20 +339,7 @@ impl Side {
             + self.segments.state_bytes()
             + match &self.kind {
                 Kind::Appended(_) => 0,
-                Kind::Retracting(state) => state.state_bytes(),
+                Kind::Weighted(weighted) => weighted.state_bytes(),
             }
     }
-}
-
-/// Rows of an append-only input with weights above 1, each row so many times.
-pub(super) fn expand(
-    changes: ChangeBatch,
-    keys: &[ArrayRef],
-) -> Result<(ChangeBatch, Vec<ArrayRef>)> {
-    let indices = append_indices(&changes)?;
-    let keys = keys
-        .iter()
-        .map(|key| take(key, &indices, None))
-        .collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok((ChangeBatch::inserts(take_rows(changes.rows(), &indices)?), keys))
 }

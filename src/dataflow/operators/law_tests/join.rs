@@ -9,14 +9,16 @@ use proptest::prelude::*;
 
 use super::stream::{Rows, append_only, check, ints, steps};
 use crate::dataflow::operators::testing::column;
-use crate::dataflow::operators::{HashJoin, JoinSpec};
+use crate::dataflow::operators::{HashJoin, InputKind, JoinInput, JoinSpec};
+
+const KINDS: [InputKind; 3] = [InputKind::AppendOnly, InputKind::Unique, InputKind::Retracting];
 
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     keys: usize,
     is_left: bool,
     is_filtered: bool,
-    is_append_only: bool,
+    kind: InputKind,
 }
 
 fn join(shape: Shape, instance: usize) -> HashJoin {
@@ -24,13 +26,14 @@ fn join(shape: Shape, instance: usize) -> HashJoin {
     let schema = ints(&["a", "b", "c", "d", "e", "f"]);
     let filter: Arc<dyn PhysicalExpr> =
         Arc::new(BinaryExpr::new(column(&schema, 2), BinaryOperator::LtEq, column(&schema, 5)));
+    let input = |schema| JoinInput {
+        keys: (0..shape.keys).map(|key| column(&schema, key)).collect(),
+        schema,
+        kind: shape.kind,
+    };
     HashJoin::try_new(JoinSpec {
-        left_keys: (0..shape.keys).map(|key| column(&left, key)).collect(),
-        right_keys: (0..shape.keys).map(|key| column(&right, key)).collect(),
-        left_schema: left,
-        right_schema: right,
-        left_is_append_only: shape.is_append_only,
-        right_is_append_only: shape.is_append_only,
+        left: input(left),
+        right: input(right),
         filter: shape.is_filtered.then_some(filter),
         is_left: shape.is_left,
         schema,
@@ -67,12 +70,14 @@ proptest! {
         instances in 1..4_usize,
         is_left: bool,
         is_filtered: bool,
-        is_append_only: bool,
+        // Rows come several times, also where they are said to be unique: that is but for speed.
+        kind in prop::sample::select(KINDS.to_vec()),
     ) {
-        let shape = Shape { keys, is_left, is_filtered, is_append_only };
+        let shape = Shape { keys, is_left, is_filtered, kind };
         // Each restart is a new writer, as a new process is.
         let writers = std::cell::Cell::new(0);
         let make = |_| join(shape, writers.replace(writers.get() + 1));
+        let is_append_only = kind == InputKind::AppendOnly;
         let steps = if is_append_only { append_only(&steps) } else { steps };
         let partition: Vec<Vec<usize>> = vec![(0..keys).collect(); 2];
         let schemas = [ints(&["a", "b", "c"]), ints(&["d", "e", "f"])];

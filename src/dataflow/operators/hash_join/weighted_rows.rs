@@ -1,0 +1,392 @@
+//! [`WeightedRows`]: finds the entry of a row, where the rows themselves are kept elsewhere.
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::compute::take;
+use hashbrown::HashTable;
+
+use crate::change::{equal_rows, mix};
+use crate::error::{Error, Result};
+use crate::state::{Location, RowNumber, Segments};
+
+/// What is kept of an entry, in one place of memory.
+#[derive(Debug, Clone)]
+struct Entry {
+    weight: i64,
+    hash: u64,
+    number: RowNumber,
+    /// Slot of its key.
+    key: u32,
+    is_dirty: bool,
+    /// Its number is in the state table.
+    is_durable: bool,
+}
+
+/// Rows with weights, an entry a row.
+///
+/// An index of 64-bit hashes gives a candidate a row, and all candidates of a batch are compared
+/// with the rows they stand for at once, column by column: no row is copied or encoded to be found.
+///
+/// Where rows are unique, one that comes is not looked for: only a retraction looks, and what came
+/// since the last one enters the index then, in one sweep. An input that rarely retracts rarely
+/// pays. Two entries may then hold one row until the epoch ends; weights add up all the same.
+///
+/// **Invariant:** an entry has a weight other than 0 until it is removed, and then it is in the
+/// index, but for `unindexed` ones and, of unique rows, those of negative weight.
+#[derive(Debug)]
+pub(super) struct WeightedRows {
+    is_unique: bool,
+    writer: u64,
+    /// Rows numbered so far.
+    numbered: u64,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// Removed in this epoch; their rows can still be read.
+    removed: Vec<u32>,
+    /// Half a hash and the entry, which has the whole one.
+    index: HashTable<(u32, u32)>,
+    unindexed: Vec<u32>,
+    /// Of unique rows: entries of negative weight, whose partner is still to come.
+    unmatched: Vec<u32>,
+    /// Number of entries whose weight is neither 0 nor 1.
+    multiples: usize,
+    dirty: Vec<u32>,
+    /// Durable rows that went since the last checkpoint, and the slots of their keys.
+    deleted: Vec<RowNumber>,
+    idle_keys: Vec<u32>,
+}
+
+/// Rows to be found, with the weights that are to be added to their entries.
+pub(super) struct Sought<'a> {
+    pub(super) columns: &'a [ArrayRef],
+    pub(super) hashes: &'a [u64],
+    /// What has not found an entry stays.
+    pub(super) weights: &'a mut [i64],
+}
+
+/// Where rows of entries are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept<'a> {
+    pub(super) segments: &'a Segments,
+    /// By entry.
+    pub(super) locations: &'a [Location],
+}
+
+impl Kept<'_> {
+    fn columns_of(&self, entries: impl Iterator<Item = u32>) -> Result<Vec<ArrayRef>> {
+        let places: Vec<Location> = entries.map(|entry| self.locations[entry as usize]).collect();
+        self.segments.take_columns(&places)
+    }
+}
+
+/// A row, the entry it was added to before they were compared, and how much of its weight.
+struct Trial {
+    row: u32,
+    entry: u32,
+    amount: i64,
+}
+
+fn half_of(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// The hash under which half a hash is kept.
+fn spread(half: u32) -> u64 {
+    mix(half.into(), 0)
+}
+
+fn take_all(columns: &[ArrayRef], rows: impl Iterator<Item = u32>) -> Result<Vec<ArrayRef>> {
+    let rows = UInt32Array::from_iter_values(rows);
+    Ok(columns
+        .iter()
+        .map(|column| take(column, &rows, None))
+        .collect::<std::result::Result<_, _>>()?)
+}
+
+impl WeightedRows {
+    /// No rows; `is_unique` if no two are equal after an epoch, which is only a matter of speed.
+    pub(super) fn new(writer: u64, is_unique: bool) -> Self {
+        Self {
+            is_unique,
+            writer,
+            numbered: 0,
+            entries: Vec::new(),
+            free: Vec::new(),
+            removed: Vec::new(),
+            index: HashTable::new(),
+            unindexed: Vec::new(),
+            unmatched: Vec::new(),
+            multiples: 0,
+            dirty: Vec::new(),
+            deleted: Vec::new(),
+            idle_keys: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_unique(&self) -> bool {
+        self.is_unique
+    }
+
+    /// New entries for rows with their hashes, slots of keys and weights, which are not 0.
+    pub(super) fn bring(
+        &mut self,
+        hashes: &[u64],
+        keys: &[u32],
+        weights: &[i64],
+        entries: &mut Vec<u32>,
+    ) {
+        let (writer, first) = (self.writer, self.numbered);
+        self.numbered += hashes.len() as u64;
+        for (at, ((hash, key), weight)) in hashes.iter().zip(keys).zip(weights).enumerate() {
+            let number = RowNumber { writer, row: first + at as u64 };
+            let entry = Entry {
+                weight: *weight,
+                hash: *hash,
+                number,
+                key: *key,
+                is_dirty: true,
+                is_durable: false,
+            };
+            let id = match self.free.pop() {
+                Some(id) => {
+                    // It may stand in `dirty` still.
+                    let free = std::mem::replace(&mut self.entries[id as usize], entry);
+                    if !free.is_dirty {
+                        self.dirty.push(id);
+                    }
+                    id
+                }
+                None => {
+                    self.entries.push(entry);
+                    let id = (self.entries.len() - 1) as u32;
+                    self.dirty.push(id);
+                    id
+                }
+            };
+            self.multiples += usize::from(*weight != 1);
+            let has_partner = self.is_unique && *weight < 0;
+            let list = if has_partner { &mut self.unmatched } else { &mut self.unindexed };
+            list.push(id);
+            entries.push(id);
+        }
+    }
+
+    /// Takes entries that [`WeightedRows::bring`] just made for durable rows of these numbers.
+    pub(super) fn restored(&mut self, entries: &[u32], numbers: &[RowNumber]) {
+        for (id, number) in entries.iter().zip(numbers) {
+            let entry = &mut self.entries[*id as usize];
+            (entry.number, entry.is_dirty, entry.is_durable) = (*number, false, true);
+        }
+        self.dirty.clear();
+    }
+
+    /// Adds weights to the entries of equal rows, as far as there are any. Gives these entries;
+    /// those of weight 0 are to be removed.
+    pub(super) fn add(
+        &mut self,
+        sought: &mut Sought<'_>,
+        rows: &[u32],
+        kept: Kept<'_>,
+    ) -> Result<Vec<u32>> {
+        self.index_new();
+        let mut trials = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (hash, weight) = (sought.hashes[*row as usize], sought.weights[*row as usize]);
+            let entries = &self.entries;
+            let found = self.index.find(spread(half_of(hash)), |(half, entry)| {
+                *half == half_of(hash)
+                    && entries[*entry as usize].hash == hash
+                    && self.room(*entry, weight) != 0
+            });
+            if let Some((_, entry)) = found {
+                trials.push(self.try_to_add(*row, *entry, sought));
+            }
+        }
+        if trials.is_empty() {
+            return Ok(Vec::new());
+        }
+        let own = take_all(sought.columns, trials.iter().map(|trial| trial.row))?;
+        let stored = kept.columns_of(trials.iter().map(|trial| trial.entry))?;
+        let equal = equal_rows(&own, &stored, trials.len())?;
+        let mut touched: Vec<u32> = Vec::with_capacity(trials.len());
+        for (trial, equal) in trials.iter().zip(&equal) {
+            if equal {
+                touched.push(trial.entry);
+            } else {
+                self.change_weight(trial.entry, -trial.amount);
+                sought.weights[trial.row as usize] += trial.amount;
+            }
+        }
+        let is_open = |row: &u32| sought.weights[*row as usize] != 0;
+        let again: Vec<u32> = if touched.len() == trials.len() {
+            trials.iter().map(|trial| trial.row).filter(is_open).collect()
+        } else {
+            rows.iter().copied().filter(is_open).collect()
+        };
+        for row in again {
+            self.add_one(sought, row, kept, &mut touched)?;
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        Ok(touched)
+    }
+
+    /// Adds the weight of a row to all entries of its hash that turn out to hold it.
+    #[cold]
+    fn add_one(
+        &mut self,
+        sought: &mut Sought<'_>,
+        row: u32,
+        kept: Kept<'_>,
+        touched: &mut Vec<u32>,
+    ) -> Result<()> {
+        let own = take_all(sought.columns, [row].into_iter())?;
+        let hash = sought.hashes[row as usize];
+        let candidates = self.index.iter_hash(spread(half_of(hash))).map(|(_, entry)| *entry);
+        for entry in candidates.collect::<Vec<u32>>() {
+            let weight = sought.weights[row as usize];
+            if self.entries[entry as usize].hash != hash || self.room(entry, weight) == 0 {
+                continue;
+            }
+            if equal_rows(&own, &kept.columns_of([entry].into_iter())?, 1)?.value(0) {
+                self.try_to_add(row, entry, sought);
+                touched.push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn try_to_add(&mut self, row: u32, entry: u32, sought: &mut Sought<'_>) -> Trial {
+        let amount = self.room(entry, sought.weights[row as usize]);
+        sought.weights[row as usize] -= amount;
+        self.change_weight(entry, amount);
+        Trial { row, entry, amount }
+    }
+
+    /// How much of a weight an entry of an equal row takes.
+    #[inline]
+    fn room(&self, entry: u32, weight: i64) -> i64 {
+        if !self.is_unique {
+            return weight;
+        }
+        // Of unique rows only retractions are looked for, and an entry has no less than none.
+        weight.max(-self.entries[entry as usize].weight).min(0)
+    }
+
+    fn change_weight(&mut self, id: u32, amount: i64) {
+        let entry = &mut self.entries[id as usize];
+        self.multiples -= usize::from(!matches!(entry.weight, 0 | 1));
+        entry.weight += amount;
+        self.multiples += usize::from(!matches!(entry.weight, 0 | 1));
+        if !std::mem::replace(&mut entry.is_dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    fn index_new(&mut self) {
+        let entries = &self.entries;
+        self.index.reserve(self.unindexed.len(), |(half, _)| spread(*half));
+        for id in self.unindexed.drain(..) {
+            let half = half_of(entries[id as usize].hash);
+            self.index.insert_unique(spread(half), (half, id), |(half, _)| spread(*half));
+        }
+    }
+
+    /// Removes an entry of weight 0. Gives the slot of its key.
+    pub(super) fn remove(&mut self, id: u32) -> u32 {
+        let entry = &self.entries[id as usize];
+        let (key, hash) = (entry.key, entry.hash);
+        if entry.is_durable {
+            self.deleted.push(entry.number);
+        }
+        // A negative one of unique rows is not in the index.
+        if let Ok(found) = self.index.find_entry(spread(half_of(hash)), |(_, other)| *other == id) {
+            found.remove();
+        }
+        self.removed.push(id);
+        self.idle_keys.push(key);
+        key
+    }
+
+    /// Entries that were removed since the last call; they may be given to other rows.
+    pub(super) fn free_removed(&mut self) -> &[u32] {
+        let start = self.free.len();
+        self.free.append(&mut self.removed);
+        &self.free[start..]
+    }
+
+    /// Entries of unique rows that were retracted and had not come, with their hashes and what
+    /// would make them 0. They are to be given back to [`WeightedRows::settle`].
+    pub(super) fn take_unmatched(&mut self) -> (Vec<u32>, Vec<u64>, Vec<i64>) {
+        let ids = std::mem::take(&mut self.unmatched);
+        let entries = || ids.iter().map(|id| &self.entries[*id as usize]);
+        let hashes = entries().map(|entry| entry.hash).collect();
+        let weights = entries().map(|entry| entry.weight).collect();
+        (ids, hashes, weights)
+    }
+
+    /// What is left of the weights of unmatched entries; gives those that are 0 now.
+    pub(super) fn settle(&mut self, ids: Vec<u32>, weights: &[i64]) -> Vec<u32> {
+        let mut settled = Vec::new();
+        for (id, weight) in ids.into_iter().zip(weights) {
+            self.change_weight(id, weight - self.entries[id as usize].weight);
+            if *weight == 0 { settled.push(id) } else { self.unmatched.push(id) }
+        }
+        settled
+    }
+
+    /// Number of entries ever given.
+    pub(super) fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Weight of an entry.
+    #[inline]
+    pub(super) fn weight(&self, entry: u32) -> i64 {
+        self.entries[entry as usize].weight
+    }
+
+    /// Name of an entry's row.
+    pub(super) fn number(&self, entry: u32) -> RowNumber {
+        self.entries[entry as usize].number
+    }
+
+    /// Whether every row that is there is there once.
+    pub(super) fn is_set(&self) -> bool {
+        self.multiples == 0
+    }
+
+    /// Entries that changed since the last call and have a row; they are durable from here on.
+    ///
+    /// # Errors
+    /// `Internal` if rows were retracted that are not there.
+    pub(super) fn take_changed(&mut self) -> Result<Vec<u32>> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut missing = 0;
+        dirty.retain(|id| {
+            let entry = &mut self.entries[*id as usize];
+            entry.is_dirty = false;
+            entry.is_durable |= entry.weight != 0;
+            missing += usize::from(entry.weight < 0);
+            entry.weight != 0
+        });
+        if missing > 0 {
+            let message = format!("{missing} rows were retracted that are not there");
+            return Err(Error::internal(message));
+        }
+        Ok(dirty)
+    }
+
+    /// Durable rows that went since the last call; adds the slots of keys that lost a row.
+    pub(super) fn take_deleted(&mut self, idle_keys: &mut Vec<u32>) -> Vec<RowNumber> {
+        idle_keys.append(&mut self.idle_keys);
+        std::mem::take(&mut self.deleted)
+    }
+
+    pub(super) fn state_bytes(&self) -> usize {
+        let ids = [&self.free, &self.removed, &self.unindexed, &self.unmatched, &self.dirty];
+        self.index.allocation_size()
+            + self.entries.capacity() * size_of::<Entry>()
+            + (ids.iter().map(|ids| ids.capacity()).sum::<usize>() + self.idle_keys.capacity()) * 4
+            + self.deleted.capacity() * size_of::<RowNumber>()
+    }
+}
