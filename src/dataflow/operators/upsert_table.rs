@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::interleave;
+use arrow::compute::{filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 
 use super::{Operator, Output};
@@ -154,6 +154,9 @@ impl UpsertTable {
             .iter()
             .map(|place| ((place >> 32) as usize, (place & 0xffff_ffff) as usize))
             .collect();
+        if places.is_empty() {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
+        }
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for (column, field) in self.schema.fields().iter().enumerate() {
             let sources: Vec<&dyn Array> =
@@ -170,10 +173,9 @@ impl UpsertTable {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
-    /// Drops the slots whose new row equals the stored one. Gives slots with an old row to
-    /// retract, and slots with a new one to insert.
-    fn differences(&self, touched: &[u32]) -> Result<(Vec<u32>, Vec<u32>)> {
-        let (mut gone, mut come, mut both) = (Vec::new(), Vec::new(), Vec::new());
+    /// What touched slots lose and get: `T' - T`.
+    fn differences(&self, touched: &[u32]) -> Result<Differences> {
+        let (mut both, mut gone, mut come) = (Vec::new(), Vec::new(), Vec::new());
         for slot in touched {
             let has_old = self.rows.location(*slot) != NO_ROW;
             let has_new = self.latest[*slot as usize] != GONE;
@@ -184,20 +186,42 @@ impl UpsertTable {
                 (false, false) => {}
             }
         }
-        if both.is_empty() {
-            return Ok((gone, come));
+        // Those with both rows first, so that a row is fetched once.
+        let count = both.len();
+        let (mut gone, mut come) = ([both.clone(), gone].concat(), [both, come].concat());
+        let old: Vec<Location> = gone.iter().map(|slot| self.rows.location(*slot)).collect();
+        let new: Vec<u64> = come.iter().map(|slot| self.latest[*slot as usize]).collect();
+        let (mut old, mut new) = (self.rows.take(&old)?, self.take_pending(&new)?);
+        let first = |rows: &RecordBatch| rows.slice(0, count).columns().to_vec();
+        let equal = equal_rows(&first(&old), &first(&new), count)?;
+        if equal.count_set_bits() > 0 {
+            (old, gone) = without(&equal, &old, gone)?;
+            (new, come) = without(&equal, &new, come)?;
         }
-        let old: Vec<Location> = both.iter().map(|slot| self.rows.location(*slot)).collect();
-        let new: Vec<u64> = both.iter().map(|slot| self.latest[*slot as usize]).collect();
-        let (old, new) = (self.rows.take(&old)?, self.take_pending(&new)?);
-        let equal = equal_rows(old.columns(), new.columns(), both.len())?;
-        let changed = both.into_iter().zip(equal.iter()).filter(|(_, equal)| !equal);
-        for (slot, _) in changed {
-            gone.push(slot);
-            come.push(slot);
-        }
-        Ok((gone, come))
+        Ok(Differences { old, gone, new, come })
     }
+}
+
+/// Rows that go and rows that come, with their slots.
+struct Differences {
+    old: RecordBatch,
+    gone: Vec<u32>,
+    new: RecordBatch,
+    come: Vec<u32>,
+}
+
+/// Rows and their slots without those whose bit is set; rows beyond the bits stay.
+fn without(
+    bits: &BooleanBuffer,
+    rows: &RecordBatch,
+    mut slots: Vec<u32>,
+) -> Result<(RecordBatch, Vec<u32>)> {
+    let is_kept = |row: usize| row >= bits.len() || !bits.value(row);
+    let mask = BooleanBuffer::collect_bool(slots.len(), is_kept);
+    let rows = filter_record_batch(rows, &BooleanArray::new(mask, None))?;
+    let mut row = 0..;
+    slots.retain(|_| row.next().is_some_and(is_kept));
+    Ok((rows, slots))
 }
 
 impl Operator for UpsertTable {
@@ -249,16 +273,11 @@ impl Operator for UpsertTable {
             self.pending.clear();
             return Ok(());
         }
-        let (gone, come) = self.differences(&touched)?;
-        let old: Vec<Location> = gone.iter().map(|slot| self.rows.location(*slot)).collect();
-        out.push(ChangeBatch::retractions(self.rows.take(&old)?));
+        let Differences { old, gone, new, come } = self.differences(&touched)?;
+        out.push(ChangeBatch::retractions(old));
         gone.iter().for_each(|slot| self.rows.delete(*slot));
-        if !come.is_empty() {
-            let new: Vec<u64> = come.iter().map(|slot| self.latest[*slot as usize]).collect();
-            let rows = self.take_pending(&new)?;
-            out.push(ChangeBatch::inserts(rows.clone()));
-            self.rows.insert(rows, come);
-        }
+        out.push(ChangeBatch::inserts(new.clone()));
+        self.rows.insert(new, come);
         touched.iter().for_each(|slot| self.latest[*slot as usize] = UNTOUCHED);
         self.pending.clear();
         self.rows.maintain()
