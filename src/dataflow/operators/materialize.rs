@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::{Operator, Output};
-use crate::change::{ChangeBatch, concat, consolidate};
+use crate::change::{ChangeBatch, consolidate};
 use crate::error::Result;
 use crate::state::{Arrangement, Identity, RowsSnapshot, StateDelta, StateTable};
 
@@ -72,11 +72,11 @@ impl Operator for Materialize {
         if pending.is_empty() {
             return Ok(());
         }
-        let schema = self.rows.schema().clone();
         if self.is_append_only {
-            self.rows.apply(&concat(schema, pending)?)?;
+            // As they came: a large batch is a segment without a copy, small ones are merged.
+            pending.iter().try_for_each(|changes| self.rows.apply(changes))?;
         } else {
-            let changes = consolidate(schema, pending)?;
+            let changes = consolidate(self.rows.schema().clone(), pending)?;
             self.rows.apply(&changes)?;
             out.push(changes);
         }
