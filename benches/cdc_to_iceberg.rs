@@ -21,9 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frazil::config::Config;
-use frazil::env::Env;
+use frazil::env::{Env, LocalStore};
 use frazil::job::{Engine, JobState};
-use object_store::local::LocalFileSystem;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
@@ -102,7 +101,7 @@ fn ceiling(path: &Path, events: u64) -> Outcome<f64> {
 
 async fn open(config: &Config) -> Outcome<Engine> {
     std::fs::create_dir_all(&config.data_dir)?;
-    let store = LocalFileSystem::new_with_prefix(&config.data_dir)?;
+    let store = LocalStore::open(&config.data_dir)?;
     Ok(Engine::open(config.clone(), Env::real(Arc::new(store))?).await?)
 }
 

@@ -11,7 +11,7 @@ use crate::dataflow::SourceOffsets;
 use crate::state::SegmentRef;
 
 /// Version of the manifest's form; another one is refused.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// All that is true at one durable epoch, as one JSON object.
 #[derive(Debug, Clone, Serialize, Deserialize)]

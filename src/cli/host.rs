@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use object_store::local::LocalFileSystem;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
-use crate::env::Env;
+use crate::env::{Env, LocalStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Engine;
 
@@ -36,8 +35,7 @@ pub(super) fn env(config: &Config) -> Result<Env> {
         Error::new(ErrorKind::Unavailable, message).with_detail(detail)
     };
     std::fs::create_dir_all(directory).map_err(|error| refused(error.to_string()))?;
-    let store =
-        LocalFileSystem::new_with_prefix(directory).map_err(|error| refused(error.to_string()))?;
+    let store = LocalStore::open(directory).map_err(|error| refused(error.to_string()))?;
     Env::real(Arc::new(store))
 }
 
