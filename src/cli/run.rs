@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
 use super::arguments::read;
 use super::definitions::{Applied, apply, in_file};
 use super::host::{Host, engine_failure, lend_workers, stop_signal};
@@ -104,11 +106,11 @@ fn all_failed(engine: &Engine) -> bool {
 async fn show_results(engine: &Engine, session: &mut Session, out: &mut dyn Write) -> Result<()> {
     let catalog = engine.catalog();
     for relation in catalog.iter() {
-        if !matches!(*relation.definition, Definition::View(_)) {
+        let Definition::View(view) = relation.definition.as_ref() else {
             continue;
-        }
-        let quoted = relation.name.replace('"', "\"\"");
-        let table = first_rows(session, &format!("SELECT * FROM \"{quoted}\"")).await?;
+        };
+        let (name, order) = (quoted(&relation.name), order_by(&view.plan));
+        let table = first_rows(session, &format!("SELECT * FROM {name} {order}")).await?;
         writeln!(out, "\n{}", relation.name)?;
         write_table(out, &table, Layout::Lines { width: None })?;
     }
@@ -123,6 +125,36 @@ async fn show_results(engine: &Engine, session: &mut Session, out: &mut dyn Writ
         }
     }
     Ok(())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The ORDER BY of a top list, as far as it is one of its columns: a view is a set, and its own
+/// order is for its LIMIT alone.
+fn order_by(plan: &LogicalPlan) -> String {
+    let mut node = plan;
+    let sort = loop {
+        node = match node {
+            LogicalPlan::Sort(sort) => break sort,
+            LogicalPlan::Limit(limit) => &limit.input,
+            LogicalPlan::Projection(projection) => &projection.input,
+            LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            _ => return String::new(),
+        }
+    };
+    let keys = sort.expr.iter().map_while(|key| {
+        let Expr::Column(column) = &key.expr else { return None };
+        plan.schema().field_with_unqualified_name(&column.name).ok()?;
+        let direction = if key.asc { "ASC" } else { "DESC" };
+        let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
+        Some(format!("{} {direction} NULLS {nulls}", quoted(&column.name)))
+    });
+    match keys.collect::<Vec<_>>().join(", ") {
+        keys if keys.is_empty() => keys,
+        keys => format!("ORDER BY {keys}"),
+    }
 }
 
 async fn first_rows(session: &mut Session, query: &str) -> Result<Table> {
