@@ -1,5 +1,8 @@
 //! [`Env`]: the one door to time, chance, disk and tasks.
 
+mod allocator;
+mod local_store;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, Utc};
 use object_store::ObjectStore;
 
+pub use self::local_store::LocalStore;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The outside world of an engine: tests give another one.
@@ -43,6 +47,7 @@ impl Env {
             Err(_) => Ok(None),
             Ok(text) => CrashPoint::parse(variable, &text).map(|point| Some(Arc::new(point))),
         };
+        allocator::keep_freed_memory();
         let (crash, fault) = (point("FRAZIL_CRASH")?, point("FRAZIL_FAULT")?);
         Ok(Self { store, crash, fault, start: Instant::now() })
     }

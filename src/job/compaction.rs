@@ -13,7 +13,7 @@ use crate::catalog::RelationId;
 use crate::checkpoint::Manifest;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::state::{SegmentRef, append_batch, merge, read_batch};
+use crate::state::{Packing, SegmentRef, append_batch, merge, read_batch};
 
 /// Segments of one table and worker beyond which the newest are merged.
 const SEGMENTS_MAX: usize = 12;
@@ -97,6 +97,6 @@ fn encode(
     };
     let batch = arrow::compute::concat_batches(&schema, &kept)?;
     let mut bytes = Vec::new();
-    append_batch(&mut bytes, &batch)?;
+    append_batch(&mut bytes, &batch, Packing::Small)?;
     Ok((bytes, batch.num_rows() as u64))
 }

@@ -26,7 +26,7 @@ use crate::change::consolidate;
 use crate::checkpoint::SinkRecord;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::{append_batch, read_batch};
+use crate::state::{Packing, append_batch, read_batch};
 
 const WEIGHT: &str = "$weight";
 const PAUSE: Duration = Duration::from_millis(100);
@@ -311,7 +311,7 @@ async fn log(
     columns.push(Arc::new(changes.weight_column()));
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
     let mut bytes = Vec::new();
-    append_batch(&mut bytes, &batch)?;
+    append_batch(&mut bytes, &batch, Packing::Fast)?;
     let name = Uuid::new_v4().simple();
     let object = format!("state/pending-{}-{sequence:012}-{name}.seg", relation.0);
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;

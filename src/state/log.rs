@@ -69,16 +69,33 @@ pub fn encode_delta(object: &mut Vec<u8>, delta: &StateDelta) -> Result<(u64, u6
     }
     columns.push(Arc::new(deleted));
     let batch = RecordBatch::try_new(stored_schema(&puts.schema()), columns)?;
-    append_batch(object, &batch)
+    append_batch(object, &batch, Packing::Fast)
+}
+
+/// How bytes are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// For what is soon merged: a quarter of the time of the other (LZ4).
+    Fast,
+    /// For what stays (Zstandard).
+    Small,
 }
 
 /// Appends one batch as an IPC stream; returns its place as (offset, length).
 ///
 /// # Errors
 /// Arrow's only.
-pub fn append_batch(object: &mut Vec<u8>, batch: &RecordBatch) -> Result<(u64, u64)> {
+pub fn append_batch(
+    object: &mut Vec<u8>,
+    batch: &RecordBatch,
+    packing: Packing,
+) -> Result<(u64, u64)> {
     let offset = object.len() as u64;
-    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD))?;
+    let compression = match packing {
+        Packing::Fast => CompressionType::LZ4_FRAME,
+        Packing::Small => CompressionType::ZSTD,
+    };
+    let options = IpcWriteOptions::default().try_with_compression(Some(compression))?;
     let mut writer = StreamWriter::try_new_with_options(&mut *object, &batch.schema(), options)?;
     writer.write(batch)?;
     writer.finish()?;
