@@ -1,6 +1,5 @@
 //! [`Env`]: the one door to time, chance, disk and tasks.
 
-mod allocator;
 mod local_store;
 
 use std::fmt;
@@ -47,7 +46,6 @@ impl Env {
             Err(_) => Ok(None),
             Ok(text) => CrashPoint::parse(variable, &text).map(|point| Some(Arc::new(point))),
         };
-        allocator::keep_freed_memory();
         let (crash, fault) = (point("FRAZIL_CRASH")?, point("FRAZIL_FAULT")?);
         Ok(Self { store, crash, fault, start: Instant::now() })
     }

@@ -27,5 +27,9 @@ pub mod sql;
 pub mod state;
 pub mod types;
 
+/// Of every binary, tests and benches too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(test)]
 mod tidy;
