@@ -2,8 +2,24 @@
 
 use frazil_connector_api::{ConnectorError, Result};
 
-use crate::json::{Broken, Columns, Cursor, Rows, read_row};
+use crate::json::{Broken, Columns, Cursor, Name, Rows, read_row};
 use crate::wire::Wire;
+
+/// The fields as Debezium writes them, with their tokens, in its order.
+const FIELDS: [(&str, &str); 8] = [
+    ("before", "\"before\""),
+    ("after", "\"after\""),
+    ("source", "\"source\""),
+    ("transaction", "\"transaction\""),
+    ("op", "\"op\""),
+    ("ts_ms", "\"ts_ms\""),
+    ("ts_us", "\"ts_us\""),
+    ("ts_ns", "\"ts_ns\""),
+];
+
+fn guess_of(expected: usize) -> &'static str {
+    FIELDS.get(expected).map_or("", |(_, token)| token)
+}
 
 /// What happened to the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +106,17 @@ fn read_fields<'a>(
     };
     let (mut seen_before, mut seen_after) = (false, false);
     envelope.shape.0 |= Shape::OBJECT;
-    while let Some(name) = cursor.next_name(&mut object)? {
-        match &*name {
+    let mut expected = 0;
+    while let Some(name) = cursor.next_name(&mut object, guess_of(expected))? {
+        let name = match &name {
+            Name::Guessed => FIELDS[expected].0,
+            Name::Other(name) => {
+                expected = FIELDS.iter().position(|(field, _)| field == name).unwrap_or(expected);
+                &**name
+            }
+        };
+        expected += 1;
+        match name {
             "before" if !std::mem::replace(&mut seen_before, true) => match before_as {
                 BeforeAs::Text => {
                     envelope.before = Some(cursor.value()?).filter(|token| *token != "null");

@@ -1,6 +1,6 @@
 //! [`read_row`]: one JSON object into [`Rows`].
 
-use super::cursor::{Cursor, Syntax};
+use super::cursor::{Cursor, Name, Syntax};
 use super::rows::Rows;
 use crate::wire::Wire;
 
@@ -48,13 +48,19 @@ pub(crate) fn read_row(
     let Some(mut object) = cursor.object()? else { return Ok(RowRead::default()) };
     let mut read = RowRead { is_row: true, is_deleted: false };
     let mut expected = 0;
-    while let Some(name) = cursor.next_name(&mut object)? {
+    while let Some(name) = cursor.next_name(&mut object, rows.guess(expected))? {
         let token = cursor.value()?;
-        let Some(index) = rows.find(&name, expected) else {
-            if matches!(&*name, "__deleted" | "__op") {
-                read.is_deleted |= matches!(token, "true" | "\"true\"" | "\"d\"");
-            }
-            continue;
+        let index = match name {
+            Name::Guessed => expected,
+            Name::Other(name) => match rows.find(&name) {
+                Some(index) => index,
+                None => {
+                    if matches!(&*name, "__deleted" | "__op") {
+                        read.is_deleted |= matches!(token, "true" | "\"true\"" | "\"d\"");
+                    }
+                    continue;
+                }
+            },
         };
         expected = index + 1;
         if columns == Columns::All || rows.is_key(index) {
@@ -62,6 +68,8 @@ pub(crate) fn read_row(
         }
     }
     rows.close_row()?;
+    // What a row was that is gone may lack its values.
+    rows.check_nulls(columns == Columns::All && !read.is_deleted)?;
     Ok(read)
 }
 

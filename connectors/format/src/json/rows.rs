@@ -8,6 +8,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use frazil_connector_api::{ConnectorError, Result};
 
 use super::column::Column;
+use super::cursor::guess;
 use super::fault::Fault;
 use super::placeholder::{Placeholder, PlaceholderRule};
 use super::row::Broken;
@@ -20,7 +21,13 @@ const SHOWN_CHARS_MAX: usize = 100;
 pub(crate) struct Rows {
     schema: SchemaRef,
     names: Vec<Box<str>>,
+    /// The tokens of the names.
+    guesses: Vec<Box<str>>,
     is_key: Vec<bool>,
+    /// Columns beside the key that may not be NULL.
+    is_required: Vec<bool>,
+    /// One of them that has no value in the row that is being written.
+    lacking: Option<usize>,
     key: Vec<usize>,
     columns: Vec<Column>,
     row_count: usize,
@@ -55,12 +62,17 @@ impl Rows {
             let nullable = !is_key || field.is_nullable();
             Field::clone(field).with_nullable(nullable)
         });
+        let required = schema.fields().iter().zip(&is_key);
+        let required = required.map(|(field, is_key)| !is_key && !field.is_nullable());
         let relaxed =
             Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone());
         Ok(Self {
             schema: Arc::new(relaxed),
             names: schema.fields().iter().map(|field| field.name().as_str().into()).collect(),
+            guesses: schema.fields().iter().map(|field| guess(field.name())).collect(),
             unchanged: vec![Vec::new(); columns.len()],
+            is_required: required.collect(),
+            lacking: None,
             is_key,
             key: key.to_vec(),
             columns,
@@ -76,11 +88,13 @@ impl Rows {
         self.row_count
     }
 
-    /// The column called `name`; the one at `expected` is tried first.
-    pub(crate) fn find(&self, name: &str, expected: usize) -> Option<usize> {
-        if self.names.get(expected).is_some_and(|own| **own == *name) {
-            return Some(expected);
-        }
+    /// The token of the name of column `index`, if there is one.
+    pub(crate) fn guess(&self, index: usize) -> &str {
+        self.guesses.get(index).map_or("", |guess| guess)
+    }
+
+    /// The column called `name`.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|own| **own == *name)
     }
 
@@ -108,6 +122,7 @@ impl Rows {
                 return self.fail(format!("key column \"{}\" is null", self.names[index]), None);
             }
             column.push_null();
+            self.note_null(index);
             return Ok(());
         }
         let is_unknown = self.placeholder_rule != PlaceholderRule::Value
@@ -171,10 +186,33 @@ impl Rows {
                     return self.fail(message, None);
                 }
                 self.columns[index].push_null();
+                self.note_null(index);
             }
         }
         self.row_count += 1;
         Ok(())
+    }
+
+    fn note_null(&mut self, index: usize) {
+        if self.is_required[index] {
+            self.lacking = Some(index);
+        }
+    }
+
+    /// Refuses the row that was just closed if it has NULL where the table allows none and that
+    /// `matters`.
+    ///
+    /// # Errors
+    /// As [`Rows::put`].
+    pub(crate) fn check_nulls(&mut self, matters: bool) -> std::result::Result<(), Broken> {
+        match self.lacking.take() {
+            Some(index) if matters => {
+                let name = &self.names[index];
+                let message = format!("column \"{name}\" is null, which the table does not allow");
+                self.fail(message, Some("declare it without NOT NULL to take such rows"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Appends a row without meaning, for a truncate.
@@ -199,6 +237,7 @@ impl Rows {
             }
         }
         self.row_count = rows;
+        self.lacking = None;
     }
 
     /// Why `text` was not read: the kept reason, or else where its syntax breaks.

@@ -174,7 +174,7 @@ fn a_create_of_a_known_key_and_a_key_in_any_order_are_upserts() {
 }
 
 #[test]
-fn a_null_in_a_not_null_column_is_kept_unless_it_is_the_key() {
+fn a_null_where_the_table_has_none_is_a_bad_message_unless_the_row_goes() {
     use arrow::datatypes::{DataType, Field, Schema};
     use frazil_connector_api::Options;
     use frazil_format::{EncodeKind, FormatSpec, build_format};
@@ -186,11 +186,14 @@ fn a_null_in_a_not_null_column_is_kept_unless_it_is_the_key() {
     };
     let format = build_format(spec, Schema::new(fields.to_vec()).into(), vec![0]).unwrap();
     let mut decoder = format.decoder().unwrap();
-    push(&mut *decoder, r#"{"after":{"id":1,"v":null},"op":"c"}"#).unwrap();
-    push(&mut *decoder, r#"{"before":null,"after":null,"op":"t"}"#).unwrap();
+    push(&mut *decoder, r#"{"after":{"id":1,"v":2},"op":"c"}"#).unwrap();
+    refused(&mut *decoder, r#"{"after":{"id":1,"v":null},"op":"u"}"#);
+    refused(&mut *decoder, r#"{"after":{"id":1},"op":"u"}"#);
     refused(&mut *decoder, r#"{"after":{"id":null,"v":1},"op":"c"}"#);
+    push(&mut *decoder, r#"{"before":{"id":1,"v":null},"after":null,"op":"d"}"#).unwrap();
+    push(&mut *decoder, r#"{"before":null,"after":null,"op":"t"}"#).unwrap();
     let Decoded::Upserts(batch) = decoder.flush().unwrap() else { panic!("upserts expected") };
     let schema = batch.rows().schema();
     assert!(!schema.field(0).is_nullable() && schema.field(1).is_nullable());
-    assert_eq!(batch.num_rows(), 2);
+    assert_eq!(batch.num_rows(), 3);
 }
