@@ -112,8 +112,9 @@ struct Worker {
     open_rows: usize,
     /// Closed epochs that are not done, with the offsets of those that become durable.
     closed: VecDeque<(u64, Option<SourceOffsets>)>,
-    /// The flush that readers are asked to answer.
-    flush: Option<u64>,
+    /// The newest flush that readers are asked to answer, and the newest that all have answered.
+    flush_asked: u64,
+    flush_answered: u64,
     progress_at: Duration,
     running: bool,
 }
@@ -177,7 +178,8 @@ impl Worker {
             open_epoch: 0,
             open_rows: 0,
             closed: VecDeque::new(),
-            flush: None,
+            flush_asked: 0,
+            flush_answered: 0,
             progress_at: Duration::ZERO,
             running: true,
             shared,
@@ -259,7 +261,7 @@ impl Worker {
             }
             Command::CloseEpoch { epoch, checkpoint } => self.close_epoch(epoch, checkpoint),
             Command::Flush { number } => {
-                self.flush = Some(number);
+                self.flush_asked = number;
                 for source in self.fragments.values().flat_map(|fragment| &fragment.sources) {
                     source.handle.flush(number);
                 }
@@ -345,7 +347,11 @@ impl Worker {
             epoch: self.open_epoch,
             restore: restore.as_ref(),
         };
-        if let Some(fragment) = build_fragment(timely, &builder, &relation)? {
+        if let Some(mut fragment) = build_fragment(timely, &builder, &relation)? {
+            // Its readers were not asked for the flushes that are under way.
+            for source in &mut fragment.sources {
+                source.flushed = source.flushed.max(self.flush_asked);
+            }
             self.fragments.insert(id, fragment);
             // What a backfill feeds belongs to the open epoch.
             self.admit(1);
@@ -423,6 +429,10 @@ impl Worker {
             }
             SourceEvent::Recovered => Some(Report::Retrying { relation, problem: None }),
             SourceEvent::Failed(error) => {
+                // Nothing more comes: no flush waits for it.
+                self.source(relation, index, |source| {
+                    (source.flushed, source.ended) = (u64::MAX, true);
+                });
                 Some(Report::Failed { relation, error: error.to_string() })
             }
         };
@@ -479,11 +489,16 @@ impl Worker {
         }
     }
 
+    /// Reports the newest flush that all readers have answered, and with it those before.
     fn answer_flush(&mut self) {
-        let Some(number) = self.flush else { return };
-        let mut sources = self.fragments.values().flat_map(|fragment| &fragment.sources);
-        if sources.all(|source| source.flushed >= number) {
-            self.flush = None;
+        if self.flush_answered == self.flush_asked {
+            return;
+        }
+        let sources = self.fragments.values().flat_map(|fragment| &fragment.sources);
+        let answered = sources.map(|source| source.flushed).min().unwrap_or(u64::MAX);
+        let number = answered.min(self.flush_asked);
+        if number > self.flush_answered {
+            self.flush_answered = number;
             self.report(Report::Flushed { number });
         }
     }

@@ -258,7 +258,9 @@ impl Coordinator {
             Report::CheckpointDone { epoch, outcome, offsets } => {
                 self.gathered(epoch, outcome, offsets);
             }
-            Report::Flushed { number } => self.flushes.readers_done(number, self.workers),
+            Report::Flushed { number } => {
+                self.flushes.readers_done(worker, number, self.workers);
+            }
             Report::SourceEnded { relation } => self.state.set_ended(relation, worker),
             Report::Progress(progress) => self.state.add_progress(worker, progress),
             Report::Failed { relation, error } => self.fail(relation, error),

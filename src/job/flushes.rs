@@ -34,7 +34,7 @@ impl Flush {
 pub(super) struct Flushes {
     number: u64,
     /// Those that wait for readers, by number, with the workers whose readers have caught up.
-    reading: BTreeMap<u64, (usize, Flush)>,
+    reading: BTreeMap<u64, (BTreeSet<usize>, Flush)>,
     /// Those that wait for the next checkpoint.
     ready: Vec<Flush>,
     /// Those that wait for commits.
@@ -46,19 +46,19 @@ impl Flushes {
     pub(super) fn start(&mut self, only: Option<RelationId>, reply: Reply<Option<String>>) -> u64 {
         self.number += 1;
         let flush = Flush { only, reply, commits: BTreeSet::new(), snapshot: None };
-        self.reading.insert(self.number, (0, flush));
+        self.reading.insert(self.number, (BTreeSet::new(), flush));
         self.number
     }
 
-    /// A worker's readers have caught up; the flush is ready when those of all have.
-    pub(super) fn readers_done(&mut self, number: u64, workers: usize) {
-        let Some((done, _)) = self.reading.get_mut(&number) else { return };
-        *done += 1;
-        if *done == workers
-            && let Some((_, flush)) = self.reading.remove(&number)
-        {
-            self.ready.push(flush);
+    /// The readers of one of `workers` have caught up with a flush, and so with those before it; a
+    /// flush is ready when those of all have.
+    pub(super) fn readers_done(&mut self, worker: usize, number: u64, workers: usize) {
+        for (_, (done, _)) in self.reading.range_mut(..=number) {
+            done.insert(worker);
         }
+        let is_done = |_: &u64, (done, _): &mut (BTreeSet<usize>, Flush)| done.len() == workers;
+        let done = self.reading.extract_if(..=number, is_done);
+        self.ready.extend(done.map(|(_, (_, flush))| flush));
     }
 
     /// True if one waits for the next checkpoint.
@@ -117,5 +117,28 @@ impl Flushes {
     /// True if none is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.reading.is_empty() && self.ready.is_empty() && self.committing.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn a_later_flush_answers_for_those_before() {
+        let mut flushes = Flushes::default();
+        let start = |flushes: &mut Flushes| flushes.start(None, oneshot::channel().0);
+        assert_eq!((start(&mut flushes), start(&mut flushes)), (1, 2));
+        // Worker 0 was asked twice before it answered, worker 1 answered each.
+        flushes.readers_done(0, 2, 2);
+        flushes.readers_done(1, 1, 2);
+        assert_eq!(flushes.take_ready().len(), 1);
+        assert_eq!(start(&mut flushes), 3);
+        flushes.readers_done(1, 3, 2);
+        assert_eq!(flushes.take_ready().len(), 1);
+        flushes.readers_done(0, 3, 2);
+        assert_eq!(flushes.take_ready().len(), 1);
     }
 }
