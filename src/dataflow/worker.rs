@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, Bound};
-use crate::state::{SegmentRef, SnapshotStore, read_batch};
+use crate::state::{SegmentRef, SnapshotStore, read_batches};
 
 /// Rows that a worker lets into one open epoch: beyond, it waits for the epoch to close.
 const EPOCH_ROWS_MAX: usize = 4_000_000;
@@ -379,7 +379,7 @@ impl Worker {
             })?;
             let restore = state.entry(segment.relation).or_default();
             let stored = restore.state.entry((segment.operator, segment.table)).or_default();
-            stored.segments.push(read_batch(bytes)?);
+            stored.segments.extend(read_batches(bytes)?);
             stored.is_shared |= segment.worker.is_none();
         }
         for (relation, offsets) in &recovery.offsets {

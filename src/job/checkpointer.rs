@@ -128,7 +128,10 @@ impl Checkpointer {
                 commits.push((slot, sink, committable));
             }
         }
-        super::compaction::compact(&self.env, &mut next).await?;
+        if let Err(error) = super::compaction::compact(&self.env, &mut next).await {
+            // The segments stay as they are, and are tried again at the next checkpoint.
+            tracing::warn!(%error, "segments could not be merged");
+        }
         self.manifests.append(&mut next).await?;
         self.env.reach("checkpoint.manifest_written");
         let needed = next.objects();

@@ -13,7 +13,7 @@ use crate::catalog::RelationId;
 use crate::checkpoint::Manifest;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::state::{Packing, SegmentRef, append_batch, merge, read_batch};
+use crate::state::{Packing, SegmentRef, append_batches, merge, read_batches};
 
 /// Segments of one table and worker beyond which the newest are merged.
 const SEGMENTS_MAX: usize = 12;
@@ -67,7 +67,7 @@ async fn merge_newest(env: &Env, segments: &mut Vec<SegmentRef>) -> Result<()> {
     for segment in &run {
         let path = Path::from(segment.object.as_str());
         let range = segment.offset..segment.offset + segment.length;
-        batches.push(read_batch(&env.store().get_range(&path, range).await?)?);
+        batches.extend(read_batches(&env.store().get_range(&path, range).await?)?);
     }
     let Some(newest) = run.last() else { return Ok(()) };
     let (key_columns, drop_tombstones) = (newest.key_columns, first == 0);
@@ -92,11 +92,10 @@ fn encode(
     drop_tombstones: bool,
 ) -> Result<(Vec<u8>, u64)> {
     let kept = merge(key_columns, batches, drop_tombstones)?;
-    let Some(schema) = kept.first().map(arrow::array::RecordBatch::schema) else {
-        return Ok((Vec::new(), 0));
-    };
-    let batch = arrow::compute::concat_batches(&schema, &kept)?;
     let mut bytes = Vec::new();
-    append_batch(&mut bytes, &batch, Packing::Small)?;
-    Ok((bytes, batch.num_rows() as u64))
+    if !kept.is_empty() {
+        // As they are: one batch of all could be beyond 2 GiB of text.
+        append_batches(&mut bytes, &kept, Packing::Small)?;
+    }
+    Ok((bytes, kept.iter().map(|batch| batch.num_rows() as u64).sum()))
 }

@@ -21,7 +21,7 @@ use super::flushes::{Flush, Flushes};
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
 use super::state::EngineState;
-use crate::catalog::{Catalog, Relation, RelationId};
+use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::checkpoint::StatementRecord;
 use crate::config::Config;
 use crate::dataflow::{Command, Event, Report, Request, SourceOffsets};
@@ -282,6 +282,10 @@ impl Coordinator {
         self.checkpointer.fail(relation, error);
         self.dirty_since_checkpoint = true;
         for dependent in catalog.dependents(relation) {
+            // What it could not decode is there to be read all the more.
+            if matches!(*dependent.definition, Definition::Errors) {
+                continue;
+            }
             self.fail(dependent.id, format!("\"{name}\", which it reads, has failed"));
         }
     }

@@ -103,6 +103,11 @@ impl Engine {
     /// # Errors
     /// What binding or the connector says.
     pub async fn apply(&self, sql: &str) -> Result<Vec<Arc<Relation>>> {
+        let (engine, sql) = (self.clone(), sql.to_string());
+        uncancelled(async move { engine.apply_alone(&sql).await }).await
+    }
+
+    async fn apply_alone(&self, sql: &str) -> Result<Vec<Arc<Relation>>> {
         let _one_at_a_time = self.inner.ddl.lock().await;
         let catalog = self.catalog();
         let mut sink = None;
@@ -313,3 +318,15 @@ impl RelationSnapshot {
 
 #[cfg(test)]
 mod tests;
+
+/// Runs a step to its end also if nobody waits for it any more: a client that cancels gives up the
+/// answer, not the locks that keep others from what is half done.
+///
+/// # Errors
+/// What the step says; `Internal` if it panics.
+pub async fn uncancelled<T: Send + 'static>(
+    step: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::spawn(step).await;
+    done.map_err(|error| Error::internal(format!("a statement ended early: {error}")))?
+}

@@ -21,5 +21,5 @@ mod startup;
 mod state;
 mod status;
 
-pub use engine::{Engine, RelationSnapshot, Snapshot};
+pub use engine::{Engine, RelationSnapshot, Snapshot, uncancelled};
 pub use status::{JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};

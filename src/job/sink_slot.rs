@@ -26,7 +26,7 @@ use crate::change::consolidate;
 use crate::checkpoint::SinkRecord;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::{Packing, append_batch, read_batch};
+use crate::state::{Packing, append_batches, read_batches};
 
 const WEIGHT: &str = "$weight";
 const PAUSE: Duration = Duration::from_millis(100);
@@ -99,7 +99,9 @@ impl SinkSlot {
         let mut pending = Vec::new();
         for object in &record.pending {
             let bytes = env.store().get(&Path::from(object.as_str())).await?.bytes().await?;
-            pending.push(decode(&read_batch(&bytes)?)?);
+            for batch in read_batches(&bytes)? {
+                pending.push(decode(&batch)?);
+            }
         }
         let mut waiting = self.waiting();
         waiting.pending = pending;
@@ -311,7 +313,7 @@ async fn log(
     columns.push(Arc::new(changes.weight_column()));
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
     let mut bytes = Vec::new();
-    append_batch(&mut bytes, &batch, Packing::Fast)?;
+    append_batches(&mut bytes, &[batch], Packing::Fast)?;
     let name = Uuid::new_v4().simple();
     let object = format!("state/pending-{}-{sequence:012}-{name}.seg", relation.0);
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
@@ -320,7 +322,8 @@ async fn log(
 
 fn decode(batch: &RecordBatch) -> Result<ChangeBatch> {
     let width = batch.num_columns().saturating_sub(1);
-    let weights = batch.column_by_name(WEIGHT);
+    // A column of the sink may have its name.
+    let weights = batch.columns().last();
     let weights = weights.and_then(|column| column.as_any().downcast_ref::<Int64Array>());
     let weights = weights.ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, "an object of pending changes has no weights")

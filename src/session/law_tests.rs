@@ -14,6 +14,7 @@
 //! `kill -9` would leave. A failure prints the SQL of the smallest script that fails.
 //! `PROPTEST_CASES=n` runs more scripts, `PROPTEST_RNG_SEED=n` others.
 
+mod cancelled;
 mod cluster;
 mod dml;
 mod expression;

@@ -17,11 +17,12 @@ use super::session_state::Shared;
 use super::{Outcome, query_error};
 use crate::catalog::Relation;
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::uncancelled;
 use crate::sql::{self, Bound, Statement};
 
 /// Runs a write; it is durable and visible in every view when this returns.
 pub(super) async fn run(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     statement: &Statement,
     params: &[ScalarValue],
 ) -> Result<Outcome> {
@@ -39,25 +40,45 @@ pub(super) async fn run(
             Ok(Outcome::command(format!("INSERT 0 {count}")))
         }
         Bound::Update { table, plan } => {
-            let _lock = shared.locks.lock(table.id).await;
-            let both = evaluated(shared, plan, params).await?;
-            let width = table.schema.fields().len();
-            let old = part(&both, 0, width, &table)?;
-            let new = part(&both, width, width, &table)?;
-            let count = old.num_rows();
-            change(shared, &table, &[(&old, -1), (&new, 1)]).await?;
-            Ok(Outcome::command(format!("UPDATE {count}")))
+            let (shared, params) = (Arc::clone(shared), params.to_vec());
+            uncancelled(async move { update(&shared, &table, plan, &params).await }).await
         }
         Bound::Delete { table, plan } => {
-            let _lock = shared.locks.lock(table.id).await;
-            let old = evaluated(shared, plan, params).await?;
-            let old = with_schema(&old, &table)?;
-            let count = old.num_rows();
-            change(shared, &table, &[(&old, -1)]).await?;
-            Ok(Outcome::command(format!("DELETE {count}")))
+            let (shared, params) = (Arc::clone(shared), params.to_vec());
+            uncancelled(async move { delete(&shared, &table, plan, &params).await }).await
         }
         _ => Err(Error::internal("a write was bound to something else")),
     }
+}
+
+async fn update(
+    shared: &Shared,
+    table: &Relation,
+    plan: LogicalPlan,
+    params: &[ScalarValue],
+) -> Result<Outcome> {
+    let _lock = shared.locks.lock(table.id).await;
+    let both = evaluated(shared, plan, params).await?;
+    let width = table.schema.fields().len();
+    let old = part(&both, 0, width, table)?;
+    let new = part(&both, width, width, table)?;
+    let count = old.num_rows();
+    change(shared, table, &[(&old, -1), (&new, 1)]).await?;
+    Ok(Outcome::command(format!("UPDATE {count}")))
+}
+
+async fn delete(
+    shared: &Shared,
+    table: &Relation,
+    plan: LogicalPlan,
+    params: &[ScalarValue],
+) -> Result<Outcome> {
+    let _lock = shared.locks.lock(table.id).await;
+    let old = evaluated(shared, plan, params).await?;
+    let old = with_schema(&old, table)?;
+    let count = old.num_rows();
+    change(shared, table, &[(&old, -1)]).await?;
+    Ok(Outcome::command(format!("DELETE {count}")))
 }
 
 /// Types of a write's parameters.

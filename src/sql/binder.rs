@@ -175,7 +175,9 @@ impl Binder<'_> {
         make: impl FnOnce() -> Result<Creation>,
     ) -> Result<Bound> {
         if self.catalog.get(&name.value).is_none() {
-            return Ok(Bound::Create(Box::new(make()?)));
+            let creation = make()?;
+            refuse_reserved(&creation)?;
+            return Ok(Bound::Create(Box::new(creation)));
         }
         if if_not_exists {
             return Ok(Bound::AlreadyExists { name: name.value.clone() });
@@ -288,4 +290,17 @@ fn check_droppable(kind: DropKind, relation: &Relation) -> Result<()> {
     let message = format!("\"{}\" is not a {noun}", relation.name);
     Err(Error::new(ErrorKind::WrongObjectType, message)
         .with_hint(format!("use DROP {}", is.to_uppercase())))
+}
+
+/// Weights and operations travel beside a relation's columns, under names that begin so.
+fn refuse_reserved(creation: &Creation) -> Result<()> {
+    let names = creation.schema.fields().iter().map(|field| field.name());
+    match names.into_iter().find(|name| name.starts_with('$')) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            ErrorKind::InvalidSql,
+            format!("column \"{name}\" begins with $, which is reserved"),
+        )
+        .with_hint("give it another name")),
+    }
 }

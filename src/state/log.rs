@@ -69,7 +69,7 @@ pub fn encode_delta(object: &mut Vec<u8>, delta: &StateDelta) -> Result<(u64, u6
     }
     columns.push(Arc::new(deleted));
     let batch = RecordBatch::try_new(stored_schema(&puts.schema()), columns)?;
-    append_batch(object, &batch, Packing::Fast)
+    append_batches(object, &[batch], Packing::Fast)
 }
 
 /// How bytes are compressed.
@@ -81,13 +81,13 @@ pub enum Packing {
     Small,
 }
 
-/// Appends one batch as an IPC stream; returns its place as (offset, length).
+/// Appends batches of one schema as an IPC stream; returns its place as (offset, length).
 ///
 /// # Errors
-/// Arrow's only.
-pub fn append_batch(
+/// Arrow's, and `Internal` without a batch.
+pub fn append_batches(
     object: &mut Vec<u8>,
-    batch: &RecordBatch,
+    batches: &[RecordBatch],
     packing: Packing,
 ) -> Result<(u64, u64)> {
     let offset = object.len() as u64;
@@ -96,8 +96,9 @@ pub fn append_batch(
         Packing::Small => CompressionType::ZSTD,
     };
     let options = IpcWriteOptions::default().try_with_compression(Some(compression))?;
-    let mut writer = StreamWriter::try_new_with_options(&mut *object, &batch.schema(), options)?;
-    writer.write(batch)?;
+    let first = batches.first().ok_or_else(|| Error::internal("a segment without a batch"))?;
+    let mut writer = StreamWriter::try_new_with_options(&mut *object, &first.schema(), options)?;
+    batches.iter().try_for_each(|batch| writer.write(batch))?;
     writer.finish()?;
     drop(writer);
     Ok((offset, object.len() as u64 - offset))
@@ -110,16 +111,13 @@ fn stored_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Reads one IPC stream with one batch.
+/// Reads one IPC stream.
 ///
 /// # Errors
 /// `Corrupt`.
-pub fn read_batch(bytes: &[u8]) -> Result<RecordBatch> {
-    let mut reader = StreamReader::try_new(Cursor::new(bytes), None)?;
-    match reader.next() {
-        Some(batch) => Ok(batch?),
-        None => Err(corrupt("a segment is empty")),
-    }
+pub fn read_batches(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
+    let reader = StreamReader::try_new(Cursor::new(bytes), None)?;
+    Ok(reader.collect::<std::result::Result<_, _>>()?)
 }
 
 /// Live rows of segments, with the columns and nullability of the state table.
@@ -180,8 +178,10 @@ pub fn merge(
 }
 
 fn deleted_column(batch: &RecordBatch) -> Result<&BooleanArray> {
+    // A column of the table may have its name.
     batch
-        .column_by_name(DELETED)
+        .columns()
+        .last()
         .and_then(|column| column.as_any().downcast_ref::<BooleanArray>())
         .ok_or_else(|| corrupt("a segment has no tombstone column"))
 }
@@ -238,7 +238,7 @@ mod tests {
         let mut object = vec![7; 5];
         let delta = StateDelta { table: 0, puts, deletes };
         let (offset, length) = encode_delta(&mut object, &delta).unwrap();
-        read_batch(&object[offset as usize..(offset + length) as usize]).unwrap()
+        read_batches(&object[offset as usize..(offset + length) as usize]).unwrap().remove(0)
     }
 
     fn rows(batches: &[RecordBatch]) -> Vec<String> {
