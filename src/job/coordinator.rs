@@ -571,7 +571,6 @@ impl Coordinator {
 
     /// True if the relation's fragment reads a source itself.
     fn reads_outside(&self, catalog: &Catalog, relation: &Relation) -> bool {
-        use crate::catalog::Definition;
         match &*relation.definition {
             Definition::Table(table) => table.connector.is_some(),
             Definition::Source(_) | Definition::Errors => false,
