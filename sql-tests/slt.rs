@@ -17,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use sqllogictest::{
     AsyncDB, DBOutput, DefaultColumnType, Record, Runner, StatementExpect, parse_file,
 };
+use tokio_postgres::types::Type;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// Looks at the port of a starting server.
@@ -384,6 +385,17 @@ async fn speak_extended_protocol(
     let error = client.query("SELECT nope FROM people", &[]).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42703");
     assert_eq!(client.query("SELECT 1::bigint", &[]).await?.len(), 1);
+    // A value of the client's own type is not bent to the column's.
+    let below =
+        client.prepare_typed("SELECT id FROM people WHERE id < $1", &[Type::FLOAT8]).await?;
+    assert_eq!(client.query(&below, &[&2.5_f64]).await?.len(), 2);
+    let below = client.prepare_typed("SELECT id FROM people WHERE id < $1", &[Type::INT2]).await?;
+    assert_eq!(client.query(&below, &[&2_i16]).await?.len(), 1);
+    // NULLs of unknown type keep their places.
+    let nulls = "SELECT $1::bigint, $2::text, $3::bigint";
+    let nulls = client.prepare_typed(nulls, &[Type::INT8, Type::UNKNOWN, Type::INT8]).await?;
+    let row = client.query_one(&nulls, &[&None::<i64>, &None::<&str>, &7_i64]).await?;
+    assert_eq!((row.get(0), row.get(1), row.get(2)), (None::<i64>, None::<&str>, Some(7_i64)));
     Ok(())
 }
 

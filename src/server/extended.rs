@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use arrow_pg::datatypes::df::deserialize_parameters;
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::common::ParamValues;
 use datafusion::scalar::ScalarValue;
 use futures::{Sink, SinkExt};
@@ -176,7 +177,7 @@ impl ExtendedQueryHandler for Wire {
     }
 }
 
-/// Values of `$1`, `$2` … in the types that the statement wants.
+/// Values of `$1`, `$2` … in the types that the statement wants, where that changes no value.
 fn parameters(
     portal: &Portal<Arc<Prepared>>,
     description: &Description,
@@ -184,23 +185,48 @@ fn parameters(
     let wanted: Vec<Option<&DataType>> = (0..portal.parameter_len())
         .map(|index| description.params.get(index).and_then(Option::as_ref))
         .collect();
-    // What comes in the client's own type is read as such and then cast.
+    // What comes in the client's own type is read as such and then cast; text if nobody knows.
     let told =
         |index: usize| portal.statement.parameter_types.get(index).is_some_and(Option::is_some);
+    let read = wanted.iter().enumerate();
     let read: Vec<Option<&DataType>> =
-        wanted.iter().enumerate().map(|(at, wanted)| wanted.filter(|_| !told(at))).collect();
+        read.map(|(at, wanted)| (!told(at)).then(|| wanted.unwrap_or(&DataType::Utf8))).collect();
     let values = match deserialize_parameters(portal, &read)? {
         ParamValues::List(values) => values,
         ParamValues::Map(_) => return Err(wire_error(Error::internal("parameters have no order"))),
     };
-    values.into_iter().zip(&wanted).map(|(value, wanted)| as_wanted(value.value, *wanted)).collect()
+    // A NULL of a type that is not known there is left out of the list.
+    let mut values = values.into_iter().map(|value| value.value).peekable();
+    let null = ScalarValue::Utf8(None);
+    let value_of = |given: &Option<Bytes>| match given {
+        Some(_) => values.next(),
+        None => values.next_if(ScalarValue::is_null),
+    };
+    let values: Vec<ScalarValue> =
+        portal.parameters.iter().map(value_of).map(|value| value.unwrap_or(null.clone())).collect();
+    values.into_iter().zip(&wanted).map(|(value, wanted)| as_wanted(value, *wanted)).collect()
 }
 
 fn as_wanted(value: ScalarValue, wanted: Option<&DataType>) -> PgWireResult<ScalarValue> {
-    let cast = match wanted {
-        Some(wanted) if value.is_null() => ScalarValue::try_from(wanted),
-        Some(wanted) if value.data_type() != *wanted => value.cast_to(wanted),
-        _ => Ok(value),
+    let failed = |error| wire_error(crate::session::query_error(error));
+    let value = match value {
+        // Of 0.01 its digits alone are counted as precision.
+        ScalarValue::Decimal128(digits, precision, scale) if scale > 0 => {
+            ScalarValue::Decimal128(digits, precision.max(scale.unsigned_abs()), scale)
+        }
+        value => value,
     };
-    cast.map_err(|error| wire_error(crate::session::query_error(error)))
+    let Some(wanted) = wanted.filter(|wanted| value.data_type() != **wanted) else {
+        return Ok(value);
+    };
+    if value.is_null() {
+        return ScalarValue::try_from(wanted).map_err(failed);
+    }
+    if !value.data_type().is_numeric() {
+        return value.cast_to(wanted).map_err(failed);
+    }
+    // 1.5 does not become 1 because it is compared with an integer.
+    let cast = value.cast_to(wanted);
+    let back = cast.as_ref().ok().and_then(|cast| cast.cast_to(&value.data_type()).ok());
+    Ok(if back.as_ref() == Some(&value) { cast.map_err(failed)? } else { value })
 }

@@ -40,7 +40,7 @@ fn tell_apart_in(body: &mut ast::SetExpr) {
     let mut seen = BTreeSet::new();
     for item in &mut select.projection {
         let (expr, name) = match item {
-            ast::SelectItem::UnnamedExpr(expr) => (expr.clone(), expr.to_string()),
+            ast::SelectItem::UnnamedExpr(expr) => (expr.clone(), uncast(expr).to_string()),
             ast::SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), fold(alias)),
             _ => continue,
         };
@@ -52,6 +52,15 @@ fn tell_apart_in(body: &mut ast::SetExpr) {
             let alias = ast::Ident::with_quote('"', name);
             *item = ast::SelectItem::ExprWithAlias { expr, alias };
         }
+    }
+}
+
+/// The expression that a cast takes its name from.
+fn uncast(expr: &ast::Expr) -> &ast::Expr {
+    match expr {
+        ast::Expr::Cast { expr, .. } => uncast(expr),
+        ast::Expr::Nested(inner) => uncast(inner),
+        expr => expr,
     }
 }
 

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
-use sqlparser::ast::{self, Visit as _};
+use sqlparser::ast::{self, Spanned as _, Visit as _};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
@@ -180,6 +180,13 @@ impl ast::Visitor for Calls<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Self::Break> {
+        if let Some(compared) = compared_with_all(expr) {
+            let message = format!("{compared} with a subquery is not supported");
+            let error = Error::unsupported(message)
+                .with_hint("use IN or NOT IN, or compare with (SELECT max(…) …) or min")
+                .at(self.binder.places().position(expr.span().start));
+            return ControlFlow::Break(Box::new(error));
+        }
         let ast::Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
         let Some(ident) = call.name.0.last().and_then(|part| part.as_ident()) else {
             return ControlFlow::Continue(());
@@ -197,6 +204,22 @@ impl ast::Visitor for Calls<'_> {
             None => error,
         }))
     }
+}
+
+/// What a comparison with all or some rows of a subquery is called, unless it is `= ANY`: the
+/// planner takes the others for something else.
+fn compared_with_all(expr: &ast::Expr) -> Option<String> {
+    let (op, word, right) = match expr {
+        ast::Expr::AnyOp { compare_op, right, .. } => (compare_op, "ANY", right),
+        ast::Expr::AllOp { compare_op, right, .. } => (compare_op, "ALL", right),
+        _ => return None,
+    };
+    let mut right = right.as_ref();
+    while let ast::Expr::Nested(inner) = right {
+        right = inner;
+    }
+    let is_in = word == "ANY" && *op == ast::BinaryOperator::Eq;
+    (matches!(right, ast::Expr::Subquery(_)) && !is_in).then(|| format!("{op} {word}"))
 }
 
 /// The name of a table as the planner wants it.

@@ -146,6 +146,9 @@ fn sink_definition(
         None => plan.upsert_key.clone().filter(|key| !key.is_empty()),
     };
     let retracts = plan.mode == ChangelogMode::Retract;
+    if retracts {
+        check_unique_key(key.as_deref(), plan)?;
+    }
     let mode = match options.get("type") {
         Some("append-only") => append_only(retracts, forced)?,
         Some("upsert") => upsert(key)?,
@@ -180,6 +183,23 @@ fn upsert(key: Option<Vec<usize>>) -> Result<SinkMode> {
         )
         .with_hint("add primary_key = 'column, …': columns that are unique in the input")),
     }
+}
+
+/// A key that leaves out a column of the input's own could stand for several of its rows, of which
+/// the target would keep one.
+fn check_unique_key(key: Option<&[usize]>, plan: &IncrementalPlan) -> Result<()> {
+    let (Some(key), Some(known)) = (key, &plan.upsert_key) else { return Ok(()) };
+    if known.iter().all(|column| key.contains(column)) {
+        return Ok(());
+    }
+    let names = |columns: &[usize]| {
+        let names = columns.iter().map(|column| plan.schema.field(*column).name().as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let (given, known) = (names(key), names(known));
+    let message = format!("primary_key \"{given}\" is not known to be unique in the input");
+    Err(Error::new(ErrorKind::InvalidParameter, message)
+        .with_hint(format!("use primary_key = '{known}', or group the input by {given}")))
 }
 
 fn key_columns(names: &str, plan: &IncrementalPlan) -> Result<Vec<usize>> {
