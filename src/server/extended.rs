@@ -98,6 +98,7 @@ fn arrow_type(given: &Type) -> Option<DataType> {
         Type::INT8 => Some(DataType::Int64),
         Type::FLOAT4 => Some(DataType::Float32),
         Type::FLOAT8 => Some(DataType::Float64),
+        Type::NUMERIC => Some(DataType::Decimal128(38, 16)),
         Type::TEXT | Type::VARCHAR => Some(DataType::Utf8),
         Type::BYTEA => Some(DataType::Binary),
         Type::TEXT_ARRAY | Type::VARCHAR_ARRAY => Some(list(DataType::Utf8)),
@@ -177,7 +178,7 @@ impl ExtendedQueryHandler for Wire {
     }
 }
 
-/// Values of `$1`, `$2` … in the types that the statement wants, where that changes no value.
+/// Values of `$1`, `$2` … in the types that the statement wants.
 fn parameters(
     portal: &Portal<Arc<Prepared>>,
     description: &Description,
@@ -222,11 +223,9 @@ fn as_wanted(value: ScalarValue, wanted: Option<&DataType>) -> PgWireResult<Scal
     if value.is_null() {
         return ScalarValue::try_from(wanted).map_err(failed);
     }
-    if !value.data_type().is_numeric() {
-        return value.cast_to(wanted).map_err(failed);
+    if value.data_type().is_decimal() && wanted.is_decimal() {
+        // Its own digits are as many as it needs.
+        return Ok(value);
     }
-    // 1.5 does not become 1 because it is compared with an integer.
-    let cast = value.cast_to(wanted);
-    let back = cast.as_ref().ok().and_then(|cast| cast.cast_to(&value.data_type()).ok());
-    Ok(if back.as_ref() == Some(&value) { cast.map_err(failed)? } else { value })
+    value.cast_to(wanted).map_err(failed)
 }

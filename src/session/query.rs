@@ -80,7 +80,8 @@ fn null_of(param: Option<&DataType>) -> Result<ScalarValue> {
     ScalarValue::try_from(param.unwrap_or(&DataType::Utf8)).map_err(query_error)
 }
 
-/// Types of `$1`, `$2` …: what the plan wants, else what the client gave.
+/// Types of `$1`, `$2` …: what the plan wants, else what the client gave; a number that the client
+/// gave in a wider type stays what it is, as `1.5` does beside an integer.
 pub(super) fn parameter_types(
     plan: &LogicalPlan,
     given: &[Option<DataType>],
@@ -88,9 +89,25 @@ pub(super) fn parameter_types(
     let inferred = sql::parameter_types(plan)?;
     let param = |at: usize| {
         let wanted = inferred.get(at).cloned().flatten();
-        wanted.or_else(|| given.get(at).cloned().flatten())
+        let given = given.get(at).cloned().flatten();
+        match (&wanted, &given) {
+            (Some(wanted), Some(wider)) if is_wider(wider, wanted) => given,
+            _ => wanted.or(given),
+        }
     };
     Ok((0..inferred.len().max(given.len())).map(param).collect())
+}
+
+fn is_wider(given: &DataType, wanted: &DataType) -> bool {
+    if !given.is_numeric() || !wanted.is_numeric() || wanted.is_floating() {
+        return false;
+    }
+    match (given.primitive_width(), wanted.primitive_width()) {
+        (Some(given_width), Some(wanted_width)) if given.is_integer() && wanted.is_integer() => {
+            given_width > wanted_width
+        }
+        _ => !given.is_integer(),
+    }
 }
 
 impl Planned {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, RecordBatch};
-use arrow::compute::concat_batches;
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
@@ -141,7 +141,15 @@ fn with_schema(rows: &RecordBatch, table: &Relation) -> Result<RecordBatch> {
             ));
         }
     }
-    Ok(RecordBatch::try_new(schema, rows.columns().to_vec())?)
+    // A parameter comes in the client's own type.
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = schema.fields().iter().zip(rows.columns());
+    let columns = columns.map(|(field, column)| match column.data_type() {
+        own if own == field.data_type() => Ok(Arc::clone(column)),
+        _ => cast_with_options(column, field.data_type(), &options),
+    });
+    let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
 }
 
 /// Writes batches with a weight each as one set of changes.
