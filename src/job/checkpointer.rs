@@ -103,7 +103,9 @@ impl Checkpointer {
 
         let numbers = (next.sequence + 1, self.manifests.fence());
         let mut changes = parts.sink_changes;
-        let prepare = slots.iter().map(|slot| {
+        // Of an epoch in which its input failed a sink may have got a part: it takes none of it.
+        let sound = slots.iter().filter(|slot| !before.failed.contains_key(&slot.relation));
+        let prepare = sound.map(|slot| {
             let changes = changes.remove(&slot.relation).unwrap_or_default();
             let due = parts.due.contains(&slot.relation);
             let slot = Arc::clone(slot);

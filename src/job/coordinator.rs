@@ -33,6 +33,9 @@ use crate::state::SegmentRef;
 /// How long a shutdown waits for commits: what is not committed then is when the engine starts.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 
+/// How long a flush waits for sinks that are at work, such as with a target that does not answer.
+const FLUSH_WAIT: Duration = Duration::from_secs(60);
+
 /// How a call is answered.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
@@ -116,6 +119,8 @@ pub(super) struct Coordinator {
     shutdown: Option<Reply<()>>,
     /// When the last checkpoint was ordered.
     shutdown_at: Option<Duration>,
+    /// When a checkpoint was asked for in which all sinks commit.
+    asked_at: Option<Duration>,
     running: bool,
 }
 
@@ -159,6 +164,7 @@ impl Coordinator {
             flushes: Flushes::default(),
             shutdown: None,
             shutdown_at: None,
+            asked_at: None,
             running: true,
         }
     }
@@ -228,6 +234,10 @@ impl Coordinator {
                 self.acks.push(reply);
             }
             Message::Flush { only, reply } => {
+                if let Some(error) = only.and_then(|sink| self.state.failure(sink)) {
+                    let _ = reply.send(Err(Error::new(ErrorKind::Unavailable, error)));
+                    return;
+                }
                 let number = self.flushes.start(only, reply);
                 self.request(Request::Command(Command::Flush { number }));
             }
@@ -412,6 +422,9 @@ impl Coordinator {
         if statement_waits || !room {
             return;
         }
+        if self.asked_at.is_none() && self.commit_asked() {
+            self.asked_at = Some(now);
+        }
         let checkpoint = self.gathering.is_none() && !self.writing && self.wants_checkpoint(now);
         if checkpoint || (self.dirty && paced) {
             self.close(checkpoint, now);
@@ -421,9 +434,7 @@ impl Coordinator {
     fn wants_checkpoint(&self, now: Duration) -> bool {
         let interval = Duration::from_millis(self.config.checkpoint_interval_ms);
         let paced = now.saturating_sub(self.checkpoint_at) >= interval;
-        let asked = !self.acks.is_empty()
-            || !self.created.is_empty()
-            || (self.commit_asked() && !self.sinks.any_busy());
+        let asked = !self.acks.is_empty() || !self.created.is_empty() || self.may_commit(now);
         let waiting = self.dirty_since_checkpoint || self.sinks.any_due(now);
         asked || (paced && waiting)
     }
@@ -431,6 +442,13 @@ impl Coordinator {
     /// True if a flush or the shutdown waits for a checkpoint in which all sinks commit.
     fn commit_asked(&self) -> bool {
         self.flushes.any_ready() || (self.shutdown.is_some() && self.shutdown_at.is_none())
+    }
+
+    /// True if that checkpoint can come: no sink is at work, or one has been for too long.
+    fn may_commit(&self, now: Duration) -> bool {
+        let wait = if self.shutdown.is_some() { SHUTDOWN_WAIT } else { FLUSH_WAIT };
+        let is_late = self.asked_at.is_some_and(|at| now.saturating_sub(at) >= wait);
+        self.commit_asked() && (is_late || !self.sinks.any_busy())
     }
 
     fn close(&mut self, checkpoint: bool, now: Duration) {
@@ -446,8 +464,9 @@ impl Coordinator {
         self.checkpoint_at = now;
         self.dirty_since_checkpoint = false;
         let mut flushes = Vec::new();
-        if self.commit_asked() && !self.sinks.any_busy() {
-            flushes = self.flushes.take_ready();
+        if self.may_commit(now) {
+            flushes = self.flushes.take_ready(&self.sinks.busy());
+            self.asked_at = None;
             self.shutdown_at = self.shutdown.as_ref().map(|_| now);
         }
         let all = self.shutdown_at.is_some() || flushes.iter().any(|flush| flush.only().is_none());

@@ -66,8 +66,10 @@ impl Flushes {
         !self.ready.is_empty()
     }
 
-    /// Takes those that wait for the next checkpoint.
-    pub(super) fn take_ready(&mut self) -> Vec<Flush> {
+    /// Takes those that wait for the next checkpoint; not those that ask for one of the sinks that
+    /// cannot take part, which get the reason.
+    pub(super) fn take_ready(&mut self, problems: &BTreeMap<RelationId, String>) -> Vec<Flush> {
+        refuse(&mut self.ready, problems);
         std::mem::take(&mut self.ready)
     }
 
@@ -97,14 +99,7 @@ impl Flushes {
 
     /// Flushes of sinks that could not prepare get the reason.
     pub(super) fn refuse(&mut self, problems: &BTreeMap<RelationId, String>) {
-        let concerns = |flush: &Flush| match flush.only {
-            Some(only) => problems.get(&only),
-            None => problems.values().next(),
-        };
-        for flush in self.committing.extract_if(.., |flush| concerns(flush).is_some()) {
-            let reason = concerns(&flush).cloned().unwrap_or_default();
-            let _ = flush.reply.send(Err(Error::new(ErrorKind::Unavailable, reason)));
-        }
+        refuse(&mut self.committing, problems);
     }
 
     /// Answers those whose sinks have committed; call while no checkpoint is being written.
@@ -117,6 +112,17 @@ impl Flushes {
     /// True if none is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.reading.is_empty() && self.ready.is_empty() && self.committing.is_empty()
+    }
+}
+
+fn refuse(flushes: &mut Vec<Flush>, problems: &BTreeMap<RelationId, String>) {
+    let concerns = |flush: &Flush| match flush.only {
+        Some(only) => problems.get(&only),
+        None => problems.values().next(),
+    };
+    for flush in flushes.extract_if(.., |flush| concerns(flush).is_some()) {
+        let reason = concerns(&flush).cloned().unwrap_or_default();
+        let _ = flush.reply.send(Err(Error::new(ErrorKind::Unavailable, reason)));
     }
 }
 
@@ -134,11 +140,11 @@ mod tests {
         // Worker 0 was asked twice before it answered, worker 1 answered each.
         flushes.readers_done(0, 2, 2);
         flushes.readers_done(1, 1, 2);
-        assert_eq!(flushes.take_ready().len(), 1);
+        assert_eq!(flushes.take_ready(&BTreeMap::new()).len(), 1);
         assert_eq!(start(&mut flushes), 3);
         flushes.readers_done(1, 3, 2);
-        assert_eq!(flushes.take_ready().len(), 1);
+        assert_eq!(flushes.take_ready(&BTreeMap::new()).len(), 1);
         flushes.readers_done(0, 3, 2);
-        assert_eq!(flushes.take_ready().len(), 1);
+        assert_eq!(flushes.take_ready(&BTreeMap::new()).len(), 1);
     }
 }

@@ -199,7 +199,8 @@ impl SinkSlot {
             let waiting = self.waiting();
             (waiting.committable.clone(), waiting.pending.clone())
         };
-        if !sink.opened {
+        // Opening commits what is pending: no committable is ever put in the place of another.
+        if !sink.opened || committable.is_some() {
             sink.sink.open(committable.as_ref()).await?;
             sink.opened = true;
         }

@@ -64,6 +64,14 @@ impl Sinks {
         self.slots.values().any(|(slot, _)| slot.is_busy())
     }
 
+    /// Why the sinks that are at work cannot take part in a checkpoint.
+    pub(super) fn busy(&self) -> BTreeMap<RelationId, String> {
+        let slots = self.slots.values().map(|(slot, _)| slot).filter(|slot| slot.is_busy());
+        slots
+            .map(|slot| (slot.relation, format!("sink \"{}\" is still at work", slot.name)))
+            .collect()
+    }
+
     /// True if every sink that commits by itself has committed all.
     pub(super) fn all_idle(&self) -> bool {
         self.slots.values().all(|(slot, interval)| interval.is_none() || slot.is_idle())
