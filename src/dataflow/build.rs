@@ -387,12 +387,14 @@ impl<'scope> Parts<'_, '_, 'scope> {
         }
         let stored = builder.restore.and_then(|restore| restore.offsets.get(&relation.id));
         let offsets = stored.cloned().unwrap_or_default();
+        let is_known = !offsets.is_empty();
         let offsets = super::source::own_offsets(offsets, builder.worker, builder.peers);
         let config = ReaderConfig {
             worker: builder.worker,
             peers: builder.peers,
             batch_rows: builder.config.source_batch_rows,
             channel_batches: builder.config.source_channel_batches,
+            is_known,
         };
         let thread = std::thread::current();
         let handle =

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use frazil_connector_api::{
 };
 
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(50);
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
@@ -27,6 +27,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// What a reader tells its worker.
 #[derive(Debug)]
 pub(crate) enum SourceEvent {
+    /// Where splits begin that are read from now on.
+    Assigned(Offsets),
     /// Rows.
     Batch(SourceBatch),
     /// All that the source held at flush number n has been handed over.
@@ -38,7 +40,7 @@ pub(crate) enum SourceEvent {
     /// It answers again.
     Recovered,
     /// It failed for good.
-    Failed(crate::error::Error),
+    Failed(Error),
 }
 
 /// Which splits a reader takes, and how.
@@ -52,12 +54,16 @@ pub(crate) struct ReaderConfig {
     pub(crate) batch_rows: usize,
     /// Batches that may wait for the worker.
     pub(crate) channel_batches: usize,
+    /// Some worker has read the source before: what is unknown now has come later.
+    pub(crate) is_known: bool,
 }
 
 /// The worker's end of a reader. Dropping it stops the thread.
 #[derive(Debug)]
 pub(crate) struct SourceHandle {
     events: Receiver<SourceEvent>,
+    /// It was told that nothing more comes.
+    has_ended: bool,
     asked: Arc<Asked>,
 }
 
@@ -86,24 +92,34 @@ impl SourceHandle {
         let reader = Reader {
             source,
             offsets,
-            config,
             env,
             worker,
+            discovered: config.is_known,
+            config,
             sender,
             asked: Arc::clone(&asked),
             flushed: 0,
             target: None,
             attempts: 0,
-            discovered: false,
             told_empty: false,
         };
         std::thread::Builder::new().name("frazil-source".to_string()).spawn(|| reader.run())?;
-        Ok(Self { events, asked })
+        Ok(Self { events, has_ended: false, asked })
     }
 
     /// The next event, if there is one.
-    pub(crate) fn try_next(&self) -> Option<SourceEvent> {
-        self.events.try_recv().ok()
+    pub(crate) fn try_next(&mut self) -> Option<SourceEvent> {
+        match self.events.try_recv() {
+            Ok(event) => {
+                self.has_ended |= matches!(event, SourceEvent::Failed(_));
+                Some(event)
+            }
+            Err(TryRecvError::Disconnected) if !self.has_ended => {
+                self.has_ended = true;
+                Some(SourceEvent::Failed(Error::internal("the source's thread has ended")))
+            }
+            Err(_) => None,
+        }
     }
 
     /// Asks the reader to tell when it has handed over all that the source holds now.
@@ -163,11 +179,17 @@ impl Reader {
         loop {
             let due = discovered_at.is_none_or(|at| self.env.elapsed() - at >= DISCOVERY_INTERVAL);
             if due {
+                let known = self.offsets.len();
                 match self.discover(&mut reader) {
                     Ok(()) => discovered_at = Some(self.env.elapsed()),
                     Err(error) => return Ok(Err(error)),
                 }
+                if self.offsets.len() > known {
+                    // A restart begins there, too, whether or not a message has come.
+                    self.send(SourceEvent::Assigned(self.offsets.clone()))?;
+                }
             }
+            let is_awaited = self.target.is_some();
             let poll = match &mut reader {
                 // This worker has no split: another one may get it later.
                 None => {
@@ -188,7 +210,8 @@ impl Reader {
                 self.attempts = 0;
                 self.send(SourceEvent::Recovered)?;
             }
-            let idle = matches!(poll, SourcePoll::Idle);
+            // What an earlier poll has not found may be there by now.
+            let idle = is_awaited && matches!(poll, SourcePoll::Idle);
             match poll {
                 SourcePoll::Batch(batch) => {
                     self.offsets.extend(batch.offsets.clone());
@@ -251,7 +274,8 @@ impl Reader {
         idle: bool,
     ) -> std::result::Result<frazil_connector_api::Result<()>, Stop> {
         let asked = self.asked.flush.load(Ordering::SeqCst);
-        if asked > self.flushed && self.target.as_ref().is_none_or(|(number, _)| *number < asked) {
+        // One after the other: a target that moves with every new flush might never be reached.
+        if asked > self.flushed && self.target.is_none() {
             match self.source.end_offsets() {
                 Ok(ends) => self.target = Some((asked, ends.unwrap_or_default())),
                 Err(error) => return Ok(Err(error)),
@@ -296,3 +320,6 @@ fn owner(split: &SplitId, peers: usize) -> usize {
 pub(crate) fn own_offsets(offsets: Offsets, worker: usize, peers: usize) -> Offsets {
     offsets.into_iter().filter(|(split, _)| owner(split, peers) == worker).collect()
 }
+
+#[cfg(test)]
+mod tests;

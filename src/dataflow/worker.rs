@@ -394,8 +394,8 @@ impl Worker {
             return false;
         }
         let mut events = Vec::new();
-        for fragment in self.fragments.values() {
-            for (index, source) in fragment.sources.iter().enumerate() {
+        for fragment in self.fragments.values_mut() {
+            for (index, source) in fragment.sources.iter_mut().enumerate() {
                 if let Some(event) = source.handle.try_next() {
                     events.push((fragment.relation, index, event));
                 }
@@ -411,6 +411,16 @@ impl Worker {
 
     fn take_event(&mut self, relation: RelationId, index: usize, event: SourceEvent) {
         let report = match event {
+            SourceEvent::Assigned(offsets) => {
+                self.source(relation, index, |source| {
+                    offsets.into_iter().for_each(|(split, offset)| {
+                        source.offsets.entry(split).or_insert(offset);
+                    });
+                });
+                // So that a checkpoint follows, which has them.
+                self.admit(1);
+                None
+            }
             SourceEvent::Batch(batch) => {
                 self.take_batch(relation, index, batch);
                 None
