@@ -20,7 +20,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 const SEED: u64 = 42;
-const ROWS: usize = 10_000_000;
+const ROWS: usize = 2_000_000;
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![

@@ -180,7 +180,10 @@ impl KafkaReader {
                 )
             })
         });
-        let message = outside.unwrap_or_else(|| format!("an offset of topic \"{topic}\" is gone"));
+        // A leader that has just changed may lag behind what others have kept: it is asked again.
+        let Some(message) = outside else {
+            return self.client.unreachable("messages", error);
+        };
         ConnectorError::new(ConnectorErrorKind::Target, message)
             .with_hint(
                 "messages were removed before they were read, or the topic was made anew: create \
