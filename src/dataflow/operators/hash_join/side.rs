@@ -72,7 +72,7 @@ impl Side {
         })
     }
 
-    /// Changes and their keys in the form that [`Side::add`] takes: rows of an append-only input as
+    /// Changes in the form that [`Side::add`] takes: rows of an append-only input as
     /// often as they came, distinct rows of one that may have several alike.
     pub(super) fn prepared(&self, changes: ChangeBatch) -> Result<ChangeBatch> {
         match &self.kind {
