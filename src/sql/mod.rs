@@ -13,6 +13,7 @@ mod binder;
 mod column_list;
 mod copy_parser;
 mod create_parser;
+mod float_beside_decimal;
 mod lexer;
 mod output_names;
 mod parser;

@@ -12,6 +12,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use super::binder::Binder;
+use super::float_beside_decimal::floats_beside_decimals;
 use super::output_names::{output_names, renamed, tell_apart};
 use super::parser::fold;
 use super::scope::Scope;
@@ -57,7 +58,7 @@ impl Binder<'_> {
                 Err(Error::unsupported("a query that writes is not supported")
                     .at(self.statement.offset + 1))
             }
-            plan => Ok(plan),
+            plan => floats_beside_decimals(plan),
         }
     }
 

@@ -1,0 +1,90 @@
+//! Floats stay floats beside decimals.
+//!
+//! A number with a point is a decimal, and the planner's types of `f > 0.2` would make a decimal of
+//! a float, too: one that is too small for 1e16 and has no NaN. PostgreSQL makes floats of both.
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast};
+
+use arrow::datatypes::DataType;
+
+use crate::error::Result;
+
+/// Functions that give one of their arguments.
+const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
+
+/// The plan with decimals cast to floats wherever they meet a float.
+///
+/// # Errors
+/// What the planner says of the types.
+pub(super) fn floats_beside_decimals(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|node| {
+        let schema = merge_schema(&node.inputs());
+        let names = NamePreserver::new(&node);
+        let node = node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let expr = expr.transform_up(|expr| Ok(beside_float(expr, &schema)))?;
+            Ok(expr.update_data(|expr| name.restore(expr)))
+        })?;
+        if !node.transformed {
+            return Ok(node);
+        }
+        node.map_data(LogicalPlan::recompute_schema)
+    })?;
+    let plan = rewritten.data;
+    Ok(if rewritten.transformed { plan.recompute_schema()? } else { plan })
+}
+
+fn beside_float(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let mut parts: Vec<&mut Expr> = match &mut expr {
+        Expr::BinaryExpr(binary) => vec![&mut binary.left, &mut binary.right],
+        Expr::Between(between) => vec![&mut between.expr, &mut between.low, &mut between.high],
+        Expr::InList(list) => std::iter::once(&mut *list.expr).chain(&mut list.list).collect(),
+        Expr::Case(case) => {
+            let branches = case.when_then_expr.iter_mut();
+            let (whens, thens): (Vec<_>, Vec<_>) =
+                branches.map(|(when, then)| (&mut **when, &mut **then)).unzip();
+            let mut results = thens;
+            results.extend(case.else_expr.as_deref_mut());
+            let mut transformed = unify(results, schema);
+            if let Some(base) = &mut case.expr {
+                let compared = std::iter::once(&mut **base).chain(whens).collect();
+                transformed |= unify(compared, schema);
+            }
+            return Transformed::new_transformed(expr, transformed);
+        }
+        Expr::ScalarFunction(call) if CHOOSING.contains(&call.func.name()) => {
+            call.args.iter_mut().collect()
+        }
+        _ => return Transformed::no(expr),
+    };
+    let transformed = unify(std::mem::take(&mut parts), schema);
+    Transformed::new_transformed(expr, transformed)
+}
+
+/// Casts the decimals among expressions if one of the others is a float; true if it did.
+fn unify(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+    // What has no type yet, such as a parameter, is left to the planner.
+    let type_of = |expr: &Expr| expr.get_type(schema).ok();
+    let has_float = exprs.iter().any(|expr| type_of(expr).is_some_and(|it| it.is_floating()));
+    let mut transformed = false;
+    for expr in exprs {
+        if has_float && type_of(expr).is_some_and(|it| it.is_decimal()) {
+            *expr = as_float(std::mem::take(expr));
+            transformed = true;
+        }
+    }
+    transformed
+}
+
+fn as_float(expr: Expr) -> Expr {
+    if let Expr::Literal(value, metadata) = &expr
+        && let Ok(float @ ScalarValue::Float64(_)) = value.cast_to(&DataType::Float64)
+    {
+        return Expr::Literal(float, metadata.clone());
+    }
+    cast(expr, DataType::Float64)
+}
