@@ -91,6 +91,7 @@ impl SourceHandle {
         let asked = Arc::new(Asked::default());
         let reader = Reader {
             source,
+            assigned: offsets.len(),
             offsets,
             env,
             worker,
@@ -145,6 +146,8 @@ struct Reader {
     attempts: u32,
     /// Looked for splits before.
     discovered: bool,
+    /// Number of splits that the worker knows of.
+    assigned: usize,
     /// Told the worker that there is nothing to read here.
     told_empty: bool,
 }
@@ -179,14 +182,15 @@ impl Reader {
         loop {
             let due = discovered_at.is_none_or(|at| self.env.elapsed() - at >= DISCOVERY_INTERVAL);
             if due {
-                let known = self.offsets.len();
-                match self.discover(&mut reader) {
+                let found = self.discover(&mut reader);
+                if self.offsets.len() > self.assigned {
+                    // A restart begins there, too, whether or not a message has come.
+                    self.assigned = self.offsets.len();
+                    self.send(SourceEvent::Assigned(self.offsets.clone()))?;
+                }
+                match found {
                     Ok(()) => discovered_at = Some(self.env.elapsed()),
                     Err(error) => return Ok(Err(error)),
-                }
-                if self.offsets.len() > known {
-                    // A restart begins there, too, whether or not a message has come.
-                    self.send(SourceEvent::Assigned(self.offsets.clone()))?;
                 }
             }
             let is_awaited = self.target.is_some();

@@ -184,12 +184,12 @@ async fn recover(manifest: &Manifest, env: &Env, state: &Arc<EngineState>) -> Re
                     && let Some(record) = manifest.sinks.get(&relation.id)
                 {
                     let schema = Arc::clone(&relation.schema);
-                    let sink: Box<dyn Sink> = build_sink(
-                        &def.connector,
-                        Arc::clone(&schema),
-                        def.mode.clone(),
-                        record.id,
-                    )?;
+                    // CREATE SINK made the target. If it is gone now, a new one would lack all that
+                    // was written before.
+                    let mut options = def.connector.clone();
+                    options.take("create_table_if_not_exists");
+                    let sink: Box<dyn Sink> =
+                        build_sink(&options, Arc::clone(&schema), def.mode.clone(), record.id)?;
                     let name = relation.name.clone();
                     let slot = SinkSlot::new(relation.id, name, record.id, schema, sink);
                     slot.restore(record, env).await?;

@@ -125,7 +125,7 @@ impl Plan {
         }
         if !self.options.create_if_not_exists {
             return Err(target(format!("table \"{name}\" does not exist"))
-                .with_hint("add create_table_if_not_exists = true"));
+                .with_hint("bring it back, or create the sink with create_table_if_not_exists"));
         }
         let schema = iceberg_schema(&self.schema, self.key(), self.options.format_version)?;
         let spec = match &self.options.partition_by {
@@ -219,6 +219,8 @@ impl Sink for IcebergSink {
             }
         };
         self.opened = Some(self.plan.build(catalog, door, table, manifests).await?);
+        // A table that vanishes is never made anew: it would lack all that was written before.
+        self.plan.options.create_if_not_exists = false;
         Ok(())
     }
 
