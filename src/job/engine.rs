@@ -316,9 +316,6 @@ impl RelationSnapshot {
     }
 }
 
-#[cfg(test)]
-mod tests;
-
 /// Runs a step to its end also if nobody waits for it any more: a client that cancels gives up the
 /// answer, not the locks that keep others from what is half done.
 ///
@@ -330,3 +327,6 @@ pub async fn uncancelled<T: Send + 'static>(
     let done = tokio::spawn(step).await;
     done.map_err(|error| Error::internal(format!("a statement ended early: {error}")))?
 }
+
+#[cfg(test)]
+mod tests;

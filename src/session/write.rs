@@ -40,45 +40,39 @@ pub(super) async fn run(
             Ok(Outcome::command(format!("INSERT 0 {count}")))
         }
         Bound::Update { table, plan } => {
-            let (shared, params) = (Arc::clone(shared), params.to_vec());
-            uncancelled(async move { update(&shared, &table, plan, &params).await }).await
+            let count = replace(shared, table, plan, params, true).await?;
+            Ok(Outcome::command(format!("UPDATE {count}")))
         }
         Bound::Delete { table, plan } => {
-            let (shared, params) = (Arc::clone(shared), params.to_vec());
-            uncancelled(async move { delete(&shared, &table, plan, &params).await }).await
+            let count = replace(shared, table, plan, params, false).await?;
+            Ok(Outcome::command(format!("DELETE {count}")))
         }
         _ => Err(Error::internal("a write was bound to something else")),
     }
 }
 
-async fn update(
-    shared: &Shared,
-    table: &Relation,
+/// Takes rows that a query gives out of a table and, if it `has_new` ones behind them, puts these in
+/// their places; one statement a table at a time. Gives the number of rows.
+async fn replace(
+    shared: &Arc<Shared>,
+    table: Arc<Relation>,
     plan: LogicalPlan,
     params: &[ScalarValue],
-) -> Result<Outcome> {
-    let _lock = shared.locks.lock(table.id).await;
-    let both = evaluated(shared, plan, params).await?;
-    let width = table.schema.fields().len();
-    let old = part(&both, 0, width, table)?;
-    let new = part(&both, width, width, table)?;
-    let count = old.num_rows();
-    change(shared, table, &[(&old, -1), (&new, 1)]).await?;
-    Ok(Outcome::command(format!("UPDATE {count}")))
-}
-
-async fn delete(
-    shared: &Shared,
-    table: &Relation,
-    plan: LogicalPlan,
-    params: &[ScalarValue],
-) -> Result<Outcome> {
-    let _lock = shared.locks.lock(table.id).await;
-    let old = evaluated(shared, plan, params).await?;
-    let old = with_schema(&old, table)?;
-    let count = old.num_rows();
-    change(shared, table, &[(&old, -1)]).await?;
-    Ok(Outcome::command(format!("DELETE {count}")))
+    has_new: bool,
+) -> Result<usize> {
+    let (shared, params) = (Arc::clone(shared), params.to_vec());
+    uncancelled(async move {
+        let _lock = shared.locks.lock(table.id).await;
+        let rows = evaluated(&shared, plan, &params).await?;
+        let width = table.schema.fields().len();
+        let old = part(&rows, 0, width, &table)?;
+        let new = has_new.then(|| part(&rows, width, width, &table)).transpose()?;
+        let parts: Vec<_> =
+            std::iter::once((&old, -1)).chain(new.as_ref().map(|new| (new, 1))).collect();
+        change(&shared, &table, &parts).await?;
+        Ok(old.num_rows())
+    })
+    .await
 }
 
 /// Types of a write's parameters.

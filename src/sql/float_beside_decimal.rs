@@ -21,7 +21,7 @@ const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
 /// # Errors
 /// What the planner says of the types.
 pub(super) fn floats_beside_decimals(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let rewritten = plan.transform_up_with_subqueries(|node| {
+    let plan = plan.transform_up_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
         let names = NamePreserver::new(&node);
         let node = node.map_expressions(|expr| {
@@ -29,17 +29,14 @@ pub(super) fn floats_beside_decimals(plan: LogicalPlan) -> Result<LogicalPlan> {
             let expr = expr.transform_up(|expr| Ok(beside_float(expr, &schema)))?;
             Ok(expr.update_data(|expr| name.restore(expr)))
         })?;
-        if !node.transformed {
-            return Ok(node);
-        }
+        // Also of a node that stays as it is: what it reads may have other types now.
         node.map_data(LogicalPlan::recompute_schema)
     })?;
-    let plan = rewritten.data;
-    Ok(if rewritten.transformed { plan.recompute_schema()? } else { plan })
+    Ok(plan.data)
 }
 
 fn beside_float(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-    let mut parts: Vec<&mut Expr> = match &mut expr {
+    let parts: Vec<&mut Expr> = match &mut expr {
         Expr::BinaryExpr(binary) => vec![&mut binary.left, &mut binary.right],
         Expr::Between(between) => vec![&mut between.expr, &mut between.low, &mut between.high],
         Expr::InList(list) => std::iter::once(&mut *list.expr).chain(&mut list.list).collect(),
@@ -61,7 +58,7 @@ fn beside_float(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
         }
         _ => return Transformed::no(expr),
     };
-    let transformed = unify(std::mem::take(&mut parts), schema);
+    let transformed = unify(parts, schema);
     Transformed::new_transformed(expr, transformed)
 }
 

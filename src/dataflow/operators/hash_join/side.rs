@@ -72,8 +72,8 @@ impl Side {
         })
     }
 
-    /// Changes in the form that [`Side::add`] takes: rows of an append-only input as
-    /// often as they came, distinct rows of one that may have several alike.
+    /// Changes in the form that [`Side::add`] takes: rows of an append-only input as often as they
+    /// came, distinct rows of one that may have several alike.
     pub(super) fn prepared(&self, changes: ChangeBatch) -> Result<ChangeBatch> {
         match &self.kind {
             Kind::Appended(_) if changes.weights().is_some() => {

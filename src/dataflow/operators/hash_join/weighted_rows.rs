@@ -1,7 +1,7 @@
 //! [`WeightedRows`]: finds the entry of a row, where the rows themselves are kept elsewhere.
 
 use arrow::array::{ArrayRef, UInt32Array};
-use arrow::compute::take;
+use arrow::compute::take_arrays;
 use hashbrown::HashTable;
 
 use crate::change::{equal_rows, mix};
@@ -95,11 +95,7 @@ fn spread(half: u32) -> u64 {
 }
 
 fn take_all(columns: &[ArrayRef], rows: impl Iterator<Item = u32>) -> Result<Vec<ArrayRef>> {
-    let rows = UInt32Array::from_iter_values(rows);
-    Ok(columns
-        .iter()
-        .map(|column| take(column, &rows, None))
-        .collect::<std::result::Result<_, _>>()?)
+    Ok(take_arrays(columns, &UInt32Array::from_iter_values(rows), None)?)
 }
 
 impl WeightedRows {
@@ -163,8 +159,8 @@ impl WeightedRows {
                 }
             };
             self.multiples += usize::from(*weight != 1);
-            let has_partner = self.is_unique && *weight < 0;
-            let list = if has_partner { &mut self.unmatched } else { &mut self.unindexed };
+            let is_unmatched = self.is_unique && *weight < 0;
+            let list = if is_unmatched { &mut self.unmatched } else { &mut self.unindexed };
             list.push(id);
             entries.push(id);
         }
