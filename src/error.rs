@@ -48,6 +48,8 @@ pub enum ErrorKind {
     Unsupported,
     /// State beyond its budget.
     StateTooLarge,
+    /// A job has failed for good, by a row that it cannot compute.
+    JobFailed,
     /// The outside is out of reach; retried.
     Unavailable,
     /// Another process has taken over the data directory.
@@ -85,6 +87,7 @@ impl ErrorKind {
             Self::InvalidParameter => "22023",
             Self::Unsupported => "0A000",
             Self::StateTooLarge => "53200",
+            Self::JobFailed => "55000",
             Self::Unavailable => "08006",
             Self::Fenced => "55006",
             Self::Cancelled => "57014",

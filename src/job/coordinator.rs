@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use frazil_connector_api::{ChangeBatch, CommitOutcome, Decoded};
+use frazil_connector_api::{ChangeBatch, Decoded};
 use tokio::sync::{mpsc, oneshot};
 
-use super::checkpointer::{Checkpointer, Written};
-use super::flushes::{Flush, Flushes};
+use super::checkpointer::Checkpointer;
+use super::done::{Done, in_background};
+use super::flushes::{Flushes, Obstacle};
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
 use super::state::EngineState;
@@ -32,9 +33,6 @@ use crate::state::SegmentRef;
 
 /// How long a shutdown waits for commits: what is not committed then is when the engine starts.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
-
-/// How long a flush waits for sinks that are at work, such as with a target that does not answer.
-const FLUSH_WAIT: Duration = Duration::from_secs(60);
 
 /// How a call is answered.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -52,14 +50,6 @@ pub(super) enum Message {
     Flush { only: Option<RelationId>, reply: Reply<Option<String>> },
     /// A last checkpoint, and the end.
     Shutdown { reply: Reply<()> },
-}
-
-/// What the coordinator's own tasks tell it.
-pub(super) enum Done {
-    /// A checkpoint is durable, or will never be.
-    Checkpoint(Result<Written>),
-    /// A sink has committed.
-    Commit(RelationId, Result<CommitOutcome>),
 }
 
 /// A statement under way.
@@ -81,7 +71,6 @@ struct Gathering {
     due: BTreeSet<RelationId>,
     problem: Option<String>,
     acks: Vec<Reply<()>>,
-    flushes: Vec<Flush>,
     statements: Vec<StatementRecord>,
     catalog: Arc<Catalog>,
     created: Vec<AppliedReply>,
@@ -116,11 +105,10 @@ pub(super) struct Coordinator {
     acks: Vec<Reply<()>>,
     created: Vec<AppliedReply>,
     flushes: Flushes,
-    shutdown: Option<Reply<()>>,
-    /// When the last checkpoint was ordered.
-    shutdown_at: Option<Duration>,
-    /// When a checkpoint was asked for in which all sinks commit.
-    asked_at: Option<Duration>,
+    /// Who asked for the end, and when.
+    shutdown: Option<(Reply<()>, Duration)>,
+    /// True once the last checkpoint is ordered.
+    is_last_ordered: bool,
     running: bool,
 }
 
@@ -163,8 +151,7 @@ impl Coordinator {
             created: Vec::new(),
             flushes: Flushes::default(),
             shutdown: None,
-            shutdown_at: None,
-            asked_at: None,
+            is_last_ordered: false,
             running: true,
         }
     }
@@ -178,7 +165,7 @@ impl Coordinator {
             }
         }
         for slot in self.sinks.iter() {
-            self.sinks.recover(&slot, &self.env, &self.state);
+            self.sinks.recover(&slot, &self.env, &self.state, &self.done.0);
         }
         while self.running {
             let pause = self.pause();
@@ -197,7 +184,7 @@ impl Coordinator {
             }
         }
         self.request(Request::Command(Command::Shutdown));
-        if let Some(reply) = self.shutdown.take() {
+        if let Some((reply, _)) = self.shutdown.take() {
             let _ = reply.send(Ok(()));
         }
     }
@@ -226,7 +213,7 @@ impl Coordinator {
             }
             Message::Write { table, changes, reply } => {
                 if let Some(error) = self.state.failure(table) {
-                    let _ = reply.send(Err(Error::new(ErrorKind::Unavailable, error)));
+                    let _ = reply.send(Err(Error::new(ErrorKind::JobFailed, error)));
                     return;
                 }
                 self.request(Request::Write(table, changes));
@@ -234,14 +221,10 @@ impl Coordinator {
                 self.acks.push(reply);
             }
             Message::Flush { only, reply } => {
-                if let Some(error) = only.and_then(|sink| self.state.failure(sink)) {
-                    let _ = reply.send(Err(Error::new(ErrorKind::Unavailable, error)));
-                    return;
-                }
-                let number = self.flushes.start(only, reply);
+                let number = self.flushes.start(only, reply, self.env.elapsed());
                 self.request(Request::Command(Command::Flush { number }));
             }
-            Message::Shutdown { reply } => self.shutdown = Some(reply),
+            Message::Shutdown { reply } => self.shutdown = Some((reply, self.env.elapsed())),
         }
     }
 
@@ -269,7 +252,7 @@ impl Coordinator {
                 self.gathered(epoch, outcome, offsets);
             }
             Report::Flushed { number } => {
-                self.flushes.readers_done(worker, number, self.workers);
+                self.flushes.readers_done(worker, number, self.workers, self.env.elapsed());
             }
             Report::SourceEnded { relation } => self.state.set_ended(relation, worker),
             Report::Progress(progress) => self.state.add_progress(worker, progress),
@@ -422,9 +405,6 @@ impl Coordinator {
         if statement_waits || !room {
             return;
         }
-        if self.asked_at.is_none() && self.commit_asked() {
-            self.asked_at = Some(now);
-        }
         let checkpoint = self.gathering.is_none() && !self.writing && self.wants_checkpoint(now);
         if checkpoint || (self.dirty && paced) {
             self.close(checkpoint, now);
@@ -434,21 +414,20 @@ impl Coordinator {
     fn wants_checkpoint(&self, now: Duration) -> bool {
         let interval = Duration::from_millis(self.config.checkpoint_interval_ms);
         let paced = now.saturating_sub(self.checkpoint_at) >= interval;
-        let asked = !self.acks.is_empty() || !self.created.is_empty() || self.may_commit(now);
+        let asked = !self.acks.is_empty()
+            || !self.created.is_empty()
+            || self.flushes.any_ready(|only| self.sinks.obstacle(only, &self.state))
+            || self.may_order_last(now);
         let waiting = self.dirty_since_checkpoint || self.sinks.any_due(now);
         asked || (paced && waiting)
     }
 
-    /// True if a flush or the shutdown waits for a checkpoint in which all sinks commit.
-    fn commit_asked(&self) -> bool {
-        self.flushes.any_ready() || (self.shutdown.is_some() && self.shutdown_at.is_none())
-    }
-
-    /// True if that checkpoint can come: no sink is at work, or one has been for too long.
-    fn may_commit(&self, now: Duration) -> bool {
-        let wait = if self.shutdown.is_some() { SHUTDOWN_WAIT } else { FLUSH_WAIT };
-        let is_late = self.asked_at.is_some_and(|at| now.saturating_sub(at) >= wait);
-        self.commit_asked() && (is_late || !self.sinks.any_busy())
+    /// True if the last checkpoint can come: no sink is at work, so that all commit with it, or one
+    /// has been for half the time.
+    fn may_order_last(&self, now: Duration) -> bool {
+        let Some((_, asked_at)) = &self.shutdown else { return false };
+        let is_late = now.saturating_sub(*asked_at) >= SHUTDOWN_WAIT / 2;
+        !self.is_last_ordered && (is_late || !self.sinks.any_busy())
     }
 
     fn close(&mut self, checkpoint: bool, now: Duration) {
@@ -463,15 +442,12 @@ impl Coordinator {
         }
         self.checkpoint_at = now;
         self.dirty_since_checkpoint = false;
-        let mut flushes = Vec::new();
-        if self.may_commit(now) {
-            flushes = self.flushes.take_ready(&self.sinks.busy());
-            self.asked_at = None;
-            self.shutdown_at = self.shutdown.as_ref().map(|_| now);
-        }
-        let all = self.shutdown_at.is_some() || flushes.iter().any(|flush| flush.only().is_none());
+        self.is_last_ordered |= self.may_order_last(now);
+        let (state, sinks) = (&self.state, &self.sinks);
+        let flushed = self.flushes.begin_checkpoint(|only| sinks.obstacle(only, state), now);
+        let all = self.is_last_ordered || flushed.contains(&None);
         let mut due = self.sinks.due(now, all);
-        due.extend(flushes.iter().filter_map(Flush::only));
+        due.extend(flushed.into_iter().flatten());
         due.retain(|sink| self.state.failure(*sink).is_none());
         self.gathering = Some(Gathering {
             epoch,
@@ -482,7 +458,6 @@ impl Coordinator {
             due,
             problem: None,
             acks: std::mem::take(&mut self.acks),
-            flushes,
             statements: self.statements.clone(),
             catalog: self.state.catalog(),
             created: std::mem::take(&mut self.created),
@@ -512,13 +487,10 @@ impl Coordinator {
             acks: gathering.acks,
             created: gathering.created,
         };
-        self.flushes.begin_commits(gathering.flushes);
         let (checkpointer, slots) = (self.checkpointer.clone(), self.sinks.slots());
-        let done = self.done.0.clone();
         let state = Arc::clone(&self.state);
-        tokio::spawn(async move {
-            let _ = done.send(Done::Checkpoint(checkpointer.write(parts, slots, &state).await));
-        });
+        let work = async move { checkpointer.write(parts, slots, &state).await };
+        in_background(work, &self.done.0, Done::Checkpoint);
         Ok(())
     }
 
@@ -533,9 +505,9 @@ impl Coordinator {
                 for (reply, relations) in written.created {
                     let _ = reply.send(Ok(relations));
                 }
-                self.flushes.refuse(&written.problems);
-                let sinks = written.commits.iter().map(|(slot, ..)| slot.relation);
-                self.flushes.wait_for(&sinks.collect::<Vec<_>>());
+                let sinks: Vec<_> =
+                    written.commits.iter().map(|(slot, ..)| slot.relation).collect();
+                self.flushes.begin_commits(&sinks, &written.problems, self.env.elapsed());
                 for (slot, sink, committable) in written.commits {
                     self.sinks.commit(
                         slot,
@@ -550,22 +522,27 @@ impl Coordinator {
             Done::Commit(relation, outcome) => {
                 self.flushes.committed(relation, &outcome?);
             }
+            Done::Recovered(outcome) => outcome?,
         }
         Ok(())
     }
 
     /// True once the last checkpoint is written and its commits are made, or have had their time.
     fn is_shut_down(&self) -> bool {
-        let Some(at) = self.shutdown_at else { return false };
-        let late = self.env.elapsed().saturating_sub(at) >= SHUTDOWN_WAIT;
-        self.gathering.is_none() && !self.writing && (!self.sinks.any_busy() || late)
+        let Some((_, asked_at)) = &self.shutdown else { return false };
+        let is_late = self.env.elapsed().saturating_sub(*asked_at) >= SHUTDOWN_WAIT;
+        let is_written = self.is_last_ordered && self.gathering.is_none() && !self.writing;
+        is_written && (is_late || !self.sinks.any_busy())
     }
 
     /// Answers what is complete, and notices when all is done.
     fn settle(&mut self) {
-        if !self.writing {
-            self.flushes.settle();
-        }
+        let (state, sinks) = (&self.state, &self.sinks);
+        self.flushes.settle(
+            self.env.elapsed(),
+            || state.source_problem().map(Obstacle::Busy),
+            |only| sinks.obstacle(only, state),
+        );
         let quiet = !self.dirty
             && !self.dirty_since_checkpoint
             && self.in_flight.is_empty()

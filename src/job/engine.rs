@@ -127,7 +127,7 @@ impl Engine {
         for id in &creation.depends_on {
             if let Some(error) = self.inner.state.failure(*id) {
                 let message = format!("what \"{}\" reads has failed", creation.name);
-                return Err(Error::new(ErrorKind::Unavailable, message).with_detail(error));
+                return Err(Error::new(ErrorKind::JobFailed, message).with_detail(error));
             }
         }
         match &creation.definition {
@@ -179,10 +179,14 @@ impl Engine {
         let snapshots = self.inner.state.snapshots.read();
         // A job that had failed before the start of the process has no rows at all.
         let catalog = self.catalog();
-        let failed = catalog
-            .iter()
-            .filter(|it| keeps_rows(&it.definition))
-            .filter_map(|it| self.inner.state.failure(it.id).map(|error| (it.id, error)));
+        let failed = catalog.iter().filter(|it| keeps_rows(&it.definition)).filter_map(|it| {
+            let error = self.inner.state.failure(it.id)?;
+            let message = format!("the job that keeps the rows of \"{}\" has failed", it.name);
+            let error = Error::new(ErrorKind::JobFailed, message)
+                .with_detail(error)
+                .with_hint("look at SHOW JOBS; drop and create it again");
+            Some((it.id, error))
+        });
         let failed = failed.collect();
         Snapshot { snapshots: Arc::new(snapshots), failed: Arc::new(failed) }
     }
@@ -266,7 +270,7 @@ fn keeps_rows(definition: &Definition) -> bool {
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     snapshots: Arc<Snapshots>,
-    failed: Arc<std::collections::BTreeMap<RelationId, String>>,
+    failed: Arc<std::collections::BTreeMap<RelationId, Error>>,
 }
 
 impl Snapshot {
@@ -288,7 +292,7 @@ impl Snapshot {
 #[derive(Debug, Clone)]
 pub struct RelationSnapshot {
     shards: Vec<RowsSnapshot>,
-    failed: Option<String>,
+    failed: Option<Error>,
 }
 
 impl RelationSnapshot {
@@ -300,13 +304,10 @@ impl RelationSnapshot {
     /// The rows, a batch each of some thousand rows, with the columns of the projection.
     ///
     /// # Errors
-    /// `Unavailable` if the job that keeps the rows has failed: they are not up to date.
+    /// `JobFailed` if the job that keeps the rows has failed: they are not up to date.
     pub fn batches(&self, projection: Option<&[usize]>) -> Result<Vec<RecordBatch>> {
         if let Some(error) = &self.failed {
-            let message = "the job that keeps these rows has failed";
-            return Err(Error::new(ErrorKind::Unavailable, message)
-                .with_detail(error.clone())
-                .with_hint("look at SHOW JOBS; drop and create it again"));
+            return Err(error.clone());
         }
         let mut batches = Vec::new();
         for shard in &self.shards {

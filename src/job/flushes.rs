@@ -1,10 +1,13 @@
 //! [`Flushes`]: who waits until everything that has come is committed.
 //!
 //! ```text
-//! start ─► readers caught up ─► ready ─► [checkpoint] ─► committing ─► answered
+//! start ─► Reading ─ readers caught up ─► Ready ─► Checkpoint ─ manifest ─► Committing ─► answered
 //! ```
+//!
+//! An obstacle keeps a flush where it is, for [`WAIT`] at most; then it is answered by the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use frazil_connector_api::CommitOutcome;
 
@@ -12,84 +15,155 @@ use super::coordinator::Reply;
 use crate::catalog::RelationId;
 use crate::error::{Error, ErrorKind};
 
-/// A flush that waits for readers, a checkpoint, and then commits.
-pub(super) struct Flush {
+/// How long an obstacle keeps a flush, such as a target that does not answer.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// What keeps a flush from going on.
+#[derive(Debug, Clone)]
+pub(super) enum Obstacle {
+    /// It may pass: a sink is at work, a source is out of reach.
+    Busy(String),
+    /// It will not: the job has failed.
+    Failed(String),
+}
+
+struct Flush {
+    number: u64,
     /// One sink, or all that have a `commit_interval`.
     only: Option<RelationId>,
     reply: Reply<Option<String>>,
-    /// Sinks whose commit it waits for.
-    commits: BTreeSet<RelationId>,
+    stage: Stage,
+    /// When the stage began.
+    since: Duration,
     snapshot: Option<String>,
 }
 
-impl Flush {
-    /// The one sink that is to commit, or `None` for all that have a `commit_interval`.
-    pub(super) fn only(&self) -> Option<RelationId> {
-        self.only
-    }
+/// What a flush waits for.
+enum Stage {
+    /// The readers of all workers; these have caught up.
+    Reading(BTreeSet<usize>),
+    /// The next checkpoint.
+    Ready,
+    /// The manifest of the checkpoint under way.
+    Checkpoint,
+    /// The commits of these sinks.
+    Committing(BTreeSet<RelationId>),
 }
 
 /// The flushes under way.
 #[derive(Default)]
 pub(super) struct Flushes {
     number: u64,
-    /// Those that wait for readers, by number, with the workers whose readers have caught up.
-    reading: BTreeMap<u64, (BTreeSet<usize>, Flush)>,
-    /// Those that wait for the next checkpoint.
-    ready: Vec<Flush>,
-    /// Those that wait for commits.
-    committing: Vec<Flush>,
+    flushes: Vec<Flush>,
+}
+
+impl Flush {
+    fn enter(&mut self, stage: Stage, now: Duration) {
+        self.stage = stage;
+        self.since = now;
+    }
+
+    fn answer(self, answer: Result<(), Error>) {
+        let _ = self.reply.send(answer.map(|()| self.snapshot));
+    }
+
+    /// The reason if the obstacle will not pass, or has been there for too long at `now`.
+    fn given_up(&self, obstacle: &Obstacle, now: Duration) -> Option<Error> {
+        match obstacle {
+            Obstacle::Failed(error) => Some(Error::new(ErrorKind::JobFailed, error)),
+            Obstacle::Busy(_) if now.saturating_sub(self.since) < WAIT => None,
+            Obstacle::Busy(reason) => Some(Error::new(ErrorKind::Unavailable, reason)),
+        }
+    }
 }
 
 impl Flushes {
-    /// Begins one; gives the number under which workers report that their readers caught up.
-    pub(super) fn start(&mut self, only: Option<RelationId>, reply: Reply<Option<String>>) -> u64 {
+    /// Begins one of `only` one sink, or of all that have a `commit_interval`; gives the number
+    /// under which workers report that their readers caught up.
+    pub(super) fn start(
+        &mut self,
+        only: Option<RelationId>,
+        reply: Reply<Option<String>>,
+        now: Duration,
+    ) -> u64 {
         self.number += 1;
-        let flush = Flush { only, reply, commits: BTreeSet::new(), snapshot: None };
-        self.reading.insert(self.number, (BTreeSet::new(), flush));
+        let stage = Stage::Reading(BTreeSet::new());
+        let flush = Flush { number: self.number, only, reply, stage, since: now, snapshot: None };
+        self.flushes.push(flush);
         self.number
     }
 
     /// The readers of one of `workers` have caught up with a flush, and so with those before it; a
     /// flush is ready when those of all have.
-    pub(super) fn readers_done(&mut self, worker: usize, number: u64, workers: usize) {
-        for (_, (done, _)) in self.reading.range_mut(..=number) {
+    pub(super) fn readers_done(
+        &mut self,
+        worker: usize,
+        number: u64,
+        workers: usize,
+        now: Duration,
+    ) {
+        for flush in self.flushes.iter_mut().filter(|flush| flush.number <= number) {
+            let Stage::Reading(done) = &mut flush.stage else { continue };
             done.insert(worker);
+            if done.len() == workers {
+                flush.enter(Stage::Ready, now);
+            }
         }
-        let is_done = |_: &u64, (done, _): &mut (BTreeSet<usize>, Flush)| done.len() == workers;
-        let done = self.reading.extract_if(..=number, is_done);
-        self.ready.extend(done.map(|(_, (_, flush))| flush));
     }
 
-    /// True if one waits for the next checkpoint.
-    pub(super) fn any_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// True if one waits for the next checkpoint only.
+    pub(super) fn any_ready(
+        &self,
+        obstacle: impl Fn(Option<RelationId>) -> Option<Obstacle>,
+    ) -> bool {
+        let mut ready = self.flushes.iter().filter(|flush| matches!(flush.stage, Stage::Ready));
+        ready.any(|flush| obstacle(flush.only).is_none())
     }
 
-    /// Takes those that wait for the next checkpoint; not those that ask for one of the sinks that
-    /// cannot take part, which get the reason.
-    pub(super) fn take_ready(&mut self, problems: &BTreeMap<RelationId, String>) -> Vec<Flush> {
-        refuse(&mut self.ready, problems);
-        std::mem::take(&mut self.ready)
+    /// The next checkpoint begins: gives what those that wait for it only want to be committed.
+    pub(super) fn begin_checkpoint(
+        &mut self,
+        obstacle: impl Fn(Option<RelationId>) -> Option<Obstacle>,
+        now: Duration,
+    ) -> Vec<Option<RelationId>> {
+        let ready = self.flushes.iter_mut().filter(|flush| matches!(flush.stage, Stage::Ready));
+        let taken = ready.filter(|flush| obstacle(flush.only).is_none()).map(|flush| {
+            flush.enter(Stage::Checkpoint, now);
+            flush.only
+        });
+        taken.collect()
     }
 
-    /// The checkpoint of these flushes is being written.
-    pub(super) fn begin_commits(&mut self, flushes: Vec<Flush>) {
-        self.committing.extend(flushes);
-    }
-
-    /// These sinks commit now; each flush waits for those that it asked for.
-    pub(super) fn wait_for(&mut self, sinks: &[RelationId]) {
-        for flush in &mut self.committing {
-            let asked = sinks.iter().filter(|sink| flush.only.is_none_or(|only| only == **sink));
-            flush.commits.extend(asked);
+    /// The checkpoint is durable and these sinks commit now: each flush waits for those that it
+    /// asked for. Those of sinks that could not prepare get the reason.
+    pub(super) fn begin_commits(
+        &mut self,
+        sinks: &[RelationId],
+        problems: &BTreeMap<RelationId, String>,
+        now: Duration,
+    ) {
+        let concerns = |flush: &Flush| match (&flush.stage, flush.only) {
+            (Stage::Checkpoint, Some(only)) => problems.get(&only).cloned(),
+            (Stage::Checkpoint, None) => problems.values().next().cloned(),
+            _ => None,
+        };
+        for flush in self.flushes.extract_if(.., |flush| concerns(flush).is_some()) {
+            let reason = concerns(&flush).unwrap_or_default();
+            flush.answer(Err(Error::new(ErrorKind::Unavailable, reason)));
+        }
+        for flush in &mut self.flushes {
+            if matches!(flush.stage, Stage::Checkpoint) {
+                let asked = sinks.iter().filter(|sink| flush.only.is_none_or(|it| it == **sink));
+                flush.enter(Stage::Committing(asked.copied().collect()), now);
+            }
         }
     }
 
     /// A sink has committed.
     pub(super) fn committed(&mut self, relation: RelationId, outcome: &CommitOutcome) {
-        for flush in &mut self.committing {
-            if flush.commits.remove(&relation)
+        for flush in &mut self.flushes {
+            if let Stage::Committing(sinks) = &mut flush.stage
+                && sinks.remove(&relation)
                 && let CommitOutcome::Committed { snapshot } = outcome
             {
                 flush.snapshot = Some(snapshot.clone());
@@ -97,54 +171,45 @@ impl Flushes {
         }
     }
 
-    /// Flushes of sinks that could not prepare get the reason.
-    pub(super) fn refuse(&mut self, problems: &BTreeMap<RelationId, String>) {
-        refuse(&mut self.committing, problems);
-    }
-
-    /// Answers those whose sinks have committed; call while no checkpoint is being written.
-    pub(super) fn settle(&mut self) {
-        for flush in self.committing.extract_if(.., |flush| flush.commits.is_empty()) {
-            let _ = flush.reply.send(Ok(flush.snapshot));
+    /// Answers those whose sinks have committed, and those that an obstacle has kept for too long:
+    /// `source` in the way of readers, `sink` in the way of what a flush asked for.
+    pub(super) fn settle(
+        &mut self,
+        now: Duration,
+        source: impl Fn() -> Option<Obstacle>,
+        sink: impl Fn(Option<RelationId>) -> Option<Obstacle>,
+    ) {
+        let failed = |only| sink(only).filter(|it| matches!(it, Obstacle::Failed(_)));
+        let answer = |flush: &Flush| {
+            let obstacle = match &flush.stage {
+                Stage::Reading(_) => failed(flush.only).or_else(&source),
+                Stage::Ready => sink(flush.only),
+                Stage::Checkpoint => None,
+                Stage::Committing(sinks) if sinks.is_empty() => match failed(flush.only) {
+                    // It failed before it had anything to commit.
+                    Some(failed) if flush.snapshot.is_none() => Some(failed),
+                    _ => return Some(Ok(())),
+                },
+                // What was prepared before a failure is committed all the same.
+                Stage::Committing(sinks) => sinks.iter().find_map(|it| match sink(Some(*it)) {
+                    Some(Obstacle::Failed(_)) => None,
+                    other => other,
+                }),
+            };
+            obstacle.and_then(|obstacle| flush.given_up(&obstacle, now)).map(Err)
+        };
+        for flush in self.flushes.extract_if(.., |flush| answer(flush).is_some()) {
+            if let Some(answer) = answer(&flush) {
+                flush.answer(answer);
+            }
         }
     }
 
     /// True if none is under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.reading.is_empty() && self.ready.is_empty() && self.committing.is_empty()
-    }
-}
-
-fn refuse(flushes: &mut Vec<Flush>, problems: &BTreeMap<RelationId, String>) {
-    let concerns = |flush: &Flush| match flush.only {
-        Some(only) => problems.get(&only),
-        None => problems.values().next(),
-    };
-    for flush in flushes.extract_if(.., |flush| concerns(flush).is_some()) {
-        let reason = concerns(&flush).cloned().unwrap_or_default();
-        let _ = flush.reply.send(Err(Error::new(ErrorKind::Unavailable, reason)));
+        self.flushes.is_empty()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    #[test]
-    fn a_later_flush_answers_for_those_before() {
-        let mut flushes = Flushes::default();
-        let start = |flushes: &mut Flushes| flushes.start(None, oneshot::channel().0);
-        assert_eq!((start(&mut flushes), start(&mut flushes)), (1, 2));
-        // Worker 0 was asked twice before it answered, worker 1 answered each.
-        flushes.readers_done(0, 2, 2);
-        flushes.readers_done(1, 1, 2);
-        assert_eq!(flushes.take_ready(&BTreeMap::new()).len(), 1);
-        assert_eq!(start(&mut flushes), 3);
-        flushes.readers_done(1, 3, 2);
-        assert_eq!(flushes.take_ready(&BTreeMap::new()).len(), 1);
-        flushes.readers_done(0, 3, 2);
-        assert_eq!(flushes.take_ready(&BTreeMap::new()).len(), 1);
-    }
-}
+mod tests;

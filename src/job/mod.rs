@@ -12,6 +12,7 @@
 mod checkpointer;
 mod compaction;
 mod coordinator;
+mod done;
 mod engine;
 mod flushes;
 mod schedule;

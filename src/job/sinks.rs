@@ -7,12 +7,12 @@ use std::time::Duration;
 use frazil_connector_api::{Committable, SinkStatus};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::coordinator::Done;
+use super::done::{Done, in_background};
+use super::flushes::Obstacle;
 use super::sink_slot::{BusySink, SinkSlot};
 use super::state::EngineState;
 use crate::catalog::{Catalog, Definition, RelationId};
 use crate::env::Env;
-use crate::error::Result;
 
 /// All sinks of the engine, and when each commits.
 #[derive(Default)]
@@ -64,12 +64,21 @@ impl Sinks {
         self.slots.values().any(|(slot, _)| slot.is_busy())
     }
 
-    /// Why the sinks that are at work cannot take part in a checkpoint.
-    pub(super) fn busy(&self) -> BTreeMap<RelationId, String> {
-        let slots = self.slots.values().map(|(slot, _)| slot).filter(|slot| slot.is_busy());
-        slots
-            .map(|slot| (slot.relation, format!("sink \"{}\" is still at work", slot.name)))
-            .collect()
+    /// What keeps `only` one sink, or one of all that have an interval, from the next checkpoint.
+    pub(super) fn obstacle(
+        &self,
+        only: Option<RelationId>,
+        state: &EngineState,
+    ) -> Option<Obstacle> {
+        if let Some(error) = only.and_then(|sink| state.failure(sink)) {
+            return Some(Obstacle::Failed(error));
+        }
+        let mut asked = self.slots.values().filter(|(slot, interval)| match only {
+            Some(only) => slot.relation == only,
+            None => interval.is_some(),
+        });
+        let busy = asked.find(|(slot, _)| slot.is_busy());
+        busy.map(|(slot, _)| Obstacle::Busy(format!("sink \"{}\" is still at work", slot.name)))
     }
 
     /// True if every sink that commits by itself has committed all.
@@ -78,16 +87,21 @@ impl Sinks {
     }
 
     /// Commits what the last process left, in the background.
-    pub(super) fn recover(&self, slot: &Arc<SinkSlot>, env: &Env, state: &Arc<EngineState>) {
-        let (relation, name) = (slot.relation, slot.name.clone());
-        let (slot, env, tell) = (Arc::clone(slot), env.clone(), problems(relation, state));
-        let work = async move { slot.recover(&env, tell).await.map(|status| ((), status)) };
-        let stopped = Arc::clone(state);
-        in_background(relation, state, work, move |outcome| {
-            if let Err(error) = outcome {
-                stopped.stop_with(error.within(name));
-            }
-        });
+    pub(super) fn recover(
+        &self,
+        slot: &Arc<SinkSlot>,
+        env: &Env,
+        state: &Arc<EngineState>,
+        done: &UnboundedSender<Done>,
+    ) {
+        let (slot, env, state) = (Arc::clone(slot), env.clone(), Arc::clone(state));
+        let work = async move {
+            let status = slot.recover(&env, problems(slot.relation, &state)).await;
+            let status = status.map_err(|error| error.within(slot.name.clone()))?;
+            settled(slot.relation, status, &state);
+            Ok(())
+        };
+        in_background(work, done, Done::Recovered);
     }
 
     /// Commits a checkpoint's changes in the background.
@@ -100,15 +114,14 @@ impl Sinks {
         state: &Arc<EngineState>,
         done: &UnboundedSender<Done>,
     ) {
-        let relation = slot.relation;
-        let (env, done, tell) = (env.clone(), done.clone(), problems(relation, state));
+        let (env, state, relation) = (env.clone(), Arc::clone(state), slot.relation);
         let work = async move {
-            let committed = slot.commit(sink, &committable, &env, tell).await;
-            committed.map(|(outcome, status)| (outcome, Some(status)))
+            let tell = problems(relation, &state);
+            let (outcome, status) = slot.commit(sink, &committable, &env, tell).await?;
+            settled(relation, Some(status), &state);
+            Ok(outcome)
         };
-        in_background(relation, state, work, move |outcome| {
-            let _ = done.send(Done::Commit(relation, outcome));
-        });
+        in_background(work, done, move |outcome| Done::Commit(relation, outcome));
     }
 }
 
@@ -118,23 +131,10 @@ fn problems(relation: RelationId, state: &Arc<EngineState>) -> impl Fn(u32, Stri
     move |attempts, error| state.set_problem(relation, Some((attempts, error)))
 }
 
-/// Does a sink's work as a task of its own, notes that it has no problem any more and what its
-/// table has become, and tells `done` the outcome.
-fn in_background<T: Send + 'static>(
-    relation: RelationId,
-    state: &Arc<EngineState>,
-    work: impl Future<Output = Result<(T, Option<SinkStatus>)>> + Send + 'static,
-    done: impl FnOnce(Result<T>) + Send + 'static,
-) {
-    let state = Arc::clone(state);
-    tokio::spawn(async move {
-        let outcome = work.await.map(|(outcome, status)| {
-            state.set_problem(relation, None);
-            if let Some(status) = status {
-                state.set_sink(relation, status);
-            }
-            outcome
-        });
-        done(outcome);
-    });
+/// Notes that a sink has no problem any more, and what its table has become.
+fn settled(relation: RelationId, status: Option<SinkStatus>, state: &EngineState) {
+    state.set_problem(relation, None);
+    if let Some(status) = status {
+        state.set_sink(relation, status);
+    }
 }

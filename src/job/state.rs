@@ -120,6 +120,18 @@ impl EngineState {
         self.change(relation, |job| job.problem = problem);
     }
 
+    /// Which source is out of reach, and why.
+    pub(super) fn source_problem(&self) -> Option<String> {
+        let catalog = self.catalog();
+        lock(&self.figures).iter().find_map(|(id, job)| {
+            let relation = catalog.by_id(*id)?;
+            let is_sink =
+                matches!(*relation.definition, Definition::Sink(_) | Definition::Pipeline(_));
+            let (_, problem) = job.problem.as_ref().filter(|_| !is_sink)?;
+            Some(format!("\"{}\" cannot read its source: {problem}", relation.name))
+        })
+    }
+
     pub(super) fn set_failure(&self, relation: RelationId, error: String) {
         self.change(relation, |job| job.failure = Some(error));
     }

@@ -51,8 +51,8 @@ pub(super) async fn run(
     }
 }
 
-/// Takes rows that a query gives out of a table and, if it `has_new` ones behind them, puts these in
-/// their places; one statement a table at a time. Gives the number of rows.
+/// Takes rows that a query gives out of a table and, if it `has_new` ones behind them, puts these
+/// in their places; one statement a table at a time. Gives the number of rows.
 async fn replace(
     shared: &Arc<Shared>,
     table: Arc<Relation>,

@@ -152,7 +152,9 @@ async fn check_targets(
         Some(path) => Err(target(format!(
             "data file \"{path}\" is no longer in the table: another writer has rewritten it"
         ))
-        .with_hint("do not compact the table while the sink writes; create the sink again")),
+        .with_hint(
+            "roll the table back to before the rewrite: what the sink wrote is committed then",
+        )),
     }
 }
 

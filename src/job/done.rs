@@ -1,0 +1,47 @@
+//! [`Done`]: work beside the coordinator, and what it hears of it.
+
+use frazil_connector_api::CommitOutcome;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::checkpointer::Written;
+use super::engine::uncancelled;
+use crate::catalog::RelationId;
+use crate::error::Result;
+
+/// What the coordinator's own tasks tell it.
+pub(super) enum Done {
+    /// A checkpoint is durable, or will never be.
+    Checkpoint(Result<Written>),
+    /// A sink has committed.
+    Commit(RelationId, Result<CommitOutcome>),
+    /// A sink has committed what the last process left.
+    Recovered(Result<()>),
+}
+
+/// Does work as a task of its own and has the coordinator hear of its outcome, also if it panics.
+pub(super) fn in_background<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+    done: &UnboundedSender<Done>,
+    outcome: impl FnOnce(Result<T>) -> Done + Send + 'static,
+) {
+    let done = done.clone();
+    tokio::spawn(async move {
+        let _ = done.send(outcome(uncancelled(work).await));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_told() {
+        let (done, mut told) = mpsc::unbounded_channel();
+        let work = async { panic!("a fault of ours") };
+        in_background::<()>(work, &done, Done::Recovered);
+        let Some(Done::Recovered(Err(error))) = told.recv().await else { panic!("nothing") };
+        assert!(error.message.contains("ended early"), "{error}");
+    }
+}
