@@ -40,6 +40,8 @@ pub enum ErrorKind {
     DivisionByZero,
     /// A number out of its type's range.
     OutOfRange,
+    /// Several rows where one may be.
+    Cardinality,
     /// A NULL where none may be.
     NotNullViolation,
     /// A parameter or option with a wrong value.
@@ -83,6 +85,7 @@ impl ErrorKind {
             Self::InvalidValue => "22P02",
             Self::DivisionByZero => "22012",
             Self::OutOfRange => "22003",
+            Self::Cardinality => "21000",
             Self::NotNullViolation => "23502",
             Self::InvalidParameter => "22023",
             Self::Unsupported => "0A000",
@@ -209,16 +212,37 @@ impl From<ConnectorError> for Error {
 
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&arrow::error::ArrowError> for Error {
+    fn from(error: &arrow::error::ArrowError) -> Self {
         use arrow::error::ArrowError as Arrow;
+        let told = |kind, text: &str| Self::new(kind, uncapitalised(text));
         match error {
-            Arrow::DivideByZero => Self::new(ErrorKind::DivisionByZero, "division by zero"),
-            Arrow::ArithmeticOverflow(text) => Self::new(ErrorKind::OutOfRange, text),
-            Arrow::CastError(text) | Arrow::ParseError(text) => {
-                Self::new(ErrorKind::InvalidValue, text)
+            Arrow::DivideByZero => told(ErrorKind::DivisionByZero, "division by zero"),
+            Arrow::ArithmeticOverflow(text) => told(ErrorKind::OutOfRange, text),
+            Arrow::CastError(text)
+            | Arrow::ParseError(text)
+            | Arrow::InvalidArgumentError(text)
+            | Arrow::ComputeError(text)
+                if is_out_of_range(text) =>
+            {
+                told(ErrorKind::OutOfRange, text)
             }
-            other => Self::internal(other.to_string()),
+            Arrow::CastError(text) | Arrow::ParseError(text) => told(ErrorKind::InvalidValue, text),
+            other => Self::internal(uncapitalised(&other.to_string())),
         }
     }
+}
+
+/// Whether an error of the kernels is about a number that its type cannot hold.
+fn is_out_of_range(text: &str) -> bool {
+    let text = text.to_lowercase();
+    ["can't cast value", "too large to store", "too small to store", "overflow", "out of range"]
+        .into_iter()
+        .any(|part| text.contains(part))
 }
 
 impl From<object_store::Error> for Error {
@@ -292,12 +316,15 @@ fn from_planner_text(text: &str) -> Error {
     let text = first_line(text);
     let lower = text.to_lowercase();
     let has = |part: &str| lower.contains(part);
-    let signature = ["no function matches", "match any signature", "invalid function"];
+    let signature =
+        ["no function matches", "match any signature", "invalid function", "' requires "];
     let coercion = ["cannot coerce", "cannot infer common", "cannot get result type"];
     let kind = if signature.into_iter().chain(coercion).any(has) {
         ErrorKind::UndefinedFunction
     } else if has("unsupported cast") || has("can't cast") || has("cannot cast") {
         ErrorKind::DatatypeMismatch
+    } else if has("more than one row") {
+        ErrorKind::Cardinality
     } else if has("must appear in the group by") || has("must be in an aggregate") {
         ErrorKind::Grouping
     } else if has("not supported") || has("not implemented") || has("unsupported") {

@@ -123,6 +123,15 @@ pub enum Definition {
 }
 
 impl Definition {
+    /// How it writes into a target, if it does.
+    pub fn sink(&self) -> Option<&SinkDef> {
+        match self {
+            Self::Sink(sink) => Some(sink),
+            Self::Pipeline(pipeline) => Some(&pipeline.sink),
+            _ => None,
+        }
+    }
+
     /// What it is called in messages.
     pub fn noun(&self) -> &'static str {
         match self {

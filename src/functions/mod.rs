@@ -6,6 +6,13 @@
 //! between clients.
 
 mod modulo;
+mod replacement;
 mod table;
+mod text;
+mod time_pattern;
+mod zone;
 
+pub use replacement::{bytes, checked, checked_minus, has_text, text, whole_float};
 pub use table::{Functions, INCREMENTAL_AGGREGATES, functions};
+pub use text::write_value;
+pub use time_pattern::strftime;

@@ -8,6 +8,7 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
 use super::modulo::modulo;
+use super::zone::time_zone;
 
 /// Aggregates that a live view can keep up.
 pub const INCREMENTAL_AGGREGATES: [&str; 5] = ["avg", "count", "max", "min", "sum"];
@@ -24,7 +25,7 @@ pub struct Functions {
 impl Functions {
     fn new() -> Self {
         let mut scalar = SessionStateDefaults::default_scalar_functions();
-        scalar.push(modulo());
+        scalar.extend([modulo(), time_zone()]);
         Self {
             scalar: by_name(scalar, |function| (function.name(), function.aliases())),
             higher_order: by_name(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use frazil_connector_api::Decoded;
+use frazil_connector_api::{Decoded, SinkMode, SinkStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::coordinator::Message;
@@ -162,8 +162,43 @@ impl Engine {
         let sink = build_sink(&def.connector, Arc::clone(&schema), def.mode.clone(), id)?;
         let slot = SinkSlot::new(catalog.next_id(), creation.name.clone(), id, schema, sink);
         let status = slot.open().await?;
+        self.check_target(def, &status)?;
         self.inner.state.set_sink(slot.relation, status);
         Ok(Arc::new(slot))
+    }
+
+    /// Checks that a new sink will have its target for itself: an upsert sink takes every row there
+    /// for one of its own.
+    fn check_target(&self, def: &SinkDef, status: &SinkStatus) -> Result<()> {
+        let target = &status.target;
+        let is_upsert = |def: &SinkDef| matches!(def.mode, SinkMode::Upsert { .. });
+        for other in self.inner.state.sinks_at(&status.location) {
+            let Some(other_def) = other.definition.sink() else { continue };
+            if is_upsert(def) || is_upsert(other_def) {
+                let message =
+                    format!("sink \"{}\" writes into table \"{target}\" already", other.name);
+                return Err(Error::new(ErrorKind::InvalidParameter, message)
+                    .with_hint("write into another table, or combine both by UNION ALL"));
+            }
+        }
+        let keeps = match def.connector.get("existing_rows") {
+            None => false,
+            Some("keep") => true,
+            Some(other) => {
+                let message = format!("option \"existing_rows\" has a bad value \"{other}\"");
+                return Err(Error::new(ErrorKind::InvalidParameter, message)
+                    .with_hint("use 'keep' for an upsert sink into a table with rows"));
+            }
+        };
+        let rows = status.row_count.unwrap_or(0);
+        if is_upsert(def) && rows > 0 && !keeps {
+            let message = format!("table \"{target}\" has {rows} rows already");
+            return Err(Error::new(ErrorKind::InvalidParameter, message).with_hint(
+                "drop the table, or add existing_rows = 'keep': rows with keys that the sink \
+                 writes are replaced, the others stay",
+            ));
+        }
+        Ok(())
     }
 
     /// Writes changes into an own table; returns when they are durable and visible in every view.

@@ -17,7 +17,7 @@ use super::schedule::Records;
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
 use super::state::EngineState;
-use crate::catalog::{Catalog, Definition, Relation, SinkDef};
+use crate::catalog::Catalog;
 use crate::checkpoint::{Manifest, Manifests};
 use crate::config::Config;
 use crate::dataflow::{
@@ -180,7 +180,7 @@ async fn recover(manifest: &Manifest, env: &Env, state: &Arc<EngineState>) -> Re
                 return Err(Error::internal("the manifest has a statement that is not CREATE"));
             };
             for relation in catalog.create(*creation, &statement.text)? {
-                if let Some(def) = sink_of(&relation)
+                if let Some(def) = relation.definition.sink()
                     && let Some(record) = manifest.sinks.get(&relation.id)
                 {
                     let schema = Arc::clone(&relation.schema);
@@ -208,14 +208,6 @@ async fn recover(manifest: &Manifest, env: &Env, state: &Arc<EngineState>) -> Re
         state.set_failure(*relation, error.clone());
     }
     Ok(sinks)
-}
-
-fn sink_of(relation: &Relation) -> Option<&SinkDef> {
-    match &*relation.definition {
-        Definition::Sink(sink) => Some(sink),
-        Definition::Pipeline(pipeline) => Some(&pipeline.sink),
-        _ => None,
-    }
 }
 
 /// Has all workers rebuild their fragments from the manifest, and waits for them; returns what the

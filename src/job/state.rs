@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use frazil_connector_api::SinkStatus;
 
 use super::{JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
-use crate::catalog::{Catalog, Definition, RelationId};
+use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::FragmentProgress;
 use crate::error::Error;
 use crate::state::SnapshotStore;
@@ -153,6 +153,15 @@ impl EngineState {
 
     pub(super) fn set_sink(&self, relation: RelationId, status: SinkStatus) {
         self.change(relation, |job| job.sink = Some(status));
+    }
+
+    /// Sinks that write into the target at a location.
+    pub(super) fn sinks_at(&self, location: &str) -> Vec<Arc<Relation>> {
+        let catalog = self.catalog();
+        let there = |job: &Figures| job.sink.as_ref().is_some_and(|it| it.location == location);
+        let figures = lock(&self.figures);
+        let sinks = figures.iter().filter(|(_, job)| there(job));
+        sinks.filter_map(|(id, _)| catalog.by_id(*id).cloned()).collect()
     }
 
     /// Adds or updates a run.

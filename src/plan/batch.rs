@@ -10,7 +10,9 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
+use super::postgres::AsPostgres;
 use super::push_down_filter::PushDownFilter;
+use super::wide_sums::WideSums;
 
 /// DataFusion's planner, but for the rules that change an answer. `start` is what `now()` says.
 ///
@@ -23,6 +25,8 @@ pub fn batch_state(start: DateTime<Utc>) -> SessionState {
     SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_execution_props(ExecutionProps::new().with_query_execution_start_time(start))
+        .with_analyzer_rule(Arc::new(AsPostgres))
+        .with_analyzer_rule(Arc::new(WideSums))
         .with_optimizer_rules(logical_rules())
         .with_physical_optimizer_rules(physical_rules())
         .build()

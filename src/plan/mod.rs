@@ -14,10 +14,12 @@ mod explain;
 mod expression;
 mod join;
 mod node;
+mod postgres;
 mod push_down_filter;
 mod relation_source;
 mod rules;
 mod translate;
+mod wide_sums;
 
 pub use batch::batch_state;
 pub use explain::explain;

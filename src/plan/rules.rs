@@ -17,6 +17,7 @@ use datafusion::optimizer::{
     simplify_expressions,
 };
 
+use super::postgres::AsPostgres;
 use super::push_down_filter::PushDownFilter;
 use crate::error::{Error, Result};
 
@@ -51,7 +52,9 @@ pub(super) fn rewrite(plan: &LogicalPlan) -> Result<LogicalPlan> {
     let mut options = ConfigOptions::default();
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options.optimizer.skip_failed_rules = false;
-    let plan = Analyzer::new().execute_and_check(plan.clone(), &options, |_, _| {})?;
+    let mut analyzer = Analyzer::new();
+    analyzer.rules.push(Arc::new(AsPostgres));
+    let plan = analyzer.execute_and_check(plan.clone(), &options, |_, _| {})?;
     refuse_wide_scalar_subqueries(&plan)?;
     let context = OptimizerContext::new_with_config_options(Arc::new(options))
         .without_query_execution_start_time();

@@ -54,24 +54,12 @@ fn message_error(error: &DataFusionError) -> Error {
             other => Error::new(ErrorKind::UndefinedColumn, lower(&other.to_string())),
         },
         DataFusionError::Plan(message) => plan_error(message),
-        DataFusionError::ArrowError(inner, _) => arrow_error(inner, &text),
+        DataFusionError::ArrowError(inner, _) => Error::from(inner.as_ref()),
         DataFusionError::ResourcesExhausted(_) => {
             Error::new(ErrorKind::StateTooLarge, lower(&text))
         }
         DataFusionError::Execution(message) => execution_error(message),
         _ => Error::internal(lower(&text)),
-    }
-}
-
-fn arrow_error(error: &arrow::error::ArrowError, text: &str) -> Error {
-    use arrow::error::ArrowError as Arrow;
-    match error {
-        Arrow::DivideByZero => Error::new(ErrorKind::DivisionByZero, "division by zero"),
-        Arrow::ArithmeticOverflow(message) => Error::new(ErrorKind::OutOfRange, lower(message)),
-        Arrow::CastError(message) | Arrow::ParseError(message) => {
-            Error::new(ErrorKind::InvalidValue, lower(message))
-        }
-        _ => Error::internal(lower(text)),
     }
 }
 
@@ -90,8 +78,14 @@ fn plan_error(message: &str) -> Error {
 
 fn execution_error(message: &str) -> Error {
     let text = lower(message);
-    let bad_value = text.contains("cannot parse") || text.contains("error parsing");
-    Error::new(if bad_value { ErrorKind::InvalidValue } else { ErrorKind::Internal }, text)
+    let kind = if text.contains("cannot parse") || text.contains("error parsing") {
+        ErrorKind::InvalidValue
+    } else if text.contains("more than one row") {
+        ErrorKind::Cardinality
+    } else {
+        ErrorKind::Internal
+    };
+    Error::new(kind, text)
 }
 
 fn lower(message: &str) -> String {

@@ -127,7 +127,7 @@ impl Planned {
             return Ok(self);
         }
         let plan = self.plan.with_param_values(params.to_vec()).map_err(query_error)?;
-        Ok(Self { state: self.state, plan })
+        Ok(Self { state: self.state, plan: sql::floats_beside_decimals(plan)? })
     }
 
     /// Starts it.

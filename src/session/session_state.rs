@@ -255,7 +255,13 @@ async fn create(engine: &Engine, statement: &Statement) -> Result<Outcome> {
         return Ok(Outcome::Command { tag: tag.to_string(), notices: vec![notice] });
     }
     engine.apply(&statement.text).await.map_err(|error| shifted(error, statement))?;
-    Ok(Outcome::command(tag))
+    let notices = match &statement.kind {
+        StatementKind::CreateTable(create) | StatementKind::CreateSource(create) => {
+            create.columns.as_ref().map(sql::unenforced).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    };
+    Ok(Outcome::Command { tag: tag.to_string(), notices })
 }
 
 async fn drop_relations(engine: &Engine, statement: &Statement, drop: &Drop) -> Result<Outcome> {

@@ -4,6 +4,7 @@ use sqlparser::ast::{self, ColumnOption, TableConstraint};
 
 use super::lexer::Places;
 use super::parser::fold;
+use super::postgres_syntax::length;
 use super::statement::ColumnList;
 use crate::catalog::ColumnDef;
 use crate::error::{Error, ErrorKind, Result, nearest};
@@ -59,6 +60,24 @@ pub(super) fn bind_columns(list: &ColumnList, places: Places<'_>) -> Result<Colu
         columns[*index].nullable = false;
     }
     Ok(Columns { columns, primary_key })
+}
+
+/// What is not kept of the types that a list names, for notices: values are taken as they come.
+pub fn unenforced(list: &ColumnList) -> Vec<String> {
+    let notice = |column: &ast::ColumnDef| {
+        let name = fold(&column.name);
+        let data_type = &column.data_type;
+        let kept = match data_type {
+            ast::DataType::JSON | ast::DataType::JSONB | ast::DataType::Uuid => "text",
+            ast::DataType::Timestamp(Some(0..6), _) => "microseconds",
+            ast::DataType::Numeric(ast::ExactNumberInfo::None)
+            | ast::DataType::Decimal(ast::ExactNumberInfo::None) => "NUMERIC(38,10)",
+            other if length(other).is_some() => "text of any length",
+            _ => return None,
+        };
+        Some(format!("column \"{name}\" of type {data_type} is kept as {kept}"))
+    };
+    list.columns.iter().filter_map(notice).collect()
 }
 
 fn key_column(

@@ -3,11 +3,13 @@
 //! A number with a point is a decimal, and the planner's types of `f > 0.2` would make a decimal of
 //! a float, too: one that is too small for 1e16 and has no NaN. PostgreSQL makes floats of both.
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, cast};
 
 use arrow::datatypes::DataType;
 
@@ -20,8 +22,12 @@ const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
 ///
 /// # Errors
 /// What the planner says of the types.
-pub(super) fn floats_beside_decimals(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub fn floats_beside_decimals(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| {
+        let node = match node {
+            LogicalPlan::Union(union) => LogicalPlan::Union(float_columns(union)?),
+            other => other,
+        };
         let schema = merge_schema(&node.inputs());
         let names = NamePreserver::new(&node);
         let node = node.map_expressions(|expr| {
@@ -75,6 +81,35 @@ fn unify(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
         }
     }
     transformed
+}
+
+/// The inputs with a float wherever another has one.
+fn float_columns(mut union: Union) -> datafusion::error::Result<Union> {
+    let type_of = |input: &LogicalPlan, at: usize| {
+        input.schema().fields().get(at).map(|field| field.data_type().clone())
+    };
+    let width = union.schema.fields().len();
+    let has_float =
+        |at| union.inputs.iter().any(|it| type_of(it, at).is_some_and(|it| it.is_floating()));
+    let floats: Vec<bool> = (0..width).map(has_float).collect();
+    for input in &mut union.inputs {
+        let is_cast =
+            |at: &usize| floats[*at] && type_of(input, *at).is_some_and(|it| it.is_decimal());
+        if !(0..width).any(|at| is_cast(&at)) {
+            continue;
+        }
+        let columns = input.schema().iter().enumerate().map(|(at, (qualifier, field))| {
+            let column = Expr::Column(Column::from((qualifier, field)));
+            match is_cast(&at) {
+                true => as_float(column).alias_qualified(qualifier.cloned(), field.name()),
+                false => column,
+            }
+        });
+        let columns: Vec<Expr> = columns.collect();
+        let cast = LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build()?;
+        *input = Arc::new(cast);
+    }
+    Ok(union)
 }
 
 fn as_float(expr: Expr) -> Expr {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, TableReference};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
-use sqlparser::ast::{self, Spanned as _, Visit as _};
+use sqlparser::ast::{self, Visit as _};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
@@ -15,8 +16,8 @@ use super::binder::Binder;
 use super::float_beside_decimal::floats_beside_decimals;
 use super::output_names::{output_names, renamed, tell_apart};
 use super::parser::fold;
+use super::postgres_syntax::with_planner_syntax;
 use super::scope::Scope;
-use super::series::name_series;
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::functions::functions;
 
@@ -26,13 +27,15 @@ const SYNTAX_FUNCTIONS: [&str; 5] = ["array", "map", "row", "struct", "unnest"];
 /// Functions that cut a stream into windows.
 const WINDOW_TABLES: [&str; 4] = ["tumble", "hop", "session", "cumulate"];
 
-/// The types of `$1`, `$2`, …, as far as the plan tells them.
+/// The types of `$1`, `$2`, …, as far as the plan tells them; `$1::int` and `LIMIT $1` do.
 ///
 /// # Errors
 /// `InvalidSql` if a parameter is used with two types.
 pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
     let mut types = BTreeMap::new();
+    let cast = cast_types(plan)?;
     for (name, data_type) in plan.get_parameter_types()? {
+        let data_type = cast.get(&name).cloned().or(data_type);
         let number = name.trim_start_matches('$').parse::<usize>().ok().filter(|n| *n > 0);
         let Some(number) = number else {
             let message = format!("parameter \"{name}\" is not $1, $2 and so on");
@@ -44,12 +47,38 @@ pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
     Ok((1..=count).map(|number| types.get(&number).cloned().flatten()).collect())
 }
 
+/// Types of parameters by what is made of them at once.
+fn cast_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
+    let mut types = BTreeMap::new();
+    let mut note = |expr: &Expr, data_type: &DataType| {
+        if let Expr::Placeholder(placeholder) = expr {
+            types.insert(placeholder.id.clone(), data_type.clone());
+        }
+    };
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            for count in limit.skip.iter().chain(&limit.fetch) {
+                note(count, &DataType::Int64);
+            }
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Cast(cast) = expr {
+                    note(&cast.expr, cast.field.data_type());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(types)
+}
+
 impl Binder<'_> {
     /// Plans a query.
     pub(super) fn query(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let mut query = query.clone();
         tell_apart(&mut query);
-        name_series(&mut query);
+        with_planner_syntax(&mut query);
         let statement = ast::Statement::Query(Box::new(query));
         self.check_calls(&statement)?;
         let plan = self.planned(|planner| planner.sql_statement_to_plan(statement))?;
@@ -156,10 +185,31 @@ struct Calls<'a> {
     binder: &'a Binder<'a>,
 }
 
+impl Calls<'_> {
+    fn refuse(&self, what: &str, place: &impl ast::Spanned, hint: &str) -> ControlFlow<Box<Error>> {
+        let error = Error::unsupported(format!("{what} is not supported"))
+            .with_hint(hint)
+            .at(self.binder.places().position(place.span().start));
+        ControlFlow::Break(Box::new(error))
+    }
+}
+
 impl ast::Visitor for Calls<'_> {
     type Break = Box<Error>;
 
+    fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Self::Break> {
+        match query.locks.first() {
+            Some(lock) => {
+                self.refuse(&lock.to_string(), query, "leave it out: queries lock nothing")
+            }
+            None => ControlFlow::Continue(()),
+        }
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &ast::TableFactor) -> ControlFlow<Self::Break> {
+        if let ast::TableFactor::Table { sample: Some(_), .. } = factor {
+            return self.refuse("TABLESAMPLE", factor, "use WHERE with a condition on the key");
+        }
         let name = match factor {
             ast::TableFactor::Table { name, args: Some(_), .. }
             | ast::TableFactor::Function { name, .. } => name,
@@ -182,17 +232,23 @@ impl ast::Visitor for Calls<'_> {
 
     fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Self::Break> {
         if let Some(compared) = compared_with_all(expr) {
-            let message = format!("{compared} with a subquery is not supported");
-            let error = Error::unsupported(message)
-                .with_hint("use IN or NOT IN, or compare with (SELECT max(…) …) or min")
-                .at(self.binder.places().position(expr.span().start));
-            return ControlFlow::Break(Box::new(error));
+            let hint = "use IN or NOT IN, or compare with (SELECT max(…) …) or min";
+            return self.refuse(&format!("{compared} with a subquery"), expr, hint);
+        }
+        if let ast::Expr::Cast { data_type, .. } = expr
+            && let ast::DataType::Timestamp(Some(0..6), _) = data_type
+        {
+            let hint = "use date_trunc('milliseconds', …) or date_trunc('second', …)";
+            return self.refuse(&format!("a cast to {data_type}"), expr, hint);
         }
         let ast::Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
         let Some(ident) = call.name.0.last().and_then(|part| part.as_ident()) else {
             return ControlFlow::Continue(());
         };
         let name = fold(ident);
+        if name == "generate_series" {
+            return self.refuse("generate_series in an expression", expr, "put it into FROM");
+        }
         if SYNTAX_FUNCTIONS.contains(&name.as_str()) || self.binder.scope.has_function(&name) {
             return ControlFlow::Continue(());
         }

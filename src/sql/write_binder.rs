@@ -9,6 +9,7 @@ use sqlparser::ast;
 use super::binder::{Binder, Bound};
 use super::column_list::undefined_column;
 use super::parser::fold;
+use super::postgres_syntax::with_planner_syntax;
 use crate::catalog::{Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -29,7 +30,8 @@ impl Binder<'_> {
         let mut insert = insert.clone();
         insert.table_alias = None;
         name_first_columns(&mut insert, &table);
-        let statement = ast::Statement::Insert(insert);
+        let mut statement = ast::Statement::Insert(insert);
+        with_planner_syntax(&mut statement);
         self.check_calls(&statement)?;
         let plan = self.planned(|planner| planner.sql_statement_to_plan(statement))?;
         match plan {

@@ -45,8 +45,10 @@ pub enum CommitOutcome {
 /// Figures for `SHOW SINKS` and the progress display.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkStatus {
-    /// Name or location of the target.
+    /// Name of the target.
     pub target: String,
+    /// Where it is: sinks of one location write into one target.
+    pub location: String,
     /// Last visible snapshot, if any.
     pub snapshot: Option<String>,
     /// Rows in the target, if known.

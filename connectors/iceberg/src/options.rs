@@ -10,8 +10,14 @@ use crate::catalog::TableName;
 use crate::error::{ErrorContext, unsupported};
 
 /// Options that the engine handles itself and a sink only drops.
-const ENGINE_OPTIONS: [&str; 5] =
-    ["connector", "type", "primary_key", "commit_interval", "commit_checkpoint_interval"];
+const ENGINE_OPTIONS: [&str; 6] = [
+    "connector",
+    "type",
+    "primary_key",
+    "commit_interval",
+    "commit_checkpoint_interval",
+    "existing_rows",
+];
 
 /// Where the catalog and its tables are.
 #[derive(Debug, Clone, PartialEq, Eq)]

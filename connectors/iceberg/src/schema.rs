@@ -15,7 +15,8 @@ use iceberg::spec::{FormatVersion, Schema, Type};
 
 use crate::error::{ErrorContext, target, unsupported};
 
-/// The schema of a table for rows of `rows`, with the columns `key` as its identifier.
+/// The schema of a table for rows of `rows`, with the columns `key` as its identifier, unless one
+/// of them may be NULL: Iceberg's identifier fields may not, and readers do not need them.
 ///
 /// # Errors
 /// `Unsupported` for a column that Iceberg cannot hold.
@@ -35,10 +36,12 @@ pub(crate) fn iceberg_schema(
             ))
             .with_hint("Iceberg's identifier fields are neither floating point nor nested"));
         }
-        fields.push(Field::new(field.name(), data_type, !key.contains(&index)));
+        let is_required = key.contains(&index) && !field.is_nullable();
+        fields.push(Field::new(field.name(), data_type, !is_required));
     }
     let schema = arrow_schema_to_schema_auto_assign_ids(&ArrowSchema::new(fields))
         .context(|| "cannot turn the sink's columns into Iceberg's".to_string())?;
+    let key = if key.iter().any(|&at| rows.field(at).is_nullable()) { &[] } else { key };
     let names = key.iter().map(|&index| rows.field(index).name());
     let ids: Vec<i32> = names.filter_map(|name| schema.field_id_by_name(name)).collect();
     schema
@@ -118,6 +121,12 @@ pub(crate) fn check_fits(table: &str, wanted: &Schema, found: &Schema) -> Result
                 there.field_type, field.field_type
             ))
             .with_hint("cast the column in the query, or write into another table"));
+        }
+        if there.required && !field.required {
+            return Err(target(format!(
+                "column \"{name}\" of table \"{table}\" may not be NULL, but what the sink writes may"
+            ))
+            .with_hint("write coalesce(column, value) in the query"));
         }
     }
     for field in found.as_struct().fields() {

@@ -282,6 +282,7 @@ impl Sink for IcebergSink {
         let upsert = opened.and_then(|opened| opened.upsert.as_ref());
         SinkStatus {
             target: self.plan.options.table.to_string(),
+            location: metadata.map(|it| it.location().to_string()).unwrap_or_default(),
             snapshot: snapshot.map(|snapshot| snapshot.snapshot_id().to_string()),
             row_count: upsert.map(UpsertState::row_count).or_else(rows_told),
             state_bytes: upsert.map_or(0, UpsertState::memory_bytes),

@@ -1,0 +1,227 @@
+//! What takes the place of expressions that the planner computes in another way than PostgreSQL.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Datum, StringBuilder};
+use arrow::compute::kernels::numeric;
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
+use arrow::error::ArrowError;
+use datafusion::common::utils::take_function_args;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use datafusion::physical_expr_common::datum;
+
+use super::text::write_value;
+
+/// A function of a row that no SQL text calls by name.
+///
+/// **Law:** its value is NULL exactly where an argument is.
+#[derive(Debug)]
+struct Replacement {
+    name: &'static str,
+    signature: Signature,
+    kernel: Kernel,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kernel {
+    /// Of two columns of one type, which is also that of the value.
+    Operator(fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, ArrowError>),
+    /// Of a column; the type of the value, or that of the column.
+    Column(fn(&ArrayRef) -> Result<ArrayRef>, Option<&'static DataType>),
+}
+
+impl PartialEq for Replacement {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Replacement {}
+
+impl Hash for Replacement {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Replacement {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        match self.kernel {
+            Kernel::Column(_, Some(data_type)) => Ok(data_type.clone()),
+            _ => Ok(types.first().cloned().unwrap_or(DataType::Null)),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let types: Vec<_> = args.arg_fields.iter().map(|it| it.data_type().clone()).collect();
+        let is_nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, is_nullable)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match self.kernel {
+            Kernel::Operator(kernel) => {
+                let [left, right] = take_function_args(self.name, args.args)?;
+                datum::apply(&left, &right, kernel)
+            }
+            Kernel::Column(kernel, _) => {
+                let [column] = take_function_args(self.name, args.args)?;
+                let column = column.into_array(args.number_rows)?;
+                Ok(ColumnarValue::Array(kernel(&column)?))
+            }
+        }
+    }
+}
+
+fn call(name: &'static str, kernel: Kernel, args: Vec<Expr>) -> Expr {
+    let signature = Signature::any(args.len(), Volatility::Immutable);
+    ScalarUDF::from(Replacement { name, signature, kernel }).call(args)
+}
+
+/// `left + right`, `left - right` or `left * right` of integers, which fails where it overflows;
+/// `None` for other operators.
+pub fn checked(left: &Expr, operator: Operator, right: &Expr) -> Option<Expr> {
+    let (name, kernel): (_, fn(&dyn Datum, &dyn Datum) -> _) = match operator {
+        Operator::Plus => ("+", numeric::add),
+        Operator::Minus => ("-", numeric::sub),
+        Operator::Multiply => ("*", numeric::mul),
+        _ => return None,
+    };
+    Some(call(name, Kernel::Operator(kernel), vec![left.clone(), right.clone()]))
+}
+
+/// `-value` of an integer, which fails where it overflows.
+pub fn checked_minus(value: Expr) -> Expr {
+    call("minus", Kernel::Column(|column| Ok(numeric::neg(column.as_ref())?), None), vec![value])
+}
+
+/// A float rounded to a whole number, a half to the even one.
+pub fn whole_float(value: Expr) -> Expr {
+    let kernel = |column: &ArrayRef| -> Result<ArrayRef> {
+        Ok(match column.data_type() {
+            DataType::Float32 => {
+                let column = column.as_primitive::<Float32Type>();
+                Arc::new(column.unary::<_, Float32Type>(f32::round_ties_even))
+            }
+            _ => {
+                let column = column.as_primitive::<Float64Type>();
+                Arc::new(column.unary::<_, Float64Type>(f64::round_ties_even))
+            }
+        })
+    };
+    call("whole", Kernel::Column(kernel, None), vec![value])
+}
+
+/// True if [`text`] writes values of the type.
+pub fn has_text(data_type: &DataType) -> bool {
+    data_type.is_floating() || data_type.is_binary() || matches!(data_type, DataType::Timestamp(..))
+}
+
+/// The text of a float, a timestamp, or bytes, as PostgreSQL writes it.
+pub fn text(value: Expr) -> Expr {
+    let kernel = |column: &ArrayRef| -> Result<ArrayRef> {
+        let mut texts = StringBuilder::with_capacity(column.len(), 24 * column.len());
+        for row in 0..column.len() {
+            if column.is_null(row) {
+                texts.append_null();
+                continue;
+            }
+            // What has been written becomes the value.
+            write_value(column, row, &mut texts);
+            texts.append_value("");
+        }
+        Ok(Arc::new(texts.finish()))
+    };
+    call("text", Kernel::Column(kernel, Some(&DataType::Utf8)), vec![value])
+}
+
+/// The bytes that a text stands for: `\x00ff` in hexadecimal, else the characters, with `\\` and
+/// `\ooo` in octal.
+pub fn bytes(value: Expr) -> Expr {
+    let kernel = |column: &ArrayRef| -> Result<ArrayRef> {
+        let texts = arrow::compute::cast(column, &DataType::Utf8)?;
+        let texts = texts.as_string::<i32>();
+        let mut builder = BinaryBuilder::with_capacity(texts.len(), texts.values().len());
+        let mut bytes = Vec::new();
+        for text in texts {
+            bytes.clear();
+            match text {
+                None => builder.append_null(),
+                Some(text) => {
+                    let read = match text.strip_prefix("\\x") {
+                        Some(digits) => read_hexadecimal(digits.as_bytes(), &mut bytes),
+                        None => read_escaped(text.as_bytes(), &mut bytes),
+                    };
+                    let message = || format!("invalid input syntax for type bytea: \"{text}\"");
+                    read.ok_or_else(|| ArrowError::ParseError(message()))?;
+                    builder.append_value(&bytes);
+                }
+            }
+        }
+        Ok(Arc::new(builder.finish()))
+    };
+    call("bytes", Kernel::Column(kernel, Some(&DataType::Binary)), vec![value])
+}
+
+fn read_hexadecimal(digits: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let digit = |digit: &u8| char::from(*digit).to_digit(16);
+    for pair in digits.chunks(2) {
+        let [high, low] = pair else { return None };
+        out.push(u8::try_from(digit(high)? * 16 + digit(low)?).ok()?);
+    }
+    Some(())
+}
+
+fn read_escaped(mut text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    loop {
+        match text {
+            [] => return Some(()),
+            [b'\\', b'\\', rest @ ..] => {
+                out.push(b'\\');
+                text = rest;
+            }
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', rest @ ..] => {
+                out.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+                text = rest;
+            }
+            [b'\\', ..] => return None,
+            [byte, rest @ ..] => {
+                out.push(*byte);
+                text = rest;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_as_in_postgres() {
+        let read = |text: &str| {
+            let mut out = Vec::new();
+            match text.strip_prefix("\\x") {
+                Some(digits) => read_hexadecimal(digits.as_bytes(), &mut out).map(|()| out),
+                None => read_escaped(text.as_bytes(), &mut out).map(|()| out),
+            }
+        };
+        assert_eq!(read("\\x00fF").unwrap(), [0, 255]);
+        assert!(read("\\x").unwrap().is_empty());
+        assert_eq!(read("a\\\\b\\001").unwrap(), [b'a', b'\\', b'b', 1]);
+        assert!(read("\\x0").is_none() && read("\\xzz").is_none() && read("a\\b").is_none());
+    }
+}

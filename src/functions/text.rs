@@ -1,0 +1,152 @@
+//! Values as text where PostgreSQL writes them in its own way.
+
+use std::fmt::Write;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{
+    DataType, Float32Type, Float64Type, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
+use chrono::{DateTime, Datelike, Timelike};
+
+/// Writes the text of a value that is not NULL; false for types whose text needs no care.
+pub fn write_value(array: &ArrayRef, row: usize, out: &mut impl Write) -> bool {
+    let written = match array.data_type() {
+        DataType::Float64 => {
+            let value = array.as_primitive::<Float64Type>().value(row);
+            write_float(out, value, &format!("{value:e}"), 15)
+        }
+        DataType::Float32 => {
+            let value = array.as_primitive::<Float32Type>().value(row);
+            write_float(out, f64::from(value), &format!("{value:e}"), 6)
+        }
+        DataType::Timestamp(unit, zone) => {
+            write_timestamp(out, micros(array, *unit, row), zone.is_some())
+        }
+        DataType::Binary => write_bytes(out, array.as_binary::<i32>().value(row)),
+        DataType::LargeBinary => write_bytes(out, array.as_binary::<i64>().value(row)),
+        DataType::BinaryView => write_bytes(out, array.as_binary_view().value(row)),
+        DataType::FixedSizeBinary(_) => write_bytes(out, array.as_fixed_size_binary().value(row)),
+        _ => return false,
+    };
+    written.is_ok()
+}
+
+fn write_bytes(out: &mut impl Write, bytes: &[u8]) -> std::fmt::Result {
+    out.write_str("\\x")?;
+    bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+}
+
+/// The shortest digits, plain between 1e-4 and 10^`plain_below`, else with an exponent.
+fn write_float(
+    out: &mut impl Write,
+    value: f64,
+    scientific: &str,
+    plain_below: i32,
+) -> std::fmt::Result {
+    if value.is_nan() {
+        return out.write_str("NaN");
+    }
+    if value.is_infinite() {
+        return out.write_str(if value > 0.0 { "Infinity" } else { "-Infinity" });
+    }
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if !(-4..plain_below).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return write!(out, "{mantissa}e{sign}{:02}", exponent.abs());
+    }
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(mantissa) => ("-", mantissa),
+        None => ("", mantissa),
+    };
+    let (first, rest) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let Ok(whole) = usize::try_from(exponent) else {
+        let zeros = usize::try_from(-exponent - 1).unwrap_or(0);
+        return write!(out, "{sign}0.{:0<zeros$}{first}{rest}", "");
+    };
+    match rest.split_at_checked(whole) {
+        None => write!(out, "{sign}{first}{rest:0<whole$}"),
+        Some((whole, "")) => write!(out, "{sign}{first}{whole}"),
+        Some((whole, fraction)) => write!(out, "{sign}{first}{whole}.{fraction}"),
+    }
+}
+
+fn micros(array: &ArrayRef, unit: TimeUnit, row: usize) -> i64 {
+    match unit {
+        TimeUnit::Second => array.as_primitive::<TimestampSecondType>().value(row) * 1_000_000,
+        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().value(row) * 1000,
+        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().value(row),
+        TimeUnit::Nanosecond => {
+            array.as_primitive::<TimestampNanosecondType>().value(row).div_euclid(1000)
+        }
+    }
+}
+
+/// Date and time in UTC, without zeros at the end of the fraction.
+fn write_timestamp(out: &mut impl Write, micros: i64, zoned: bool) -> std::fmt::Result {
+    let time = DateTime::from_timestamp_micros(micros).ok_or(std::fmt::Error)?;
+    // Before the year 1 there are years before Christ, and none is 0.
+    let (year, is_before) = match time.year() {
+        year @ 1.. => (year, false),
+        year => (1 - year, true),
+    };
+    write!(out, "{year:04}-{:02}-{:02} ", time.month(), time.day())?;
+    write!(out, "{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())?;
+    let mut fraction = time.nanosecond() / 1000;
+    if fraction > 0 {
+        let mut width = 6;
+        while fraction.is_multiple_of(10) {
+            fraction /= 10;
+            width -= 1;
+        }
+        write!(out, ".{fraction:0width$}")?;
+    }
+    if zoned {
+        out.write_str("+00")?;
+    }
+    if is_before {
+        out.write_str(" BC")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_read_as_in_postgres() {
+        let text = |value: f64| {
+            let mut text = String::new();
+            write_float(&mut text, value, &format!("{value:e}"), 15).unwrap();
+            text
+        };
+        assert_eq!(text(1.0), "1");
+        assert_eq!(text(-0.5), "-0.5");
+        assert_eq!(text(120.0), "120");
+        assert_eq!(text(1234.5678), "1234.5678");
+        assert_eq!(text(0.0001), "0.0001");
+        assert_eq!(text(0.0123), "0.0123");
+        assert_eq!(text(0.00001), "1e-05");
+        assert_eq!(text(1e14), "100000000000000");
+        assert_eq!(text(1.5e15), "1.5e+15");
+        assert_eq!(text(0.0), "0");
+        assert_eq!(text(-0.0), "-0");
+        assert_eq!(text(f64::NEG_INFINITY), "-Infinity");
+    }
+
+    #[test]
+    fn timestamps_read_as_in_postgres() {
+        let text = |micros: i64| {
+            let mut text = String::new();
+            write_timestamp(&mut text, micros, false).unwrap();
+            text
+        };
+        assert_eq!(text(0), "1970-01-01 00:00:00");
+        assert_eq!(text(1_500_000), "1970-01-01 00:00:01.5");
+        assert_eq!(text(50), "1970-01-01 00:00:00.00005");
+        assert_eq!(text(-1), "1969-12-31 23:59:59.999999");
+        assert_eq!(text(-62_135_596_800_000_001), "0001-12-31 23:59:59.999999 BC");
+    }
+}

@@ -1,0 +1,151 @@
+//! [`AsPostgres`]: expressions mean what they mean in PostgreSQL.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::{Cast, Like, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
+use datafusion::optimizer::AnalyzerRule;
+
+use crate::error::Error;
+use crate::functions::{bytes, checked, checked_minus, has_text, strftime, text, whole_float};
+
+/// Replaces expressions that the planner would compute in another way than PostgreSQL; runs when
+/// all types are known, for views and for queries that run once.
+///
+/// | expression | the planner | here |
+/// |---|---|---|
+/// | `a + b`, `a - b`, `a * b`, `-a` of integers | wraps around | fails where it overflows |
+/// | number to integer | cuts off | rounds: decimals half away from zero, floats half to even |
+/// | float, timestamp, bytes to text | `1.0`, `inf`, `…T…`, characters | `1`, `Infinity`, `… …`, `\x…` |
+/// | text to bytes | its characters | `\x00ff` is hexadecimal |
+/// | `to_char(at, 'YYYY-MM')` | a pattern of `strftime` only | PostgreSQL's pattern |
+/// | `LIKE … ESCAPE 'x'` | refused | another pattern |
+#[derive(Debug)]
+pub(super) struct AsPostgres;
+
+impl AnalyzerRule for AsPostgres {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(|node| {
+            let mut schema = merge_schema(&node.inputs());
+            if let LogicalPlan::TableScan(scan) = &node {
+                schema.merge(&scan.projected_schema);
+            }
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let expr = expr.transform_up(|expr| replaced(expr, &schema))?;
+                Ok(expr.update_data(|expr| name.restore(expr)))
+            })?
+            .map_data(LogicalPlan::recompute_schema)
+        })?;
+        Ok(plan.data)
+    }
+
+    fn name(&self) -> &'static str {
+        "as_postgres"
+    }
+}
+
+fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let replacement = match &expr {
+        Expr::BinaryExpr(binary) if is_integer(&binary.left, schema) => {
+            checked(&binary.left, binary.op, &binary.right)
+                .filter(|_| is_integer(&binary.right, schema))
+        }
+        Expr::Negative(value) if is_integer(value, schema) => {
+            Some(checked_minus(value.as_ref().clone()))
+        }
+        Expr::Cast(cast) => converted(cast, schema)?,
+        Expr::Like(like) => match like.escape_char {
+            None | Some('\\') => None,
+            Some(escape) => Some(with_backslash(like, escape)?),
+        },
+        Expr::ScalarFunction(call) if call.func.name() == "to_char" => with_strftime(call)?,
+        _ => None,
+    };
+    Ok(replacement.map_or_else(|| Transformed::no(expr), Transformed::yes))
+}
+
+fn is_integer(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|data_type| data_type.is_integer())
+}
+
+/// A cast by way of what PostgreSQL makes of the value.
+fn converted(to: &Cast, schema: &DFSchema) -> Result<Option<Expr>> {
+    let Ok(from) = to.expr.get_type(schema) else { return Ok(None) };
+    let (value, target) = (to.expr.as_ref(), to.field.data_type());
+    let between = match target {
+        _ if target.is_string() && has_text(&from) => text(value.clone()),
+        _ if target.is_integer() && from.is_floating() => whole_float(value.clone()),
+        _ if target.is_integer() => match from {
+            DataType::Decimal128(precision, scale @ 1..) => {
+                cast(value.clone(), DataType::Decimal128(precision - scale as u8 + 1, 0))
+            }
+            DataType::Decimal256(precision, scale @ 1..) => {
+                cast(value.clone(), DataType::Decimal256(precision - scale as u8 + 1, 0))
+            }
+            _ => return Ok(None),
+        },
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView if from.is_string() => {
+            bytes(value.clone())
+        }
+        _ => return Ok(None),
+    };
+    let is_there = between.get_type(schema)? == *target;
+    let whole = Cast { expr: Box::new(between.clone()), field: Arc::clone(&to.field) };
+    Ok(Some(if is_there { between } else { Expr::Cast(whole) }))
+}
+
+/// `LIKE` with a backslash in the place of its escape character.
+fn with_backslash(like: &Like, escape: char) -> Result<Expr> {
+    let Some(pattern) = literal_text(&like.pattern) else {
+        return Err(refused("LIKE with ESCAPE and a pattern that is not a constant"));
+    };
+    let mut escaped = String::new();
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => escaped.push_str("\\\\"),
+            _ if letter == escape => {
+                escaped.push('\\');
+                escaped.extend(letters.next());
+            }
+            _ => escaped.push(letter),
+        }
+    }
+    let pattern = Box::new(lit(escaped));
+    Ok(Expr::Like(Like { pattern, escape_char: None, ..like.clone() }))
+}
+
+fn with_strftime(call: &ScalarFunction) -> Result<Option<Expr>> {
+    let [value, pattern] = call.args.as_slice() else { return Ok(None) };
+    let pattern = literal_text(pattern);
+    let Some(ours) = pattern.and_then(strftime) else {
+        return Err(refused("this pattern of to_char"));
+    };
+    if pattern == Some(ours.as_str()) {
+        return Ok(None);
+    }
+    let args = vec![value.clone(), lit(ours)];
+    Ok(Some(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args })))
+}
+
+fn literal_text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(value, _) => value.try_as_str().flatten(),
+        Expr::Cast(cast) => literal_text(&cast.expr),
+        _ => None,
+    }
+}
+
+fn refused(what: &str) -> DataFusionError {
+    let error = Error::unsupported(format!("{what} is not supported"));
+    DataFusionError::External(Box::new(error))
+}

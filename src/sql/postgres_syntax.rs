@@ -1,0 +1,105 @@
+//! [`with_planner_syntax`]: PostgreSQL's syntax that the planner takes for something else.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{self, CharacterLength, TableFactor, VisitMut};
+
+use super::parser::fold;
+
+const SERIES: &str = "generate_series";
+
+/// Rewrites what the planner takes for something else:
+///
+/// | text | what the planner reads |
+/// |---|---|
+/// | `generate_series(…)` in a FROM | the same with the table's name for its column |
+/// | `at AT TIME ZONE 'Europe/Berlin'` | `timezone('Europe/Berlin', at)` |
+/// | `x::varchar(5)`, `x::char(5)` | `left(x::varchar, 5)` |
+pub(super) fn with_planner_syntax(statement: &mut impl VisitMut) {
+    // The visitor never breaks off.
+    let _ = statement.visit(&mut Rewriter);
+}
+
+struct Rewriter;
+
+impl ast::VisitorMut for Rewriter {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        let TableFactor::Table { name, alias, args: Some(_), .. } = table else {
+            return ControlFlow::Continue(());
+        };
+        let function = name.0.last().and_then(|part| part.as_ident()).map(fold);
+        if function.is_some_and(|function| function == SERIES) {
+            let alias = alias.get_or_insert_with(|| ast::TableAlias {
+                explicit: true,
+                name: ast::Ident::new(SERIES),
+                columns: Vec::new(),
+                at: None,
+            });
+            if alias.columns.is_empty() {
+                let column = alias.name.clone();
+                alias.columns.push(ast::TableAliasColumnDef { name: column, data_type: None });
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+        match expr {
+            ast::Expr::AtTimeZone { timestamp, time_zone } => {
+                let args = [time_zone.as_ref().clone(), timestamp.as_ref().clone()];
+                *expr = call("timezone", args);
+            }
+            ast::Expr::Cast { data_type, .. } => {
+                if let Some(length) = length(data_type) {
+                    *data_type = ast::DataType::Varchar(None);
+                    *expr = call("left", [expr.clone(), number(length)]);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The most letters that a type holds, if it says so.
+pub(super) fn length(data_type: &ast::DataType) -> Option<u64> {
+    use ast::DataType as Type;
+    let length = match data_type {
+        Type::Char(None) | Type::Character(None) => return Some(1),
+        Type::Varchar(length)
+        | Type::CharacterVarying(length)
+        | Type::CharVarying(length)
+        | Type::Char(length)
+        | Type::Character(length) => length,
+        _ => return None,
+    };
+    match length {
+        Some(CharacterLength::IntegerLength { length, .. }) => Some(*length),
+        _ => None,
+    }
+}
+
+fn number(value: u64) -> ast::Expr {
+    ast::Expr::Value(ast::Value::Number(value.to_string(), false).into())
+}
+
+fn call(name: &str, args: [ast::Expr; 2]) -> ast::Expr {
+    let args = args.map(|arg| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(arg)));
+    let args = ast::FunctionArgumentList {
+        duplicate_treatment: None,
+        args: args.to_vec(),
+        clauses: Vec::new(),
+    };
+    ast::Expr::Function(ast::Function {
+        name: ast::ObjectName::from(vec![ast::Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(args),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
