@@ -1,8 +1,9 @@
 //! [`with_planner_syntax`]: PostgreSQL's syntax that the planner takes for something else.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, CharacterLength, TableFactor, VisitMut};
+use sqlparser::ast::{self, CharacterLength, JoinOperator, TableFactor, VisitMut};
 
 use super::parser::fold;
 
@@ -15,6 +16,7 @@ const SERIES: &str = "generate_series";
 /// | `generate_series(…)` in a FROM | the same with the table's name for its column |
 /// | `at AT TIME ZONE 'Europe/Berlin'` | `timezone('Europe/Berlin', at)` |
 /// | `x::varchar(5)`, `x::char(5)` | `left(x::varchar, 5)` |
+/// | `a JOIN b USING (id) WHERE id = 1` | `a JOIN b USING (id) WHERE b.id = 1` |
 pub(super) fn with_planner_syntax(statement: &mut impl VisitMut) {
     // The visitor never breaks off.
     let _ = statement.visit(&mut Rewriter);
@@ -45,6 +47,14 @@ impl ast::VisitorMut for Rewriter {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+        let columns = select.from.iter().flat_map(shared_columns).collect();
+        match &mut select.selection {
+            Some(condition) => condition.visit(&mut Qualifier { columns, depth: 0 }),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
     fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
         match expr {
             ast::Expr::AtTimeZone { timestamp, time_zone } => {
@@ -58,6 +68,68 @@ impl ast::VisitorMut for Rewriter {
                 }
             }
             _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The columns that joins share by USING, and the table that has each of their values.
+fn shared_columns(from: &ast::TableWithJoins) -> Vec<(String, ast::Ident)> {
+    let mut shared = Vec::new();
+    for join in &from.joins {
+        let (constraint, table) = match &join.join_operator {
+            JoinOperator::Join(constraint)
+            | JoinOperator::Inner(constraint)
+            | JoinOperator::Right(constraint)
+            | JoinOperator::RightOuter(constraint) => (constraint, &join.relation),
+            JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
+                (constraint, &from.relation)
+            }
+            _ => continue,
+        };
+        if let (ast::JoinConstraint::Using(names), Some(table)) = (constraint, name_of(table)) {
+            let columns = names.iter().filter_map(|name| name.0.last()?.as_ident());
+            shared.extend(columns.map(|column| (fold(column), table.clone())));
+        }
+    }
+    shared
+}
+
+/// The name by which a query calls a table.
+fn name_of(table: &TableFactor) -> Option<ast::Ident> {
+    match table {
+        TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. } => Some(alias.name.clone()),
+        TableFactor::Table { name, .. } => name.0.last()?.as_ident().cloned(),
+        _ => None,
+    }
+}
+
+/// Puts the table's name before shared columns, but for those of subqueries.
+struct Qualifier {
+    columns: BTreeMap<String, ast::Ident>,
+    depth: usize,
+}
+
+impl ast::VisitorMut for Qualifier {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+        if let ast::Expr::Identifier(column) = expr
+            && self.depth == 0
+            && let Some(table) = self.columns.get(&fold(column))
+        {
+            *expr = ast::Expr::CompoundIdentifier(vec![table.clone(), column.clone()]);
         }
         ControlFlow::Continue(())
     }

@@ -51,13 +51,18 @@ pub(crate) enum KeyEncoder {
 }
 
 impl KeyEncoder {
-    /// For key columns of these types.
-    pub(crate) fn new(types: &[DataType]) -> Result<Self> {
-        if types == [DataType::Int64] {
+    /// For key columns of these types, which may hold NULL if `nullable`.
+    pub(crate) fn new(types: &[DataType], nullable: bool) -> Result<Self> {
+        if types == [DataType::Int64] && !nullable {
             return Ok(Self::Int64);
         }
         let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
         Ok(Self::Rows(RowConverter::new(fields)?))
+    }
+
+    /// True if it can encode NULL.
+    pub(crate) fn takes_null(&self) -> bool {
+        matches!(self, Self::Rows(_))
     }
 
     /// Encodes all rows of the key columns.
@@ -284,7 +289,7 @@ mod tests {
 
     #[test]
     fn row_index_equals_a_map_through_compactions() {
-        let encoder = KeyEncoder::new(&[DataType::Utf8]).unwrap();
+        let encoder = KeyEncoder::new(&[DataType::Utf8], false).unwrap();
         let mut index = KeyIndex::new(&encoder);
         let mut model: HashMap<String, Place> = HashMap::new();
         for round in 0..60_u32 {

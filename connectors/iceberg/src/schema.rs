@@ -105,11 +105,16 @@ fn stored_type(column: &str, data_type: &DataType, version: FormatVersion) -> Re
     })
 }
 
-/// Checks that rows of schema `wanted` can go into a table of schema `found`.
+/// Checks that `rows`, of the schema `wanted`, can go into a table of schema `found`.
 ///
 /// # Errors
 /// `Target` naming the first column that does not fit.
-pub(crate) fn check_fits(table: &str, wanted: &Schema, found: &Schema) -> Result<()> {
+pub(crate) fn check_fits(
+    table: &str,
+    rows: &ArrowSchema,
+    wanted: &Schema,
+    found: &Schema,
+) -> Result<()> {
     for field in wanted.as_struct().fields() {
         let name = &field.name;
         let Some(there) = found.field_by_name(name) else {
@@ -122,7 +127,7 @@ pub(crate) fn check_fits(table: &str, wanted: &Schema, found: &Schema) -> Result
             ))
             .with_hint("cast the column in the query, or write into another table"));
         }
-        if there.required && !field.required {
+        if there.required && rows.field_with_name(name).is_ok_and(Field::is_nullable) {
             return Err(target(format!(
                 "column \"{name}\" of table \"{table}\" may not be NULL, but what the sink writes may"
             ))

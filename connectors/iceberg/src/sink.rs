@@ -169,7 +169,7 @@ impl Plan {
         }
         let schema = metadata.current_schema().clone();
         let wanted = iceberg_schema(&self.schema, self.key(), version)?;
-        check_fits(&self.options.table.to_string(), &wanted, &schema)?;
+        check_fits(&self.options.table.to_string(), &self.schema, &wanted, &schema)?;
         let conform = Conform::new(&self.schema, file_schema(&schema)?);
         let spec = metadata.default_partition_spec();
         let io = catalog.io();
@@ -180,8 +180,9 @@ impl Plan {
                 let key: Vec<usize> = names
                     .map(|name| Ok(conform.schema().index_of(name)?))
                     .collect::<Result<_>>()?;
+                let nullable = self.key().iter().any(|&at| self.schema.field(at).is_nullable());
                 let live = live_files(io, metadata, &mut manifests).await?;
-                Some(UpsertState::load(io, version, conform.schema(), key, live).await?)
+                Some(UpsertState::load(io, version, conform.schema(), (key, nullable), live).await?)
             }
         };
         let unique: Vec<String> = match self.key() {

@@ -57,7 +57,8 @@ struct FileKeys {
 }
 
 impl UpsertState {
-    /// Reads the keys of all live rows of a table; `key` are columns of the files' `schema`.
+    /// Reads the keys of all live rows of a table; `key` are columns of the files' `schema`, and
+    /// `nullable` if rows of the sink may have NULL there.
     ///
     /// # Errors
     /// `Target` if two live rows have one key.
@@ -65,12 +66,12 @@ impl UpsertState {
         io: &FileIO,
         version: FormatVersion,
         schema: &SchemaRef,
-        key: Vec<usize>,
+        (key, nullable): (Vec<usize>, bool),
         live: Vec<LiveFile>,
     ) -> Result<Self> {
         let wanted = Arc::new(schema.project(&key)?);
         let types: Vec<_> = wanted.fields().iter().map(|f| f.data_type().clone()).collect();
-        let encoder = Arc::new(KeyEncoder::new(&types)?);
+        let encoder = Arc::new(KeyEncoder::new(&types, nullable)?);
         let mut index = KeyIndex::new(&encoder);
         let rows: u64 = live.iter().map(|f| f.file.record_count() - f.deleted.len()).sum();
         index.reserve(rows as usize);
@@ -320,7 +321,7 @@ async fn read_keys(
             next += 1;
         }
         for column in batch.columns() {
-            if column.null_count() > 0 {
+            if column.null_count() > 0 && !encoder.takes_null() {
                 return Err(target(format!("data file \"{path}\" has rows without a key")));
             }
         }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int16Array, Int64Array, RecordBatch, StringViewArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int16Array, Int64Array, RecordBatch, StringViewArray,
+};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use frazil_connector_api::{ChangeBatch, ConnectorErrorKind, Options, Result, Sink, SinkMode};
 use frazil_iceberg::{IcebergCatalog, build_iceberg_sink};
 use futures::TryStreamExt;
@@ -128,4 +130,47 @@ async fn an_append_only_sink_fills_part_of_a_table() {
     let error = sink.write(ChangeBatch::retractions(rows)).await.unwrap_err();
     assert_eq!(error.kind, ConnectorErrorKind::Target, "{error}");
     assert!(error.message.contains("append-only"), "{error}");
+}
+
+/// NULL is a key like others, also for the next process.
+#[tokio::test]
+async fn keys_may_be_null() {
+    let folder = tempfile::tempdir().unwrap();
+    let given = options(folder.path(), "t", V3);
+    let rows_of = |nullable| {
+        let key = Field::new("k", DataType::Int64, nullable);
+        Arc::new(Schema::new(vec![key, Field::new("v", DataType::Int64, false)]))
+    };
+    let write = async |sink: &mut Box<dyn Sink>, number, rows: &[(Option<i64>, i64, i64)]| {
+        let keys: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>());
+        let values: ArrayRef = Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>());
+        let weights = rows.iter().map(|row| row.2).collect::<Int64Array>();
+        let rows = RecordBatch::try_new(rows_of(true), vec![keys, values]).unwrap();
+        sink.write(ChangeBatch::try_new(rows, weights).unwrap()).await.unwrap();
+        let committable = sink.prepare(number, 1).await.unwrap().unwrap();
+        sink.commit(&committable).await.unwrap();
+    };
+    let mode = SinkMode::Upsert { key: vec![0] };
+    for (number, changes) in [
+        (1, vec![(None, 10, 1), (Some(2), 20, 1), (Some(0), 5, 1)]),
+        (2, vec![(None, 10, -1), (None, 11, 1), (Some(2), 20, -1)]),
+    ] {
+        let mut sink = build(given.clone(), rows_of(true), mode.clone()).unwrap();
+        sink.open(None).await.unwrap();
+        write(&mut sink, number, &changes).await;
+    }
+    let catalog = Options::new(catalog_options(folder.path()));
+    let table = IcebergCatalog::open(catalog).await.unwrap().load("shop", "t").await.unwrap();
+    let batches: Vec<_> = table.scan(None).try_collect().await.unwrap();
+    let read = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
+    let column = |at| read.column(at).as_primitive::<Int64Type>().iter();
+    let mut rows: Vec<_> = std::iter::zip(column(0), column(1)).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [(None, Some(11)), (Some(0), Some(5))]);
+
+    // A table whose key may not be NULL takes no rows whose key may.
+    let strict = options(folder.path(), "strict", V3);
+    open(strict.clone(), rows_of(false), mode.clone()).await.unwrap();
+    let error = open(strict, rows_of(true), mode).await.unwrap_err();
+    assert!(error.message.contains("may not be NULL"), "{error}");
 }

@@ -65,7 +65,7 @@ impl Row {
 pub(crate) fn schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     Arc::new(Schema::new(vec![
-        Field::new("id", DataType::Int64, true),
+        Field::new("id", DataType::Int64, false),
         Field::new("region", DataType::Utf8, true),
         Field::new("at", utc, true),
         Field::new("value", DataType::Int64, true),
@@ -73,7 +73,7 @@ pub(crate) fn schema() -> SchemaRef {
         Field::new("price", DataType::Float64, true),
         Field::new("born", DataType::Date32, true),
         Field::new("even", DataType::Boolean, true),
-        Field::new("name", DataType::Utf8, true),
+        Field::new("name", DataType::Utf8, false),
     ]))
 }
 
