@@ -391,6 +391,13 @@ async fn speak_extended_protocol(
     assert_eq!(client.query(&below, &[&2.5_f64]).await?.len(), 2);
     let below = client.prepare_typed("SELECT id FROM people WHERE id < $1", &[Type::INT2]).await?;
     assert_eq!(client.query(&below, &[&2_i16]).await?.len(), 1);
+    // Types that the statement tells itself.
+    let page = "SELECT id FROM people WHERE id > $1::int OR id = ANY($2::bigint[]) \
+                ORDER BY id LIMIT $3";
+    let page = client.prepare(page).await?;
+    assert_eq!(page.params(), [Type::INT4, Type::INT8_ARRAY, Type::INT8]);
+    let rows = client.query(&page, &[&2_i32, &vec![1_i64, 9], &5_i64]).await?;
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1, 3]);
     // NULLs of unknown type keep their places.
     let nulls = "SELECT $1::bigint, $2::text, $3::bigint";
     let nulls = client.prepare_typed(nulls, &[Type::INT8, Type::UNKNOWN, Type::INT8]).await?;
