@@ -48,7 +48,7 @@ fn encode(
     let mut bytes = Vec::new();
     let mut segments = Vec::new();
     for OperatorDelta { relation, operator, key_columns, delta } in deltas {
-        let rows = delta.puts.num_rows() + delta.deletes.num_rows();
+        let rows = delta.row_count();
         if rows == 0 {
             continue;
         }

@@ -22,7 +22,7 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::catalog::RelationId;
-use crate::change::consolidate;
+use crate::change::{concat, consolidate};
 use crate::checkpoint::SinkRecord;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +31,9 @@ use crate::state::{Packing, append_batches, read_batches};
 const WEIGHT: &str = "$weight";
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Changes beyond this are not put together: a batch has at most 2 GiB of text.
+const MERGE_BYTES_MAX: usize = 1 << 29;
 
 /// A sink in use: locked while it writes or commits.
 pub(super) type BusySink = OwnedMutexGuard<OpenSink>;
@@ -54,14 +57,24 @@ pub(super) struct SinkSlot {
 /// What waits.
 #[derive(Default)]
 struct Waiting {
-    /// Changes that no committable has.
-    pending: Vec<ChangeBatch>,
-    /// Objects that hold them, as of the last manifest.
-    logged: Vec<String>,
+    /// Changes that no committable has, in their order.
+    pending: Vec<Pending>,
     /// Prepared and not known to be visible.
     committable: Option<Committable>,
     /// The last commit, as time since the start of the process.
     committed_at: Option<Duration>,
+}
+
+/// Changes that wait, net, and the object that holds them as of the last manifest.
+struct Pending {
+    changes: ChangeBatch,
+    object: Option<String>,
+}
+
+impl Pending {
+    fn bytes(&self) -> usize {
+        self.changes.rows().get_array_memory_size()
+    }
 }
 
 /// What a sink brings into a manifest.
@@ -99,13 +112,13 @@ impl SinkSlot {
         let mut pending = Vec::new();
         for object in &record.pending {
             let bytes = env.store().get(&Path::from(object.as_str())).await?.bytes().await?;
-            for batch in read_batches(&bytes)? {
-                pending.push(decode(&batch)?);
-            }
+            let batches = read_batches(&bytes)?;
+            let changes = batches.iter().map(decode).collect::<Result<Vec<_>>>()?;
+            let changes = concat(Arc::clone(&self.schema), changes)?;
+            pending.push(Pending { changes, object: Some(object.clone()) });
         }
         let mut waiting = self.waiting();
         waiting.pending = pending;
-        waiting.logged.clone_from(&record.pending);
         waiting.committable.clone_from(&record.committable);
         Ok(())
     }
@@ -160,8 +173,9 @@ impl SinkSlot {
         env: &Env,
     ) -> Result<Prepared> {
         let fresh = consolidate(Arc::clone(&self.schema), changes)?;
+        let mut garbage = Vec::new();
         if fresh.num_rows() > 0 {
-            self.waiting().pending.push(fresh.clone());
+            self.waiting().pending.push(Pending { changes: fresh, object: None });
         }
         let mut problem = None;
         if due
@@ -179,14 +193,22 @@ impl SinkSlot {
                 }
             }
         }
-        let object = match fresh.num_rows() {
-            0 => None,
-            _ => Some(log(&fresh, self.relation, sequence, env).await?),
+        let fresh = {
+            let mut waiting = self.waiting();
+            merge_newest(&mut waiting.pending, &self.schema, &mut garbage)?;
+            let fresh = waiting.pending.last().filter(|newest| newest.object.is_none());
+            fresh.map(|fresh| fresh.changes.clone())
+        };
+        let object = match fresh {
+            None => None,
+            Some(fresh) => Some(log(&fresh, self.relation, sequence, env).await?),
         };
         let mut waiting = self.waiting();
-        waiting.logged.extend(object);
+        if let (Some(object), Some(newest)) = (object, waiting.pending.last_mut()) {
+            newest.object = Some(object);
+        }
         let record = self.record(&waiting);
-        Ok(Prepared { record, commit: None, garbage: Vec::new(), problem })
+        Ok(Prepared { record, commit: None, garbage, problem })
     }
 
     async fn write(
@@ -197,30 +219,34 @@ impl SinkSlot {
     ) -> frazil_connector_api::Result<Option<Committable>> {
         let (committable, pending) = {
             let waiting = self.waiting();
-            (waiting.committable.clone(), waiting.pending.clone())
+            let pending = waiting.pending.iter().map(|pending| pending.changes.clone());
+            (waiting.committable.clone(), pending.collect::<Vec<_>>())
         };
         // Opening commits what is pending: no committable is ever put in the place of another.
         if !sink.opened || committable.is_some() {
             sink.sink.open(committable.as_ref()).await?;
             sink.opened = true;
         }
-        // Each of them is consolidated already.
-        let net = match pending.as_slice() {
-            [only] => only.clone(),
-            _ => consolidate(Arc::clone(&self.schema), pending)
-                .map_err(|error| ConnectorError::internal(error.to_string()))?,
+        // Each of them is consolidated already. What is too large for one batch is written in its
+        // order, so that rows come and go that are in none of the snapshots.
+        let bytes: usize = pending.iter().map(|it| it.rows().get_array_memory_size()).sum();
+        let net = match pending.len() {
+            1 => pending,
+            _ if bytes > MERGE_BYTES_MAX => pending,
+            _ => {
+                let net = consolidate(Arc::clone(&self.schema), pending);
+                vec![net.map_err(|error| ConnectorError::internal(error.to_string()))?]
+            }
         };
-        if net.num_rows() == 0 {
-            return Ok(None);
+        for changes in net.into_iter().filter(|changes| changes.num_rows() > 0) {
+            sink.sink.write(changes).await?;
         }
-        sink.sink.write(net).await?;
         sink.sink.prepare(sequence, fence).await
     }
 
     fn prepared(&self, sink: BusySink, committable: Option<Committable>) -> Prepared {
         let mut waiting = self.waiting();
-        waiting.pending.clear();
-        let garbage = std::mem::take(&mut waiting.logged);
+        let garbage = waiting.pending.drain(..).filter_map(|pending| pending.object).collect();
         waiting.committable.clone_from(&committable);
         let record = self.record(&waiting);
         let commit = committable.map(|committable| (sink, committable));
@@ -231,7 +257,7 @@ impl SinkSlot {
         SinkRecord {
             id: self.id,
             committable: waiting.committable.clone(),
-            pending: waiting.logged.clone(),
+            pending: waiting.pending.iter().filter_map(|it| it.object.clone()).collect(),
         }
     }
 
@@ -300,6 +326,30 @@ impl SinkSlot {
     }
 }
 
+/// Merges the newest changes with those before them, while these are not much more: of n changes
+/// that wait there are about log2(n) objects, and each was written about as often.
+fn merge_newest(
+    pending: &mut Vec<Pending>,
+    schema: &SchemaRef,
+    garbage: &mut Vec<String>,
+) -> Result<()> {
+    while let [.., before, newest] = pending.as_slice() {
+        let (rows, rows_before) = (newest.changes.num_rows(), before.changes.num_rows());
+        let is_large = before.bytes() + newest.bytes() > MERGE_BYTES_MAX;
+        if newest.object.is_some() || is_large || rows_before > rows.saturating_mul(2) {
+            return Ok(());
+        }
+        let both = vec![before.changes.clone(), newest.changes.clone()];
+        let changes = consolidate(Arc::clone(schema), both)?;
+        pending.pop();
+        garbage.extend(pending.pop().and_then(|before| before.object));
+        if changes.num_rows() > 0 {
+            pending.push(Pending { changes, object: None });
+        }
+    }
+    Ok(())
+}
+
 async fn log(
     changes: &ChangeBatch,
     relation: RelationId,
@@ -332,3 +382,6 @@ fn decode(batch: &RecordBatch) -> Result<ChangeBatch> {
     let rows = batch.project(&(0..width).collect::<Vec<_>>())?;
     Ok(ChangeBatch::try_new(rows, weights.clone())?)
 }
+
+#[cfg(test)]
+mod tests;

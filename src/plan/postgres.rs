@@ -23,7 +23,9 @@ use crate::functions::{bytes, checked, checked_minus, has_text, strftime, text, 
 /// |---|---|---|
 /// | `a + b`, `a - b`, `a * b`, `-a` of integers | wraps around | fails where it overflows |
 /// | number to integer | cuts off | rounds: decimals half away from zero, floats half to even |
-/// | float, timestamp, bytes to text | `1.0`, `inf`, `…T…`, characters | `1`, `Infinity`, `… …`, `\x…` |
+/// | float to text | `1.0`, `inf` | `1`, `Infinity` |
+/// | timestamp to text | `2026-01-01T10:00:00` | `2026-01-01 10:00:00` |
+/// | bytes to text | their characters | `\x00ff` |
 /// | text to bytes | its characters | `\x00ff` is hexadecimal |
 /// | `to_char(at, 'YYYY-MM')` | a pattern of `strftime` only | PostgreSQL's pattern |
 /// | `LIKE … ESCAPE 'x'` | refused | another pattern |

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::concat_batches;
+use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
 
 use super::{RowNumber, StateDelta, StateTable};
 use crate::change::ChangeBatch;
 use crate::error::{Error, Result};
+
+/// Batches of fewer rows are put together.
+const BATCH_ROWS: usize = 8192;
 
 /// Rows that came since the last checkpoint. They have no key, so durable state numbers them; see
 /// [`RowNumber`].
@@ -42,14 +45,27 @@ impl AppendedRows {
     /// # Errors
     /// Arrow kernels' only.
     pub fn delta(&mut self, table: usize) -> Result<StateDelta> {
-        let rows = concat_batches(&self.schema, &std::mem::take(&mut self.rows))?;
-        let (writer, first) = (self.writer, self.written);
-        self.written += rows.num_rows() as u64;
-        let numbers = (first..self.written).map(|row| RowNumber { writer, row });
         let state = self.state_table();
-        let columns = [&RowNumber::columns(numbers), rows.columns()].concat();
+        let writer = self.writer;
+        let mut numbered = |rows: RecordBatch| {
+            let first = self.written;
+            self.written += rows.num_rows() as u64;
+            let numbers = (first..self.written).map(|row| RowNumber { writer, row });
+            let columns = [&RowNumber::columns(numbers), rows.columns()].concat();
+            RecordBatch::try_new(Arc::clone(&state.schema), columns)
+        };
+        let mut whole = BatchCoalescer::new(Arc::clone(&self.schema), BATCH_ROWS)
+            .with_biggest_coalesce_batch_size(Some(BATCH_ROWS / 2));
+        for rows in std::mem::take(&mut self.rows) {
+            whole.push_batch(rows)?;
+        }
+        whole.finish_buffered_batch()?;
+        let mut puts = Vec::new();
+        while let Some(rows) = whole.next_completed_batch() {
+            puts.push(numbered(rows)?);
+        }
         let deletes = RecordBatch::new_empty(Arc::new(state.key_schema()));
-        Ok(StateDelta { table, puts: RecordBatch::try_new(state.schema, columns)?, deletes })
+        Ok(StateDelta { table, schema: state.schema, puts, deletes })
     }
 
     /// What came is durable.

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::appended_rows::{AppendedRows, append_indices};
 use super::segments::{Location, NO_ROW, RowsSnapshot, Segments};
-use super::{KeyTable, RowNumber, StateDelta, StateTable};
+use super::{KeyTable, PUT_ROWS_MAX, RowNumber, StateDelta, StateTable};
 use crate::change::{ChangeBatch, take_rows};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -278,22 +278,25 @@ impl Arrangement {
             let list = if self.location(slot) == NO_ROW { &mut gone } else { &mut put };
             list.push(slot);
         }
-        let places: Vec<Location> = put.iter().map(|slot| self.location(*slot)).collect();
-        let rows = self.segments.take(&places)?;
-        let columns = if self.identity == Identity::WholeRow {
-            let counts = put.iter().map(|slot| self.counts[*slot as usize]).collect::<Vec<_>>();
-            let counts: ArrayRef = Arc::new(Int64Array::from(counts));
-            [rows.columns(), &[counts]].concat()
-        } else {
-            self.column_order().iter().map(|column| Arc::clone(rows.column(*column))).collect()
-        };
-        let puts = RecordBatch::try_new(state.schema, columns)?;
+        let puts = put.chunks(PUT_ROWS_MAX).map(|slots| {
+            let places: Vec<Location> = slots.iter().map(|slot| self.location(*slot)).collect();
+            let rows = self.segments.take(&places)?;
+            let columns = if self.identity == Identity::WholeRow {
+                let counts = slots.iter().map(|slot| self.counts[*slot as usize]);
+                let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(counts));
+                [rows.columns(), &[counts]].concat()
+            } else {
+                self.column_order().iter().map(|column| Arc::clone(rows.column(*column))).collect()
+            };
+            Ok(RecordBatch::try_new(Arc::clone(&state.schema), columns)?)
+        });
+        let puts = puts.collect::<Result<Vec<_>>>()?;
         // The key of a table of a single row has no column to tell the number of rows.
         let options = RecordBatchOptions::new().with_row_count(Some(gone.len()));
         let keys = self.keys.keys(&gone)?;
         let deletes = RecordBatch::try_new_with_options(key_schema, keys, &options)?;
         gone.into_iter().for_each(|slot| self.keys.remove(slot));
-        Ok(StateDelta { table, puts, deletes })
+        Ok(StateDelta { table, schema: state.schema, puts, deletes })
     }
 
     /// Takes stored rows of the state table.

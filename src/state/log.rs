@@ -8,7 +8,8 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{concat, filter_record_batch, not};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamReader;
@@ -49,27 +50,24 @@ pub struct SegmentRef {
 /// # Errors
 /// Arrow's only.
 pub fn encode_delta(object: &mut Vec<u8>, delta: &StateDelta) -> Result<(u64, u64)> {
-    let (puts, deletes) = (&delta.puts, &delta.deletes);
-    let deleted: BooleanArray = (0..puts.num_rows())
-        .map(|_| false)
-        .chain((0..deletes.num_rows()).map(|_| true))
-        .map(Some)
-        .collect();
-    let mut columns = Vec::with_capacity(puts.num_columns() + 1);
-    for (index, column) in puts.columns().iter().enumerate() {
-        let tail: ArrayRef = match deletes.columns().get(index) {
-            Some(key) => Arc::clone(key),
-            None => new_null_array(column.data_type(), deletes.num_rows()),
-        };
-        columns.push(if deletes.num_rows() == 0 {
-            Arc::clone(column)
-        } else {
-            concat(&[column.as_ref(), tail.as_ref()])?
-        });
+    let schema = stored_schema(&delta.schema);
+    let stored = |mut columns: Vec<ArrayRef>, row_count: usize, is_deleted: bool| {
+        let deleted = if is_deleted { BooleanBuffer::new_set } else { BooleanBuffer::new_unset };
+        columns.push(Arc::new(BooleanArray::from(deleted(row_count))));
+        RecordBatch::try_new(Arc::clone(&schema), columns)
+    };
+    let mut batches = Vec::with_capacity(delta.puts.len() + 1);
+    for puts in delta.puts.iter().filter(|puts| puts.num_rows() > 0) {
+        batches.push(stored(puts.columns().to_vec(), puts.num_rows(), false)?);
     }
-    columns.push(Arc::new(deleted));
-    let batch = RecordBatch::try_new(stored_schema(&puts.schema()), columns)?;
-    append_batches(object, &[batch], Packing::Fast)
+    let gone = delta.deletes.num_rows();
+    if gone > 0 {
+        let values = delta.schema.fields()[delta.deletes.num_columns()..].iter();
+        let values = values.map(|field| new_null_array(field.data_type(), gone));
+        let columns = delta.deletes.columns().iter().map(Arc::clone).chain(values);
+        batches.push(stored(columns.collect(), gone, true)?);
+    }
+    append_batches(object, &batches, Packing::Fast)
 }
 
 /// How bytes are compressed.
@@ -236,9 +234,11 @@ mod tests {
         let deletes: ArrayRef = Arc::new(Int64Array::from(deletes.to_vec()));
         let deletes = RecordBatch::try_new(key_schema, vec![deletes]).unwrap();
         let mut object = vec![7; 5];
-        let delta = StateDelta { table: 0, puts, deletes };
+        let delta = StateDelta { table: 0, schema: table().schema, puts: vec![puts], deletes };
         let (offset, length) = encode_delta(&mut object, &delta).unwrap();
-        read_batches(&object[offset as usize..(offset + length) as usize]).unwrap().remove(0)
+        let stored = &object[offset as usize..(offset + length) as usize];
+        let batches = read_batches(stored).unwrap();
+        arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap()
     }
 
     fn rows(batches: &[RecordBatch]) -> Vec<String> {

@@ -129,7 +129,7 @@ pub(crate) fn check_fits(
         }
         if there.required && rows.field_with_name(name).is_ok_and(Field::is_nullable) {
             return Err(target(format!(
-                "column \"{name}\" of table \"{table}\" may not be NULL, but what the sink writes may"
+                "column \"{name}\" of table \"{table}\" may not be NULL, but the sink's may"
             ))
             .with_hint("write coalesce(column, value) in the query"));
         }

@@ -251,8 +251,10 @@ impl HashAggregate {
                 columns.extend(accumulator.state(put)?);
             }
         }
-        let puts = RecordBatch::try_new(Arc::clone(&tables[0].schema), columns)?;
-        Ok(StateDelta { table: 0, puts, deletes: self.key_rows(self.key_fields(), gone, None)? })
+        let schema = Arc::clone(&tables[0].schema);
+        let puts = vec![RecordBatch::try_new(Arc::clone(&schema), columns)?];
+        let deletes = self.key_rows(self.key_fields(), gone, None)?;
+        Ok(StateDelta { table: 0, schema, puts, deletes })
     }
 
     fn key_rows(
@@ -286,7 +288,12 @@ impl HashAggregate {
             let fields = schema.fields()[..tables[table].key_columns].iter();
             let fields = fields.map(|field| field.as_ref().clone()).collect();
             let deletes = self.key_rows(fields, &side.gone_slots, Some(side.gone))?;
-            deltas.push(StateDelta { table, puts, deletes });
+            deltas.push(StateDelta {
+                table,
+                schema: Arc::clone(schema),
+                puts: vec![puts],
+                deletes,
+            });
         }
         Ok(deltas)
     }

@@ -135,7 +135,6 @@ impl Store {
         self.tables.resize_with(layouts.len(), BTreeMap::new);
         for delta in deltas {
             let layout = &layouts[delta.table];
-            assert_eq!(delta.puts.schema(), layout.schema);
             let keys = layout.key_columns;
             let fields = layout.schema.fields()[..keys].iter();
             let fields = fields.map(|field| SortField::new(field.data_type().clone())).collect();
@@ -152,9 +151,12 @@ impl Store {
                 assert!(seen.insert(key.clone()), "a key is deleted twice");
                 self.tables[delta.table].remove(&key);
             }
-            for (row, key) in rows_of(&delta.puts).into_iter().enumerate() {
-                assert!(seen.insert(key.clone()), "a key comes twice");
-                self.tables[delta.table].insert(key, delta.puts.slice(row, 1));
+            for puts in &delta.puts {
+                assert_eq!(puts.schema(), layout.schema);
+                for (row, key) in rows_of(puts).into_iter().enumerate() {
+                    assert!(seen.insert(key.clone()), "a key comes twice");
+                    self.tables[delta.table].insert(key, puts.slice(row, 1));
+                }
             }
         }
     }

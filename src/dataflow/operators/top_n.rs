@@ -237,11 +237,12 @@ impl Operator for TopN {
         let mut columns = self.decode(puts.into_iter())?;
         columns.push(Arc::new(Int64Array::from(counts)));
         let table = self.state_tables().remove(0);
-        let puts = RecordBatch::try_new(table.schema, columns)?;
+        let schema = table.schema;
+        let puts = vec![RecordBatch::try_new(Arc::clone(&schema), columns)?];
         let deletes = self.decode(gone.into_iter())?;
         let deletes = RecordBatch::try_new(Arc::clone(&self.schema), deletes)?;
         self.dirty.clear();
-        Ok(vec![StateDelta { table: 0, puts, deletes }])
+        Ok(vec![StateDelta { table: 0, schema, puts, deletes }])
     }
 
     fn restore(&mut self, _table: usize, rows: RecordBatch) -> Result<()> {

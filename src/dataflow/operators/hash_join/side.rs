@@ -13,8 +13,8 @@ use super::{InputKind, JoinInput};
 use crate::change::{ChangeBatch, consolidate, hash_rows, take_rows};
 use crate::error::Result;
 use crate::state::{
-    AppendedRows, Location, NO_ROW, NO_SLOT, RowNumber, Segments, StateDelta, StateTable,
-    append_indices, check_columns,
+    AppendedRows, Location, NO_ROW, NO_SLOT, PUT_ROWS_MAX, RowNumber, Segments, StateDelta,
+    StateTable, append_indices, check_columns,
 };
 
 /// Rows of one input: an entry a row, in a list with the entries of the same key.
@@ -293,12 +293,17 @@ impl Side {
         let put = weighted.take_changed()?;
         let deleted = RowNumber::columns(weighted.take_deleted(idle_keys).into_iter());
         let deletes = RecordBatch::try_new(Arc::new(layout.key_schema()), deleted)?;
-        let weights = put.iter().map(|entry| weighted.weight(*entry));
-        let weights: ArrayRef = Arc::new(Int64Array::from_iter_values(weights));
-        let mut columns = RowNumber::columns(put.iter().map(|entry| weighted.number(*entry)));
-        columns.extend(self.rows_of(&put)?);
-        columns.push(weights);
-        Ok(StateDelta { table, puts: RecordBatch::try_new(layout.schema, columns)?, deletes })
+        let mut puts = Vec::new();
+        for put in put.chunks(PUT_ROWS_MAX) {
+            let Kind::Weighted(weighted) = &self.kind else { break };
+            let weights = put.iter().map(|entry| weighted.weight(*entry));
+            let weights: ArrayRef = Arc::new(Int64Array::from_iter_values(weights));
+            let mut columns = RowNumber::columns(put.iter().map(|entry| weighted.number(*entry)));
+            columns.extend(self.rows_of(put)?);
+            columns.push(weights);
+            puts.push(RecordBatch::try_new(Arc::clone(&layout.schema), columns)?);
+        }
+        Ok(StateDelta { table, schema: layout.schema, puts, deletes })
     }
 
     /// The rows of stored ones.

@@ -205,7 +205,7 @@ fn a_retraction_may_come_before_its_row() {
     let expected = [("1 a 1 x".to_string(), -1), ("1 a NULL NULL".to_string(), 1)];
     assert_eq!(sums, expected.into());
     let deltas = join.operator.checkpoint().unwrap();
-    assert_eq!(deltas[0].puts.num_rows() + deltas[1].puts.num_rows(), 1);
+    assert_eq!(deltas.iter().map(|delta| delta.row_count()).sum::<usize>(), 1);
 }
 
 #[test]
