@@ -132,9 +132,14 @@ impl KafkaReader {
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ) => Err(self.offset_is_gone(error)),
-            KafkaError::MessageConsumptionFatal(_) => {
-                Err(self.client.unreachable("messages", error))
-            }
+            // Of one partition alone these would be hidden behind the messages of others.
+            KafkaError::MessageConsumptionFatal(_)
+            | KafkaError::MessageConsumption(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => Err(self.client.unreachable("messages", error)),
             other => {
                 if self.trouble.is_none() && self.has_caught_up() {
                     // Silence was right until now.
