@@ -83,33 +83,33 @@ fn unify(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
     transformed
 }
 
-/// The inputs with a float wherever another has one.
-fn float_columns(mut union: Union) -> datafusion::error::Result<Union> {
-    let type_of = |input: &LogicalPlan, at: usize| {
-        input.schema().fields().get(at).map(|field| field.data_type().clone())
+/// The union with a float in every input wherever one has it.
+fn float_columns(union: Union) -> datafusion::error::Result<Union> {
+    let types = |input: &LogicalPlan| {
+        let fields = input.schema().fields().iter();
+        fields.map(|field| field.data_type().clone()).collect::<Vec<_>>()
     };
+    let types: Vec<_> = union.inputs.iter().map(|input| types(input)).collect();
+    let of = |input: usize, at: usize| types.get(input).and_then(|types| types.get(at));
+    let has_float = |at| (0..types.len()).any(|it| of(it, at).is_some_and(DataType::is_floating));
+    let is_cast = |input, at| has_float(at) && of(input, at).is_some_and(DataType::is_decimal);
     let width = union.schema.fields().len();
-    let has_float =
-        |at| union.inputs.iter().any(|it| type_of(it, at).is_some_and(|it| it.is_floating()));
-    let floats: Vec<bool> = (0..width).map(has_float).collect();
-    for input in &mut union.inputs {
-        let is_cast =
-            |at: &usize| floats[*at] && type_of(input, *at).is_some_and(|it| it.is_decimal());
-        if !(0..width).any(|at| is_cast(&at)) {
-            continue;
-        }
+    if !(0..types.len()).any(|input| (0..width).any(|at| is_cast(input, at))) {
+        return Ok(union);
+    }
+    let inputs = union.inputs.iter().enumerate().map(|(number, input)| {
         let columns = input.schema().iter().enumerate().map(|(at, (qualifier, field))| {
             let column = Expr::Column(Column::from((qualifier, field)));
-            match is_cast(&at) {
+            match is_cast(number, at) {
                 true => as_float(column).alias_qualified(qualifier.cloned(), field.name()),
                 false => column,
             }
         });
         let columns: Vec<Expr> = columns.collect();
-        let cast = LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build()?;
-        *input = Arc::new(cast);
-    }
-    Ok(union)
+        LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build().map(Arc::new)
+    });
+    let inputs = inputs.collect::<datafusion::error::Result<_>>()?;
+    Union::try_new_with_loose_types(inputs)
 }
 
 fn as_float(expr: Expr) -> Expr {

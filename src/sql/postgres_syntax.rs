@@ -16,6 +16,7 @@ const SERIES: &str = "generate_series";
 /// | `generate_series(…)` in a FROM | the same with the table's name for its column |
 /// | `at AT TIME ZONE 'Europe/Berlin'` | `timezone('Europe/Berlin', at)` |
 /// | `x::varchar(5)`, `x::char(5)` | `left(x::varchar, 5)` |
+/// | `1.5e3`, `1e200` | `1500`, `'1e200'::double precision` |
 /// | `a JOIN b USING (id) WHERE id = 1` | `a JOIN b USING (id) WHERE b.id = 1` |
 pub(super) fn with_planner_syntax(statement: &mut impl VisitMut) {
     // The visitor never breaks off.
@@ -67,9 +68,44 @@ impl ast::VisitorMut for Rewriter {
                     *expr = call("left", [expr.clone(), number(length)]);
                 }
             }
+            ast::Expr::Value(value) => {
+                if let ast::Value::Number(text, _) = &value.value
+                    && let Some((digits, power)) = text.split_once(['e', 'E'])
+                {
+                    *expr = scientific(text, digits, power);
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// `digits` times ten to the `power`: a number with a point if it fits one, else a float.
+fn scientific(text: &str, digits: &str, power: &str) -> ast::Expr {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = format!("{whole}{fraction}");
+    let place = power.parse::<i64>().ok().and_then(|power| power.checked_add(whole.len() as i64));
+    let plain = match place {
+        Some(place @ -38..=0) => Some(format!("0.{}{all}", "0".repeat(-place as usize))),
+        Some(place @ 1..=38) => {
+            let place = place as usize;
+            let padded = format!("{all:0<place$}");
+            let (whole, fraction) = padded.split_at(place);
+            Some(if fraction.is_empty() { padded } else { format!("{whole}.{fraction}") })
+        }
+        _ => None,
+    };
+    let value = match plain.filter(|plain| plain.len() <= 39) {
+        Some(plain) => return ast::Expr::Value(ast::Value::Number(plain, false).into()),
+        None => ast::Value::SingleQuotedString(text.to_string()),
+    };
+    ast::Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(ast::Expr::Value(value.into())),
+        data_type: ast::DataType::DoublePrecision,
+        array: false,
+        format: None,
     }
 }
 
@@ -174,4 +210,25 @@ fn call(name: &str, args: [ast::Expr; 2]) -> ast::Expr {
         over: None,
         within_group: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_with_an_exponent_are_written_out() {
+        let read = |text: &str| {
+            let (digits, power) = text.split_once('e').unwrap();
+            scientific(text, digits, power).to_string()
+        };
+        assert_eq!(read("1e10"), "10000000000");
+        assert_eq!(read("1.5e3"), "1500");
+        assert_eq!(read("1.25e1"), "12.5");
+        assert_eq!(read("12.5e-3"), "0.0125");
+        assert_eq!(read(".5e-1"), "0.05");
+        assert_eq!(read("1e+2"), "100");
+        assert_eq!(read("1e200"), "CAST('1e200' AS DOUBLE PRECISION)");
+        assert_eq!(read("1e-200"), "CAST('1e-200' AS DOUBLE PRECISION)");
+    }
 }
