@@ -25,7 +25,8 @@ use crate::catalog::{Catalog, CommitSink, LoadedTable, TableName};
 use crate::committable::Payload;
 use crate::error::target;
 use crate::live_files::Manifests;
-use crate::row_delta::{self, Marker, Staged, stage};
+use crate::relocate::{RowKey, relocated};
+use crate::row_delta::{self, Marker, Staged, missing_targets, stage};
 
 const ATTEMPTS_MAX: u32 = 10;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -47,6 +48,8 @@ pub(crate) struct Committer<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) door: &'a dyn CommitSink,
     pub(crate) table: &'a TableName,
+    /// By which deletes are found again in files that another writer has rewritten.
+    pub(crate) key: RowKey,
 }
 
 /// Names of the properties that mark a sink's commits.
@@ -126,7 +129,8 @@ impl Committer<'_> {
         })
     }
 
-    /// Stages and swaps once; `None` if someone else was faster.
+    /// Stages and swaps once; `None` if someone else was faster. `verify` says that others may have
+    /// changed the table since the files were written.
     async fn attempt(
         &self,
         base: &LoadedTable,
@@ -135,10 +139,16 @@ impl Committer<'_> {
         manifests: &mut Manifests,
         verify: bool,
     ) -> Result<Option<LoadedTable>> {
-        let delta = payload.delta(&base.metadata)?;
+        let mut delta = payload.delta(&base.metadata)?;
         let marker = marker(payload, committable);
         let io = self.catalog.io();
-        let staged = stage(io, base, delta, &marker, manifests, verify).await?;
+        if verify {
+            let gone = missing_targets(io, &base.metadata, &delta, manifests).await?;
+            if !gone.is_empty() {
+                delta = relocated(io, &base.metadata, &self.key, delta, &gone, manifests).await?;
+            }
+        }
+        let staged = stage(io, base, delta, &marker, manifests).await?;
         let moved = self.door.swap(self.table, &base.location, &staged.table.location).await?;
         if !moved {
             row_delta::remove_files(io, &staged.files).await;

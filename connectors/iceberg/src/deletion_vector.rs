@@ -12,7 +12,7 @@ use bytes::Bytes;
 use frazil_connector_api::{ConnectorError, Result};
 use iceberg::compression::CompressionCodec;
 use iceberg::io::FileIO;
-use iceberg::puffin::{Blob, DELETION_VECTOR_V1, PuffinWriter};
+use iceberg::puffin::{Blob, BlobMetadata, DELETION_VECTOR_V1, PuffinReader, PuffinWriter};
 use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Struct};
 use roaring::RoaringTreemap;
 
@@ -69,6 +69,24 @@ pub(crate) async fn read(io: &FileIO, file: &DataFile) -> Result<RoaringTreemap>
     let blob =
         read.await.context(|| format!("cannot read deletion vector \"{}\"", file.file_path()))?;
     decode(&blob)
+}
+
+/// Reads the vector of `data_file` in a Puffin file, whoever wrote it.
+///
+/// # Errors
+/// `Target` if there is none.
+pub(crate) async fn read_of(io: &FileIO, path: &str, data_file: &str) -> Result<RoaringTreemap> {
+    let what = || format!("cannot read deletion vector \"{path}\"");
+    let reader = PuffinReader::new(io.new_input(path).context(what)?);
+    let blobs = reader.file_metadata().await.context(what)?.blobs();
+    let referenced = |blob: &&BlobMetadata| {
+        let properties = blob.properties();
+        properties.get("referenced-data-file").is_some_and(|file| file == data_file)
+    };
+    let Some(blob) = blobs.iter().find(referenced) else {
+        return Err(target(format!("Puffin file \"{path}\" has no vector of \"{data_file}\"")));
+    };
+    decode(reader.blob(blob).await.context(what)?.data())
 }
 
 /// Writes the vector of `data_file` into a Puffin file of its own, durable on return.

@@ -25,6 +25,7 @@ mod parquet_file;
 mod partition;
 mod position_delete;
 mod reader;
+mod relocate;
 mod row_delta;
 mod schema;
 mod sink;

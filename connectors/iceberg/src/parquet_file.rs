@@ -39,6 +39,11 @@ pub(crate) async fn open(io: &FileIO, path: &str) -> Result<ParquetFile> {
 }
 
 impl ParquetFile {
+    /// Number of rows.
+    pub(crate) fn row_count(&self) -> u64 {
+        self.builder.metadata().file_metadata().num_rows() as u64
+    }
+
     /// All rows, all columns, as the file has them.
     pub(crate) fn stream(self, path: &str) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let path = path.to_string();

@@ -90,26 +90,19 @@ struct Stage<'a> {
 
 /// Stages `delta` on top of `base`.
 ///
-/// `verify` says that others may have changed the table since the delta was made: then its targets
-/// are looked for, and deletion vectors of others are united with ours.
+/// The data files that it deletes from are in the table, see [`missing_targets`]; deletion vectors
+/// of others are united with ours.
 ///
 /// # Errors
-/// `Target` if a data file that the delta deletes from is gone.
+/// `Target` if the table's manifests cannot be read.
 pub(crate) async fn stage(
     io: &FileIO,
     base: &LoadedTable,
     delta: RowDelta,
     marker: &Marker,
     manifests: &mut Manifests,
-    verify: bool,
 ) -> Result<Staged> {
-    let old = manifest_list(io, &base.metadata).await?;
-    // Manifests that only tell what older snapshots removed say nothing about the new one.
-    let mut list: Vec<ManifestFile> =
-        old.into_iter().filter(|m| m.has_added_files() || m.has_existing_files()).collect();
-    if verify {
-        check_targets(io, &list, &delta, manifests).await?;
-    }
+    let mut list = telling_manifests(io, &base.metadata).await?;
     let mut stage = Stage {
         io,
         base: &base.metadata,
@@ -129,33 +122,32 @@ pub(crate) async fn stage(
     Ok(staged)
 }
 
-/// Fails if a data file that is to be deleted from is not in the table.
-async fn check_targets(
+/// The manifests of a table; not those that only tell what older snapshots removed.
+async fn telling_manifests(io: &FileIO, metadata: &TableMetadata) -> Result<Vec<ManifestFile>> {
+    let all = manifest_list(io, metadata).await?.into_iter();
+    Ok(all.filter(|file| file.has_added_files() || file.has_existing_files()).collect())
+}
+
+/// The data files that a delta deletes from and that are not in the table any more.
+pub(crate) async fn missing_targets(
     io: &FileIO,
-    list: &[ManifestFile],
+    metadata: &TableMetadata,
     delta: &RowDelta,
     manifests: &mut Manifests,
-) -> Result<()> {
+) -> Result<HashSet<String>> {
     let targets = delta.deletes.iter().flat_map(|delete| &delete.targets);
-    let mut missing: HashSet<&str> = targets.map(String::as_str).collect();
+    let mut missing: HashSet<String> = targets.cloned().collect();
+    let list = telling_manifests(io, metadata).await?;
     for file in list.iter().filter(|file| file.content == ManifestContentType::Data) {
         if missing.is_empty() {
-            return Ok(());
+            break;
         }
         let manifest = manifests.load(io, file).await?;
         for entry in manifest.entries().iter().filter(|entry| entry.is_alive()) {
             missing.remove(entry.file_path());
         }
     }
-    match missing.iter().min() {
-        None => Ok(()),
-        Some(path) => Err(target(format!(
-            "data file \"{path}\" is no longer in the table: another writer has rewritten it"
-        ))
-        .with_hint(
-            "roll the table back to before the rewrite: what the sink wrote is committed then",
-        )),
-    }
+    Ok(missing)
 }
 
 impl Stage<'_> {

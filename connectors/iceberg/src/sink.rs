@@ -33,6 +33,7 @@ use crate::key_index::Place;
 use crate::live_files::{Manifests, live_files};
 use crate::options::SinkOptions;
 use crate::partition::{Partitioner, parse_partition_by};
+use crate::relocate::RowKey;
 use crate::row_delta::{RowDelta, remove_files};
 use crate::schema::{Conform, check_fits, file_schema, iceberg_schema};
 use crate::upsert::UpsertState;
@@ -118,6 +119,12 @@ impl Plan {
         }
     }
 
+    fn row_key(&self) -> RowKey {
+        let fields = || self.key().iter().map(|&at| self.schema.field(at));
+        let names = fields().map(|field| field.name().clone()).collect();
+        RowKey { names, nullable: fields().any(|field| field.is_nullable()) }
+    }
+
     async fn load_or_create(&self, catalog: &Catalog) -> Result<LoadedTable> {
         let name = &self.options.table;
         if let Some(table) = catalog.load(name).await? {
@@ -175,12 +182,10 @@ impl Plan {
         let io = catalog.io();
         let upsert = match &self.mode {
             SinkMode::AppendOnly => None,
-            SinkMode::Upsert { key } => {
-                let names = key.iter().map(|&at| self.schema.field(at).name());
-                let key: Vec<usize> = names
-                    .map(|name| Ok(conform.schema().index_of(name)?))
-                    .collect::<Result<_>>()?;
-                let nullable = self.key().iter().any(|&at| self.schema.field(at).is_nullable());
+            SinkMode::Upsert { .. } => {
+                let RowKey { names, nullable } = self.row_key();
+                let places = names.iter().map(|name| Ok(conform.schema().index_of(name)?));
+                let key = places.collect::<Result<Vec<_>>>()?;
                 let live = live_files(io, metadata, &mut manifests).await?;
                 Some(UpsertState::load(io, version, conform.schema(), (key, nullable), live).await?)
             }
@@ -214,8 +219,8 @@ impl Sink for IcebergSink {
         let table = match pending {
             None => self.plan.load_or_create(&catalog).await?,
             Some(pending) => {
-                let committer =
-                    Committer { catalog: &catalog, door: &*door, table: &self.plan.options.table };
+                let (table, key) = (&self.plan.options.table, self.plan.row_key());
+                let committer = Committer { catalog: &catalog, door: &*door, table, key };
                 committer.commit(pending, None, &mut manifests).await?.table
             }
         };
@@ -259,9 +264,10 @@ impl Sink for IcebergSink {
     }
 
     async fn commit(&mut self, committable: &Committable) -> Result<CommitOutcome> {
-        let name = self.plan.options.table.clone();
+        let (name, key) = (self.plan.options.table.clone(), self.plan.row_key());
         let opened = self.opened()?;
-        let committer = Committer { catalog: &opened.catalog, door: &*opened.door, table: &name };
+        let committer =
+            Committer { catalog: &opened.catalog, door: &*opened.door, table: &name, key };
         let known = Some(opened.table.metadata.current_snapshot_id());
         let landed = committer.commit(committable, known, &mut opened.manifests).await?;
         let Landed { outcome, table, foreign } = landed;

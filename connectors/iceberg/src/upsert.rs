@@ -152,6 +152,31 @@ impl UpsertState {
         self.index.remove(keys, rows, |place| marks.push(place.to_u64()));
     }
 
+    /// Forgets the keys that a file holds at `positions`, and marks their places; the file itself
+    /// need not be in the table any more.
+    ///
+    /// # Errors
+    /// `Target` if the file cannot be read.
+    pub(crate) async fn remove_rows_of(
+        &mut self,
+        io: &FileIO,
+        path: &str,
+        positions: &RoaringTreemap,
+        schema: &SchemaRef,
+    ) -> Result<()> {
+        let wanted = Arc::new(schema.project(&self.key)?);
+        let file = parquet_file::open(io, path).await?;
+        let mut others = RoaringTreemap::new();
+        others.insert_range(0..file.row_count());
+        others -= positions;
+        let mut batches = file.project(path, wanted, &others)?;
+        while let Some(batch) = batches.try_next().await? {
+            let keys = self.encoder.encode(batch.columns())?;
+            self.remove(&keys, 0..batch.num_rows());
+        }
+        Ok(())
+    }
+
     /// Learns the places of new rows, and marks the older places of their keys.
     pub(crate) fn insert(&mut self, keys: &Keys, rows: impl Iterator<Item = (usize, Place)>) {
         let marks = &mut self.marks;

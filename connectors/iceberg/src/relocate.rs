@@ -1,0 +1,120 @@
+//! [`relocated`]: deletes from data files that another writer has rewritten since.
+//!
+//! ```text
+//! deleted positions of a file that is gone ─► keys there ─► places of these keys in the table now
+//! ```
+
+use std::collections::{HashMap, HashSet};
+
+use frazil_connector_api::Result;
+use iceberg::io::FileIO;
+use iceberg::spec::{DataFileFormat, FormatVersion, TableMetadata};
+use roaring::RoaringTreemap;
+
+use crate::data_writer::DataFolder;
+use crate::error::target;
+use crate::live_files::{Manifests, live_files};
+use crate::row_delta::{DeleteFile, RowDelta};
+use crate::schema::file_schema;
+use crate::upsert::UpsertState;
+use crate::{deletion_vector, position_delete};
+
+/// The key by which a sink knows its rows; empty if it only appends.
+#[derive(Debug, Clone)]
+pub(crate) struct RowKey {
+    /// Its columns.
+    pub(crate) names: Vec<String>,
+    /// Whether they may be NULL.
+    pub(crate) nullable: bool,
+}
+
+/// The delta with its deletes from the files `gone` made anew, by key, on the files that hold the
+/// rows now.
+///
+/// Law: committed on `metadata`, the result leaves the rows that the delta would have left, had
+/// the files been rewritten after it. A row that the other writer has deleted stays deleted.
+///
+/// # Errors
+/// `Target` if a file that is gone from the table cannot be read any more.
+pub(crate) async fn relocated(
+    io: &FileIO,
+    metadata: &TableMetadata,
+    key: &RowKey,
+    mut delta: RowDelta,
+    gone: &HashSet<String>,
+    manifests: &mut Manifests,
+) -> Result<RowDelta> {
+    let schema = file_schema(metadata.current_schema())?;
+    let columns = key.names.iter().map(|name| Ok(schema.index_of(name)?));
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    let version = metadata.format_version();
+    let live = live_files(io, metadata, manifests).await?;
+    let mut state = UpsertState::load(io, version, &schema, (columns, key.nullable), live).await?;
+    for (path, positions) in lost_deletes(io, &delta, gone).await? {
+        state.remove_rows_of(io, &path, &positions, &schema).await.map_err(|error| {
+            target(format!(
+                "data file \"{path}\" is no longer in the table, and its deleted rows cannot be \
+                 read any more"
+            ))
+            .with_hint("roll the table back to before the rewrite: it is committed then")
+            .with_source(error)
+        })?;
+    }
+    // A vector of a file that is gone goes with it. A file of positions may be about other files
+    // as well; positions in a file that is gone mean nothing.
+    if version >= FormatVersion::V3 {
+        delta.deletes.retain(|delete| !delete.targets.iter().any(|path| gone.contains(path)));
+    }
+    for delete in &mut delta.deletes {
+        delete.targets.retain(|path| !gone.contains(path));
+    }
+    let folder = DataFolder::new(metadata.location());
+    let spec_id = metadata.default_partition_spec_id();
+    let (moved, _) = state.delete_files(io, spec_id, &mut Vec::new(), &folder).await?;
+    if version >= FormatVersion::V3 {
+        let kept: HashSet<&String> = delta.deletes.iter().flat_map(|it| &it.targets).collect();
+        if let Some(path) = moved.iter().flat_map(|it| &it.targets).find(|it| kept.contains(it)) {
+            return Err(target(format!(
+                "rows were moved into data file \"{path}\", from which the sink deletes as well"
+            ))
+            .with_hint("roll the table back to before the rewrite: it is committed then"));
+        }
+    }
+    delta.deletes.extend(moved);
+    Ok(delta)
+}
+
+/// The positions that a delta newly deletes from files that are gone.
+async fn lost_deletes(
+    io: &FileIO,
+    delta: &RowDelta,
+    gone: &HashSet<String>,
+) -> Result<HashMap<String, RoaringTreemap>> {
+    let mut lost: HashMap<String, RoaringTreemap> = HashMap::new();
+    for DeleteFile { replaces, targets, file, .. } in &delta.deletes {
+        let targets: Vec<&String> = targets.iter().filter(|path| gone.contains(*path)).collect();
+        if targets.is_empty() {
+            continue;
+        }
+        if file.file_format() != DataFileFormat::Puffin {
+            let mut positions = targets.iter().map(|path| ((*path).clone(), RoaringTreemap::new()));
+            let mut positions: HashMap<_, _> = positions.by_ref().collect();
+            position_delete::read_into(io, file, &mut positions).await?;
+            for (path, positions) in positions {
+                *lost.entry(path).or_default() |= positions;
+            }
+            continue;
+        }
+        let mut positions = deletion_vector::read(io, file).await?;
+        for path in targets {
+            if let Some(before) = replaces {
+                positions -= deletion_vector::read_of(io, before, path).await?;
+            }
+            *lost.entry(path.clone()).or_default() |= &positions;
+        }
+    }
+    Ok(lost)
+}
+
+#[cfg(test)]
+mod tests;
