@@ -6,6 +6,7 @@ use frazil_connector_api::Committable;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::pipeline_record::PipelineRecord;
 use crate::catalog::RelationId;
 use crate::dataflow::SourceOffsets;
 use crate::state::SegmentRef;
@@ -61,15 +62,6 @@ pub struct SinkRecord {
     pub committable: Option<Committable>,
     /// Changes that wait for the next commit: objects of the log, oldest first.
     pub pending: Vec<String>,
-}
-
-/// A pipeline's past.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct PipelineRecord {
-    /// Runs so far.
-    pub runs: u64,
-    /// When the last one that ended was due, milliseconds since 1970.
-    pub last_scheduled_ms: Option<i64>,
 }
 
 impl Manifest {

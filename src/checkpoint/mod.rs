@@ -11,6 +11,8 @@
 
 mod manifest;
 mod manifests;
+mod pipeline_record;
 
-pub use manifest::{Manifest, PipelineRecord, SinkRecord, StatementRecord};
+pub use manifest::{Manifest, SinkRecord, StatementRecord};
 pub use manifests::Manifests;
+pub use pipeline_record::{PipelineRecord, PipelineRun, PipelineRunState};

@@ -23,4 +23,6 @@ mod state;
 mod status;
 
 pub use engine::{Engine, RelationSnapshot, Snapshot, uncancelled};
-pub use status::{JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
+pub use status::{JobKind, JobState, JobStatus};
+
+pub use crate::checkpoint::{PipelineRun, PipelineRunState};

@@ -54,6 +54,15 @@ impl Records {
         }
     }
 
+    /// The last runs of all pipelines, oldest first.
+    pub(super) fn recent(&self) -> Vec<PipelineRun> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs: Vec<PipelineRun> =
+            records.values().flat_map(|record| record.recent.iter().cloned()).collect();
+        runs.sort_by_key(|run| run.started_ms);
+        runs
+    }
+
     /// True if no run of the pipeline is under way; one is from now on.
     fn begin(&self, pipeline: RelationId) -> bool {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(pipeline)
@@ -164,7 +173,7 @@ async fn run(engine: &Engine, relation: &Relation, scheduled_ms: i64) -> Pipelin
         }
     };
     run.finished_ms = Some(engine.env().now_ms());
-    record.last_scheduled_ms = record.last_scheduled_ms.max(Some(scheduled_ms));
+    record.add(run.clone());
     engine.pipelines().set(relation.id, record);
     engine.state().set_run(run.clone());
     run

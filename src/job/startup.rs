@@ -85,6 +85,9 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     state.finish_epoch(manifest.epoch);
     let checkpointer = Checkpointer::new(env.clone(), manifests, manifest);
     inner.workers.pipelines = Records::new(checkpointer.clone());
+    for run in inner.workers.pipelines.recent() {
+        state.set_run(run);
+    }
     let (messages, asked) = mpsc::channel(MESSAGES_WAITING);
     inner.messages = Some(messages);
     let coordinator = Coordinator::new(

@@ -119,3 +119,57 @@ async fn state_stays_right_under_other_numbers_of_workers() {
         engine.shutdown().await.unwrap();
     }
 }
+
+/// A pipeline's runs outlive the process, and a sink has its table to itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipeline_is_remembered_and_its_table_is_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = format!(
+        "catalog.type = 'sql', catalog.uri = 'sqlite://{0}/lake.db', warehouse.path = '{0}/lake'",
+        folder.path().display()
+    );
+    let sink = |name: &str, more: &str| {
+        format!(
+            "CREATE SINK {name} FROM items WITH (connector = 'iceberg', {lake}, \
+             database.name = 'd', table.name = 't'{more})"
+        )
+    };
+    let env = Env::real(Arc::new(InMemory::new())).unwrap();
+    let open = || async {
+        let config = Config { workers: 2, epoch_interval_ms: 0, ..Config::default() };
+        Engine::open(config, env.clone()).await.unwrap()
+    };
+    let engine = open().await;
+    for sql in [
+        "CREATE TABLE items (k BIGINT PRIMARY KEY, g BIGINT)",
+        &format!("CREATE CATALOG l WITH (type = 'iceberg', {lake})"),
+        "CREATE PIPELINE p SCHEDULE '0 0 1 1 *' AS INSERT INTO l.d.t SELECT k, g FROM items",
+    ] {
+        engine.apply(sql).await.unwrap();
+    }
+    write(&engine, "items", changes(&[(1, 10), (2, 20)])).await;
+    let run = engine.run_pipeline("p").await.unwrap();
+    assert!(matches!(run.state, crate::job::PipelineRunState::Committed { .. }), "{run:?}");
+    let error = engine.apply(&sink("s", "")).await.unwrap_err();
+    assert!(error.message.contains("\"p\" writes into table"), "{error}");
+    engine.shutdown().await.unwrap();
+
+    let engine = open().await;
+    let runs = engine.pipeline_runs();
+    assert_eq!(runs.len(), 1);
+    assert_eq!((runs[0].run, &runs[0].state), (1, &run.state));
+    let run = engine.run_pipeline("p").await.unwrap();
+    assert_eq!((run.run, run.state), (2, crate::job::PipelineRunState::Empty));
+    engine.apply("DROP PIPELINE p").await.unwrap();
+    let error = engine.apply(&sink("s", "")).await.unwrap_err();
+    assert!(error.message.contains("has 2 rows already"), "{error}");
+    let error = engine.apply(&sink("s", ", existing_rows = 'drop'")).await.unwrap_err();
+    assert!(error.message.contains("\"drop\""), "{error}");
+    engine.apply(&sink("s", ", existing_rows = 'keep'")).await.unwrap();
+    write(&engine, "items", changes(&[(3, 30)])).await;
+    engine.flush().await.unwrap();
+    let jobs = engine.jobs();
+    let status = jobs.iter().find(|job| job.name == "s").unwrap().sink.as_ref().unwrap();
+    assert_eq!(status.row_count, Some(3));
+    engine.shutdown().await.unwrap();
+}
