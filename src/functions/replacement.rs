@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Datum, StringBuilder};
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion::common::utils::take_function_args;
 use datafusion::error::Result;
@@ -127,10 +127,12 @@ pub fn whole_float(value: Expr) -> Expr {
 
 /// True if [`text`] writes values of the type.
 pub fn has_text(data_type: &DataType) -> bool {
-    data_type.is_floating() || data_type.is_binary() || matches!(data_type, DataType::Timestamp(..))
+    let is_time =
+        matches!(data_type, DataType::Timestamp(..) | DataType::Time64(TimeUnit::Microsecond));
+    is_time || data_type.is_floating() || data_type.is_binary()
 }
 
-/// The text of a float, a timestamp, or bytes, as PostgreSQL writes it.
+/// The text of a float, a time, or bytes, as PostgreSQL writes it.
 pub fn text(value: Expr) -> Expr {
     let kernel = |column: &ArrayRef| -> Result<ArrayRef> {
         let mut texts = StringBuilder::with_capacity(column.len(), 24 * column.len());

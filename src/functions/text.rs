@@ -4,10 +4,13 @@ use std::fmt::Write;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, TimeUnit, TimestampMicrosecondType,
+    DataType, Float32Type, Float64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
-use chrono::{DateTime, Datelike, Timelike};
+use chrono::{DateTime, Datelike};
+
+/// Microseconds.
+const DAY: i64 = 86_400_000_000;
 
 /// Writes the text of a value that is not NULL; false for types whose text needs no care.
 pub fn write_value(array: &ArrayRef, row: usize, out: &mut impl Write) -> bool {
@@ -22,6 +25,9 @@ pub fn write_value(array: &ArrayRef, row: usize, out: &mut impl Write) -> bool {
         }
         DataType::Timestamp(unit, zone) => {
             write_timestamp(out, micros(array, *unit, row), zone.is_some())
+        }
+        DataType::Time64(TimeUnit::Microsecond) => {
+            write_time(out, array.as_primitive::<Time64MicrosecondType>().value(row))
         }
         DataType::Binary => write_bytes(out, array.as_binary::<i32>().value(row)),
         DataType::LargeBinary => write_bytes(out, array.as_binary::<i64>().value(row)),
@@ -92,16 +98,7 @@ fn write_timestamp(out: &mut impl Write, micros: i64, zoned: bool) -> std::fmt::
         year => (1 - year, true),
     };
     write!(out, "{year:04}-{:02}-{:02} ", time.month(), time.day())?;
-    write!(out, "{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())?;
-    let mut fraction = time.nanosecond() / 1000;
-    if fraction > 0 {
-        let mut width = 6;
-        while fraction.is_multiple_of(10) {
-            fraction /= 10;
-            width -= 1;
-        }
-        write!(out, ".{fraction:0width$}")?;
-    }
+    write_time(out, micros.rem_euclid(DAY))?;
     if zoned {
         out.write_str("+00")?;
     }
@@ -109,6 +106,21 @@ fn write_timestamp(out: &mut impl Write, micros: i64, zoned: bool) -> std::fmt::
         out.write_str(" BC")?;
     }
     Ok(())
+}
+
+/// Microseconds of a day, without zeros at the end of the fraction.
+fn write_time(out: &mut impl Write, micros: i64) -> std::fmt::Result {
+    let (seconds, mut fraction) = (micros / 1_000_000, micros % 1_000_000);
+    write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)?;
+    if fraction == 0 {
+        return Ok(());
+    }
+    let mut width = 6;
+    while fraction % 10 == 0 {
+        fraction /= 10;
+        width -= 1;
+    }
+    write!(out, ".{fraction:0width$}")
 }
 
 #[cfg(test)]

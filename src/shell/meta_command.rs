@@ -79,11 +79,11 @@ fn relations(name: &str, kinds: &[&str]) -> String {
 }
 
 fn columns(name: &str) -> String {
-    format!(
-        "SELECT column_name AS \"column\", data_type AS \"type\", is_nullable AS \"null\", \
-         key FROM frazil.columns WHERE relation = {} ORDER BY position",
-        quoted(&name.to_lowercase())
-    )
+    let name = match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(name) => name.to_string(),
+        None => name.to_lowercase().replace('"', "\"\""),
+    };
+    format!("SHOW COLUMNS FROM \"{name}\"")
 }
 
 #[cfg(test)]
@@ -92,10 +92,13 @@ mod tests {
 
     #[test]
     fn names_are_quoted() {
-        let MetaCommand::Statement(sql) = MetaCommand::parse("\\d o'brien;").unwrap() else {
-            panic!("no statement");
+        let sql = |line: &str| match MetaCommand::parse(line).unwrap() {
+            MetaCommand::Statement(sql) => sql,
+            other => panic!("{other:?} is no statement"),
         };
-        assert!(sql.contains("relation = 'o''brien' ORDER"), "{sql}");
+        assert_eq!(sql("\\d o'Brien;"), "SHOW COLUMNS FROM \"o'brien\"");
+        assert_eq!(sql("\\d \"O\""), "SHOW COLUMNS FROM \"O\"");
+        assert!(sql("\\dt o'b*").contains("starts_with(name, 'o''b')"), "{}", sql("\\dt o'b*"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ const SERIES: &str = "generate_series";
 /// | `generate_series(…)` in a FROM | the same with the table's name for its column |
 /// | `at AT TIME ZONE 'Europe/Berlin'` | `timezone('Europe/Berlin', at)` |
 /// | `x::varchar(5)`, `x::char(5)` | `left(x::varchar, 5)` |
+/// | `WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL …)` | the same with `SELECT 1 AS n` |
 /// | `1.5e3`, `1e200` | `1500`, `'1e200'::double precision` |
 /// | `a JOIN b USING (id) WHERE id = 1` | `a JOIN b USING (id) WHERE b.id = 1` |
 pub(super) fn with_planner_syntax(statement: &mut impl VisitMut) {
@@ -27,6 +28,13 @@ struct Rewriter;
 
 impl ast::VisitorMut for Rewriter {
     type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+        if let Some(with) = query.with.as_mut().filter(|with| with.recursive) {
+            with.cte_tables.iter_mut().for_each(name_recursive);
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
         let TableFactor::Table { name, alias, args: Some(_), .. } = table else {
@@ -78,6 +86,24 @@ impl ast::VisitorMut for Rewriter {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Names the columns of a recursive query in its first part, where the others look for them.
+fn name_recursive(table: &mut ast::Cte) {
+    let mut body = table.query.body.as_mut();
+    while let ast::SetExpr::SetOperation { left, .. } = body {
+        body = left;
+    }
+    let ast::SetExpr::Select(first) = body else { return };
+    for (item, column) in first.projection.iter_mut().zip(&table.alias.columns) {
+        let alias = column.name.clone();
+        *item = match item.clone() {
+            ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => {
+                ast::SelectItem::ExprWithAlias { expr, alias }
+            }
+            other => other,
+        };
     }
 }
 

@@ -241,6 +241,9 @@ impl ast::Visitor for Calls<'_> {
             let hint = "use date_trunc('milliseconds', …) or date_trunc('second', …)";
             return self.refuse(&format!("a cast to {data_type}"), expr, hint);
         }
+        if let ast::Expr::SimilarTo { .. } = expr {
+            return self.refuse("SIMILAR TO", expr, "use LIKE, or ~ with a regular expression");
+        }
         let ast::Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
         let Some(ident) = call.name.0.last().and_then(|part| part.as_ident()) else {
             return ControlFlow::Continue(());
