@@ -398,6 +398,13 @@ async fn speak_extended_protocol(
     assert_eq!(page.params(), [Type::INT4, Type::INT8_ARRAY, Type::INT8]);
     let rows = client.query(&page, &[&2_i32, &vec![1_i64, 9], &5_i64]).await?;
     assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1, 3]);
+    let named =
+        "SELECT id FROM people WHERE name = ANY($1) OR coalesce(name, $2) = 'nobody' ORDER BY id";
+    let named = client.prepare(named).await?;
+    assert_eq!(named.params(), [Type::TEXT_ARRAY, Type::TEXT]);
+    let rows = client.query(&named, &[&vec!["Ada", "a,\"b"], &"nobody"]).await?;
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1, 2]);
+    assert!(client.query(&named, &[&Vec::<&str>::new(), &"x"]).await?.is_empty());
     // NULLs of unknown type keep their places.
     let nulls = "SELECT $1::bigint, $2::text, $3::bigint";
     let nulls = client.prepare_typed(nulls, &[Type::INT8, Type::UNKNOWN, Type::INT8]).await?;

@@ -16,7 +16,7 @@ use arrow::datatypes::DataType;
 use crate::error::Result;
 
 /// Functions that give one of their arguments.
-const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
+pub(super) const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
 
 /// The plan with decimals cast to floats wherever they meet a float.
 ///

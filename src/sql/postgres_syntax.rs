@@ -19,7 +19,7 @@ const SERIES: &str = "generate_series";
 /// | `WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL …)` | the same with `SELECT 1 AS n` |
 /// | `1.5e3`, `1e200` | `1500`, `'1e200'::double precision` |
 /// | `a JOIN b USING (id) WHERE id = 1` | `a JOIN b USING (id) WHERE b.id = 1` |
-pub(super) fn with_planner_syntax(statement: &mut impl VisitMut) {
+pub fn with_planner_syntax(statement: &mut impl VisitMut) {
     // The visitor never breaks off.
     let _ = statement.visit(&mut Rewriter);
 }

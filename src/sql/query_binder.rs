@@ -6,14 +6,15 @@ use std::ops::ControlFlow;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, TableReference};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan};
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use sqlparser::ast::{self, Visit as _};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Location, Token, Tokenizer};
 
 use super::binder::Binder;
-use super::float_beside_decimal::floats_beside_decimals;
+use super::float_beside_decimal::{CHOOSING, floats_beside_decimals};
 use super::output_names::{output_names, renamed, tell_apart};
 use super::parser::fold;
 use super::postgres_syntax::with_planner_syntax;
@@ -27,7 +28,8 @@ const SYNTAX_FUNCTIONS: [&str; 5] = ["array", "map", "row", "struct", "unnest"];
 /// Functions that cut a stream into windows.
 const WINDOW_TABLES: [&str; 4] = ["tumble", "hop", "session", "cumulate"];
 
-/// The types of `$1`, `$2`, …, as far as the plan tells them; `$1::int` and `LIMIT $1` do.
+/// The types of `$1`, `$2`, …, as far as the plan tells them; `$1::int`, `LIMIT $1`,
+/// `x = ANY($1)` and `coalesce(x, $1)` do.
 ///
 /// # Errors
 /// `InvalidSql` if a parameter is used with two types.
@@ -47,7 +49,7 @@ pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
     Ok((1..=count).map(|number| types.get(&number).cloned().flatten()).collect())
 }
 
-/// Types of parameters by what is made of them at once.
+/// Types of parameters by what stands around them.
 fn cast_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
     let mut types = BTreeMap::new();
     let mut note = |expr: &Expr, data_type: &DataType| {
@@ -61,10 +63,26 @@ fn cast_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
                 note(count, &DataType::Int64);
             }
         }
+        let schema = merge_schema(&node.inputs());
+        let type_of = |expr: &Expr| expr.get_type(&schema).ok().filter(|it| !it.is_null());
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
-                if let Expr::Cast(cast) = expr {
-                    note(&cast.expr, cast.field.data_type());
+                match expr {
+                    Expr::Cast(cast) => note(&cast.expr, cast.field.data_type()),
+                    // `x = ANY($1)`.
+                    Expr::ScalarFunction(call) if call.func.name() == "array_has" => {
+                        if let [list, item] = call.args.as_slice()
+                            && let Some(item) = type_of(item)
+                        {
+                            note(list, &DataType::new_list(item, true));
+                        }
+                    }
+                    Expr::ScalarFunction(call) if CHOOSING.contains(&call.func.name()) => {
+                        if let Some(chosen) = call.args.iter().find_map(type_of) {
+                            call.args.iter().for_each(|arg| note(arg, &chosen));
+                        }
+                    }
+                    _ => {}
                 }
                 Ok(TreeNodeRecursion::Continue)
             })

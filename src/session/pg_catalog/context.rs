@@ -23,6 +23,7 @@ use super::pg_tables::PgCatalogSchema;
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::{Variables, query_error};
+use crate::sql;
 
 /// The one database.
 pub(super) const DATABASE: &str = "dev";
@@ -124,9 +125,10 @@ impl CatalogContext {
             .parser
             .parse(text)
             .map_err(|error| Error::new(ErrorKind::Syntax, error.to_string()))?;
-        let Some(statement) = statements.pop().filter(|_| statements.is_empty()) else {
+        let Some(mut statement) = statements.pop().filter(|_| statements.is_empty()) else {
             return Err(Error::internal("a question about the catalog is not one statement"));
         };
+        sql::with_planner_syntax(&mut statement);
         let statement = DataFusionStatement::Statement(Box::new(statement));
         let plan = state.statement_to_plan(statement).await.map_err(query_error)?;
         // What cannot be run is only found here, once all types are known.
