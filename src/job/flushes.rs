@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 const WAIT: Duration = Duration::from_secs(60);
 
 /// What keeps a flush from going on.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Obstacle {
     /// It may pass: a sink is at work, a source is out of reach.
     Busy(String),
@@ -142,20 +142,22 @@ impl Flushes {
         problems: &BTreeMap<RelationId, String>,
         now: Duration,
     ) {
-        let concerns = |flush: &Flush| match (&flush.stage, flush.only) {
-            (Stage::Checkpoint, Some(only)) => problems.get(&only).cloned(),
-            (Stage::Checkpoint, None) => problems.values().next().cloned(),
-            _ => None,
-        };
-        for flush in self.flushes.extract_if(.., |flush| concerns(flush).is_some()) {
-            let reason = concerns(&flush).unwrap_or_default();
-            flush.answer(Err(Error::new(ErrorKind::Unavailable, reason)));
-        }
-        for flush in &mut self.flushes {
-            if matches!(flush.stage, Stage::Checkpoint) {
-                let asked = sinks.iter().filter(|sink| flush.only.is_none_or(|it| it == **sink));
-                flush.enter(Stage::Committing(asked.copied().collect()), now);
+        for mut flush in std::mem::take(&mut self.flushes) {
+            if !matches!(flush.stage, Stage::Checkpoint) {
+                self.flushes.push(flush);
+                continue;
             }
+            let problem = match flush.only {
+                Some(only) => problems.get(&only),
+                None => problems.values().next(),
+            };
+            if let Some(reason) = problem {
+                flush.answer(Err(Error::new(ErrorKind::Unavailable, reason)));
+                continue;
+            }
+            let asked = sinks.iter().filter(|sink| flush.only.is_none_or(|it| it == **sink));
+            flush.enter(Stage::Committing(asked.copied().collect()), now);
+            self.flushes.push(flush);
         }
     }
 
@@ -198,9 +200,11 @@ impl Flushes {
             };
             obstacle.and_then(|obstacle| flush.given_up(&obstacle, now)).map(Err)
         };
-        for flush in self.flushes.extract_if(.., |flush| answer(flush).is_some()) {
-            if let Some(answer) = answer(&flush) {
-                flush.answer(answer);
+        // Each is looked at once: a sink may begin or end its work between two looks.
+        for flush in std::mem::take(&mut self.flushes) {
+            match answer(&flush) {
+                Some(answer) => flush.answer(answer),
+                None => self.flushes.push(flush),
             }
         }
     }
