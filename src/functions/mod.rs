@@ -12,7 +12,7 @@ mod text;
 mod time_pattern;
 mod zone;
 
-pub use replacement::{bytes, checked, checked_minus, has_text, text, whole_float};
+pub use replacement::{bytes, checked, checked_minus, text, whole_float};
 pub use table::{Functions, INCREMENTAL_AGGREGATES, functions};
-pub use text::write_value;
+pub use text::{has_text, write_value};
 pub use time_pattern::strftime;

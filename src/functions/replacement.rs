@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Datum, StringBuilder};
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use datafusion::common::utils::take_function_args;
 use datafusion::error::Result;
@@ -125,13 +125,6 @@ pub fn whole_float(value: Expr) -> Expr {
     call("whole", Kernel::Column(kernel, None), vec![value])
 }
 
-/// True if [`text`] writes values of the type.
-pub fn has_text(data_type: &DataType) -> bool {
-    let is_time =
-        matches!(data_type, DataType::Timestamp(..) | DataType::Time64(TimeUnit::Microsecond));
-    is_time || data_type.is_floating() || data_type.is_binary()
-}
-
 /// The text of a float, a time, or bytes, as PostgreSQL writes it.
 pub fn text(value: Expr) -> Expr {
     let kernel = |column: &ArrayRef| -> Result<ArrayRef> {
@@ -141,8 +134,11 @@ pub fn text(value: Expr) -> Expr {
                 texts.append_null();
                 continue;
             }
+            if !write_value(column, row, &mut texts) {
+                let message = format!("a value of type {} is out of range", column.data_type());
+                return Err(ArrowError::CastError(message).into());
+            }
             // What has been written becomes the value.
-            write_value(column, row, &mut texts);
             texts.append_value("");
         }
         Ok(Arc::new(texts.finish()))
@@ -163,12 +159,9 @@ pub fn bytes(value: Expr) -> Expr {
             match text {
                 None => builder.append_null(),
                 Some(text) => {
-                    let read = match text.strip_prefix("\\x") {
-                        Some(digits) => read_hexadecimal(digits.as_bytes(), &mut bytes),
-                        None => read_escaped(text.as_bytes(), &mut bytes),
-                    };
                     let message = || format!("invalid input syntax for type bytea: \"{text}\"");
-                    read.ok_or_else(|| ArrowError::ParseError(message()))?;
+                    read_bytes(text, &mut bytes)
+                        .ok_or_else(|| ArrowError::ParseError(message()))?;
                     builder.append_value(&bytes);
                 }
             }
@@ -176,6 +169,13 @@ pub fn bytes(value: Expr) -> Expr {
         Ok(Arc::new(builder.finish()))
     };
     call("bytes", Kernel::Column(kernel, Some(&DataType::Binary)), vec![value])
+}
+
+fn read_bytes(text: &str, out: &mut Vec<u8>) -> Option<()> {
+    match text.strip_prefix("\\x") {
+        Some(digits) => read_hexadecimal(digits.as_bytes(), out),
+        None => read_escaped(text.as_bytes(), out),
+    }
 }
 
 fn read_hexadecimal(digits: &[u8], out: &mut Vec<u8>) -> Option<()> {
@@ -216,10 +216,7 @@ mod tests {
     fn bytes_are_read_as_in_postgres() {
         let read = |text: &str| {
             let mut out = Vec::new();
-            match text.strip_prefix("\\x") {
-                Some(digits) => read_hexadecimal(digits.as_bytes(), &mut out).map(|()| out),
-                None => read_escaped(text.as_bytes(), &mut out).map(|()| out),
-            }
+            read_bytes(text, &mut out).map(|()| out)
         };
         assert_eq!(read("\\x00fF").unwrap(), [0, 255]);
         assert!(read("\\x").unwrap().is_empty());

@@ -12,7 +12,16 @@ use chrono::{DateTime, Datelike};
 /// Microseconds.
 const DAY: i64 = 86_400_000_000;
 
-/// Writes the text of a value that is not NULL; false for types whose text needs no care.
+/// True if [`write_value`] writes values of the type.
+pub fn has_text(data_type: &DataType) -> bool {
+    let is_time =
+        matches!(data_type, DataType::Timestamp(..) | DataType::Time64(TimeUnit::Microsecond));
+    let is_float = matches!(data_type, DataType::Float32 | DataType::Float64);
+    is_time || is_float || data_type.is_binary()
+}
+
+/// Writes the text of a value that is not NULL; false for types whose text needs no care, and for
+/// a time that no calendar has.
 pub fn write_value(array: &ArrayRef, row: usize, out: &mut impl Write) -> bool {
     let written = match array.data_type() {
         DataType::Float64 => {

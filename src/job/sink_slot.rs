@@ -217,10 +217,11 @@ impl SinkSlot {
         sequence: u64,
         fence: u64,
     ) -> frazil_connector_api::Result<Option<Committable>> {
-        let (committable, pending) = {
+        let (committable, pending, bytes) = {
             let waiting = self.waiting();
             let pending = waiting.pending.iter().map(|pending| pending.changes.clone());
-            (waiting.committable.clone(), pending.collect::<Vec<_>>())
+            let bytes: usize = waiting.pending.iter().map(Pending::bytes).sum();
+            (waiting.committable.clone(), pending.collect::<Vec<_>>(), bytes)
         };
         // Opening commits what is pending: no committable is ever put in the place of another.
         if !sink.opened || committable.is_some() {
@@ -229,7 +230,6 @@ impl SinkSlot {
         }
         // Each of them is consolidated already. What is too large for one batch is written in its
         // order, so that rows come and go that are in none of the snapshots.
-        let bytes: usize = pending.iter().map(|it| it.rows().get_array_memory_size()).sum();
         let net = match pending.len() {
             1 => pending,
             _ if bytes > MERGE_BYTES_MAX => pending,

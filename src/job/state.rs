@@ -125,8 +125,7 @@ impl EngineState {
         let catalog = self.catalog();
         lock(&self.figures).iter().find_map(|(id, job)| {
             let relation = catalog.by_id(*id)?;
-            let is_sink =
-                matches!(*relation.definition, Definition::Sink(_) | Definition::Pipeline(_));
+            let is_sink = relation.definition.sink().is_some();
             let (_, problem) = job.problem.as_ref().filter(|_| !is_sink)?;
             Some(format!("\"{}\" cannot read its source: {problem}", relation.name))
         })

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Cast, Like, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
 use datafusion::optimizer::AnalyzerRule;
 
+use super::rewriting::with_expressions;
 use crate::error::Error;
 use crate::functions::{bytes, checked, checked_minus, has_text, strftime, text, whole_float};
 
@@ -34,19 +33,7 @@ pub(super) struct AsPostgres;
 
 impl AnalyzerRule for AsPostgres {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let plan = plan.transform_up_with_subqueries(|node| {
-            let mut schema = merge_schema(&node.inputs());
-            if let LogicalPlan::TableScan(scan) = &node {
-                schema.merge(&scan.projected_schema);
-            }
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(|expr| replaced(expr, &schema))?;
-                Ok(expr.update_data(|expr| name.restore(expr)))
-            })?
-            .map_data(LogicalPlan::recompute_schema)
-        })?;
+        let plan = plan.transform_up_with_subqueries(|node| with_expressions(node, replaced))?;
         Ok(plan.data)
     }
 
@@ -57,9 +44,10 @@ impl AnalyzerRule for AsPostgres {
 
 fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let replacement = match &expr {
-        Expr::BinaryExpr(binary) if is_integer(&binary.left, schema) => {
+        Expr::BinaryExpr(binary)
+            if is_integer(&binary.left, schema) && is_integer(&binary.right, schema) =>
+        {
             checked(&binary.left, binary.op, &binary.right)
-                .filter(|_| is_integer(&binary.right, schema))
         }
         Expr::Negative(value) if is_integer(value, schema) => {
             Some(checked_minus(value.as_ref().clone()))

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::Column;
+use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{
-    Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast,
-};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, cast};
 use datafusion::optimizer::AnalyzerRule;
+
+use super::rewriting::with_types;
 
 /// Digits of a 64-bit integer.
 const DIGITS: u8 = 20;
@@ -57,21 +57,14 @@ fn widened(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     });
     let calls = calls.collect();
     let wide = Aggregate::try_new(aggregate.input, aggregate.group_expr, calls)?;
-    let columns = schema.iter().enumerate().map(|(index, (qualifier, field))| {
-        let column = Expr::Column(Column::from((qualifier, field)));
-        let is_narrow = index >= groups && narrow[index - groups];
-        match is_narrow {
-            true => cast(column, field.data_type().clone())
-                .alias_qualified(qualifier.cloned(), field.name()),
-            false => column,
-        }
-    });
-    let columns: Vec<Expr> = columns.collect();
-    let plan = LogicalPlanBuilder::from(LogicalPlan::Aggregate(wide)).project(columns)?;
-    Ok(Transformed::yes(plan.build()?))
+    let narrowed = |at: usize| {
+        let is_narrow = at >= groups && narrow[at - groups];
+        is_narrow.then(|| schema.field(at).data_type().clone())
+    };
+    Ok(Transformed::yes(with_types(LogicalPlan::Aggregate(wide), narrowed)?))
 }
 
-fn is_sum(call: &AggregateFunction, input: &datafusion::common::DFSchema) -> bool {
+fn is_sum(call: &AggregateFunction, input: &DFSchema) -> bool {
     let of_integers = |arg: &Expr| arg.get_type(input).is_ok_and(|it| it.is_integer());
     call.func.name() == "sum" && call.params.args.iter().all(of_integers)
 }

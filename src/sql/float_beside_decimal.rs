@@ -5,15 +5,13 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, cast};
-
 use arrow::datatypes::DataType;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Union, cast};
 
 use crate::error::Result;
+use crate::plan::{with_expressions, with_types};
 
 /// Functions that give one of their arguments.
 pub(super) const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
@@ -28,15 +26,7 @@ pub fn floats_beside_decimals(plan: LogicalPlan) -> Result<LogicalPlan> {
             LogicalPlan::Union(union) => LogicalPlan::Union(float_columns(union)?),
             other => other,
         };
-        let schema = merge_schema(&node.inputs());
-        let names = NamePreserver::new(&node);
-        let node = node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let expr = expr.transform_up(|expr| Ok(beside_float(expr, &schema)))?;
-            Ok(expr.update_data(|expr| name.restore(expr)))
-        })?;
-        // Also of a node that stays as it is: what it reads may have other types now.
-        node.map_data(LogicalPlan::recompute_schema)
+        with_expressions(node, |expr, schema| Ok(beside_float(expr, schema)))
     })?;
     Ok(plan.data)
 }
@@ -98,15 +88,8 @@ fn float_columns(union: Union) -> datafusion::error::Result<Union> {
         return Ok(union);
     }
     let inputs = union.inputs.iter().enumerate().map(|(number, input)| {
-        let columns = input.schema().iter().enumerate().map(|(at, (qualifier, field))| {
-            let column = Expr::Column(Column::from((qualifier, field)));
-            match is_cast(number, at) {
-                true => as_float(column).alias_qualified(qualifier.cloned(), field.name()),
-                false => column,
-            }
-        });
-        let columns: Vec<Expr> = columns.collect();
-        LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build().map(Arc::new)
+        let float = |at| is_cast(number, at).then_some(DataType::Float64);
+        with_types(input.as_ref().clone(), float).map(Arc::new)
     });
     let inputs = inputs.collect::<datafusion::error::Result<_>>()?;
     Union::try_new_with_loose_types(inputs)

@@ -73,7 +73,7 @@ impl ast::VisitorMut for Rewriter {
             ast::Expr::Cast { data_type, .. } => {
                 if let Some(length) = length(data_type) {
                     *data_type = ast::DataType::Varchar(None);
-                    *expr = call("left", [expr.clone(), number(length)]);
+                    *expr = call("left", [expr.clone(), number(length.to_string())]);
                 }
             }
             ast::Expr::Value(value) => {
@@ -123,7 +123,7 @@ fn scientific(text: &str, digits: &str, power: &str) -> ast::Expr {
         _ => None,
     };
     let value = match plain.filter(|plain| plain.len() <= 39) {
-        Some(plain) => return ast::Expr::Value(ast::Value::Number(plain, false).into()),
+        Some(plain) => return number(plain),
         None => ast::Value::SingleQuotedString(text.to_string()),
     };
     ast::Expr::Cast {
@@ -215,8 +215,8 @@ pub(super) fn length(data_type: &ast::DataType) -> Option<u64> {
     }
 }
 
-fn number(value: u64) -> ast::Expr {
-    ast::Expr::Value(ast::Value::Number(value.to_string(), false).into())
+fn number(digits: String) -> ast::Expr {
+    ast::Expr::Value(ast::Value::Number(digits, false).into())
 }
 
 fn call(name: &str, args: [ast::Expr; 2]) -> ast::Expr {

@@ -35,9 +35,9 @@ const WINDOW_TABLES: [&str; 4] = ["tumble", "hop", "session", "cumulate"];
 /// `InvalidSql` if a parameter is used with two types.
 pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
     let mut types = BTreeMap::new();
-    let cast = cast_types(plan)?;
+    let told = told_types(plan)?;
     for (name, data_type) in plan.get_parameter_types()? {
-        let data_type = cast.get(&name).cloned().or(data_type);
+        let data_type = told.get(&name).cloned().or(data_type);
         let number = name.trim_start_matches('$').parse::<usize>().ok().filter(|n| *n > 0);
         let Some(number) = number else {
             let message = format!("parameter \"{name}\" is not $1, $2 and so on");
@@ -50,7 +50,7 @@ pub fn parameter_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
 }
 
 /// Types of parameters by what stands around them.
-fn cast_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
+fn told_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
     let mut types = BTreeMap::new();
     let mut note = |expr: &Expr, data_type: &DataType| {
         if let Expr::Placeholder(placeholder) = expr {

@@ -97,8 +97,8 @@ async fn lost_deletes(
             continue;
         }
         if file.file_format() != DataFileFormat::Puffin {
-            let mut positions = targets.iter().map(|path| ((*path).clone(), RoaringTreemap::new()));
-            let mut positions: HashMap<_, _> = positions.by_ref().collect();
+            let mut positions: HashMap<String, RoaringTreemap> =
+                targets.into_iter().map(|path| (path.clone(), RoaringTreemap::new())).collect();
             position_delete::read_into(io, file, &mut positions).await?;
             for (path, positions) in positions {
                 *lost.entry(path).or_default() |= positions;
