@@ -48,6 +48,8 @@ pub enum ErrorKind {
     InvalidParameter,
     /// SQL that is understood but not supported.
     Unsupported,
+    /// Another statement wrote what this one had read.
+    SerializationFailure,
     /// State beyond its budget.
     StateTooLarge,
     /// A job has failed for good, by a row that it cannot compute.
@@ -89,6 +91,7 @@ impl ErrorKind {
             Self::NotNullViolation => "23502",
             Self::InvalidParameter => "22023",
             Self::Unsupported => "0A000",
+            Self::SerializationFailure => "40001",
             Self::StateTooLarge => "53200",
             Self::JobFailed => "55000",
             Self::Unavailable => "08006",
@@ -133,7 +136,7 @@ impl Error {
             hint: None,
             position: None,
             context: Vec::new(),
-            retryable: kind == ErrorKind::Unavailable,
+            retryable: matches!(kind, ErrorKind::Unavailable | ErrorKind::SerializationFailure),
         }
     }
 

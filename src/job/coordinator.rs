@@ -18,7 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpointer::Checkpointer;
 use super::done::{Done, in_background};
+use super::engine::dropped;
 use super::flushes::{Flushes, Obstacle};
+use super::recent_writes::WrittenKeys;
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
 use super::state::EngineState;
@@ -45,7 +47,14 @@ pub(super) enum Message {
     /// A CREATE or DROP that has been checked; with the sink that CREATE SINK opened.
     Apply { sql: String, sink: Option<Arc<SinkSlot>>, reply: Reply<Vec<Arc<Relation>>> },
     /// Rows for a table.
-    Write { table: RelationId, changes: Decoded, reply: Reply<()> },
+    Write {
+        table: RelationId,
+        changes: Decoded,
+        keys: WrittenKeys,
+        /// The epoch of the snapshot that they were computed from.
+        read_epoch: Option<u64>,
+        reply: Reply<()>,
+    },
     /// Catch up, make durable, commit; `only` one sink, or all that have a `commit_interval`.
     Flush { only: Option<RelationId>, reply: Reply<Option<String>> },
     /// A last checkpoint, and the end.
@@ -103,6 +112,8 @@ pub(super) struct Coordinator {
     writing: bool,
     applying: VecDeque<Applying>,
     acks: Vec<Reply<()>>,
+    /// Writes that had not read a newer one, with the epoch that has it.
+    refused: Vec<(u64, Reply<()>)>,
     created: Vec<AppliedReply>,
     flushes: Flushes,
     /// Who asked for the end, and when.
@@ -148,6 +159,7 @@ impl Coordinator {
             writing: false,
             applying: VecDeque::new(),
             acks: Vec::new(),
+            refused: Vec::new(),
             created: Vec::new(),
             flushes: Flushes::default(),
             shutdown: None,
@@ -211,9 +223,16 @@ impl Coordinator {
             Message::Apply { sql, sink, reply } => {
                 self.applying.push_back(Applying { sql, sink, reply, applied: None });
             }
-            Message::Write { table, changes, reply } => {
-                if let Some(error) = self.state.failure(table) {
-                    let _ = reply.send(Err(Error::new(ErrorKind::JobFailed, error)));
+            Message::Write { table, changes, keys, read_epoch, reply } => {
+                if let Err(error) = self.may_write(table) {
+                    let _ = reply.send(Err(error));
+                    return;
+                }
+                let epoch = self.open_epoch;
+                if let Err(missed) = self.state.writes.admit(table, keys, read_epoch, epoch) {
+                    self.refused.push((missed, reply));
+                    // That epoch may be finished by now, and no other may follow.
+                    self.answer_refused();
                     return;
                 }
                 self.request(Request::Write(table, changes));
@@ -225,6 +244,26 @@ impl Coordinator {
                 self.request(Request::Command(Command::Flush { number }));
             }
             Message::Shutdown { reply } => self.shutdown = Some((reply, self.env.elapsed())),
+        }
+    }
+
+    fn may_write(&self, table: RelationId) -> Result<()> {
+        if self.state.catalog().by_id(table).is_none() {
+            return Err(dropped(table));
+        }
+        match self.state.failure(table) {
+            Some(error) => Err(Error::new(ErrorKind::JobFailed, error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers refused writes whose statements can now read what they had missed.
+    fn answer_refused(&mut self) {
+        let finished = self.state.epoch();
+        for (_, reply) in self.refused.extract_if(.., |(missed, _)| *missed <= finished) {
+            let message = "could not serialize access due to concurrent update";
+            let error = Error::new(ErrorKind::SerializationFailure, message);
+            let _ = reply.send(Err(error.with_hint("run the statement again")));
         }
     }
 
@@ -295,6 +334,7 @@ impl Coordinator {
             first.remove();
             self.state.finish_epoch(epoch);
         }
+        self.answer_refused();
     }
 
     fn applied(&mut self, error: Option<String>) -> Result<()> {

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use frazil_connector_api::{Decoded, SinkMode, SinkStatus};
+use frazil_connector_api::{ChangeBatch, Decoded, SinkMode, SinkStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::coordinator::Message;
+use super::recent_writes::{Reading, WrittenKeys};
 use super::sink_slot::SinkSlot;
 use super::startup::{self, Workers};
 use super::state::EngineState;
 use super::{JobStatus, PipelineRun};
 use crate::catalog::{Catalog, Creation, Definition, Relation, RelationId, SinkDef};
+use crate::change::hash_rows;
 use crate::config::Config;
 use crate::dataflow::{build_sink, build_source};
 use crate::env::Env;
@@ -201,12 +203,54 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes changes into an own table; returns when they are durable and visible in every view.
+    /// Writes changes that depend on no row into an own table; returns when they are durable and
+    /// visible in every view.
     ///
     /// # Errors
-    /// `Unavailable`, `Shutdown`.
-    pub async fn write(&self, table: RelationId, changes: Decoded) -> Result<()> {
-        self.ask(|reply| Message::Write { table, changes, reply }).await
+    /// `UndefinedTable`, `JobFailed`, `Unavailable`, `Shutdown`.
+    pub async fn write(&self, table: RelationId, changes: ChangeBatch) -> Result<()> {
+        self.write_keys(table, changes, None).await
+    }
+
+    /// Begins a statement that reads a table and then writes what follows from it.
+    pub fn read_to_write(&self) -> ReadToWrite {
+        let reading = self.inner.state.writes.begin();
+        ReadToWrite { snapshot: self.snapshot(), _reading: reading }
+    }
+
+    /// Writes changes that were computed from a read, as [`Engine::write`] does.
+    ///
+    /// # Errors
+    /// As [`Engine::write`]; `SerializationFailure` if another statement has written one of the
+    /// rows since the read. Nothing is written then, and a new read sees that statement's rows.
+    pub async fn write_after(
+        &self,
+        read: ReadToWrite,
+        table: RelationId,
+        changes: ChangeBatch,
+    ) -> Result<()> {
+        self.write_keys(table, changes, Some(read.snapshot.epoch())).await
+    }
+
+    async fn write_keys(
+        &self,
+        table: RelationId,
+        changes: ChangeBatch,
+        read_epoch: Option<u64>,
+    ) -> Result<()> {
+        let catalog = self.catalog();
+        let relation = catalog.by_id(table).ok_or_else(|| dropped(table))?;
+        let columns = match &*relation.definition {
+            Definition::Table(table) if !table.primary_key.is_empty() => {
+                let columns = table.primary_key.iter();
+                columns.map(|column| Arc::clone(changes.rows().column(*column))).collect()
+            }
+            // Of equal rows any one may be meant.
+            _ => changes.rows().columns().to_vec(),
+        };
+        let keys = WrittenKeys::new(hash_rows(&columns, changes.num_rows())?);
+        let changes = Decoded::Changes(changes);
+        self.ask(|reply| Message::Write { table, changes, keys, read_epoch, reply }).await
     }
 
     /// A consistent snapshot of all tables and views at the newest finished epoch.
@@ -297,6 +341,11 @@ impl Engine {
     }
 }
 
+/// A table was dropped while a statement wrote to it.
+pub(super) fn dropped(table: RelationId) -> Error {
+    Error::new(ErrorKind::UndefinedTable, format!("table {table} has been dropped"))
+}
+
 fn keeps_rows(definition: &Definition) -> bool {
     matches!(definition, Definition::Table(_) | Definition::View(_) | Definition::Errors)
 }
@@ -320,6 +369,20 @@ impl Snapshot {
         let shards = self.snapshots.relations.get(&id).cloned();
         let shards = shards.or_else(|| failed.is_some().then(Vec::new))?;
         Some(RelationSnapshot { shards, failed })
+    }
+}
+
+/// A snapshot from which a write is computed, see [`Engine::read_to_write`].
+#[derive(Debug)]
+pub struct ReadToWrite {
+    snapshot: Snapshot,
+    _reading: Reading,
+}
+
+impl ReadToWrite {
+    /// What the statement reads.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 }
 

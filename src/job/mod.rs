@@ -15,6 +15,7 @@ mod coordinator;
 mod done;
 mod engine;
 mod flushes;
+mod recent_writes;
 mod schedule;
 mod sink_slot;
 mod sinks;
@@ -22,7 +23,7 @@ mod startup;
 mod state;
 mod status;
 
-pub use engine::{Engine, RelationSnapshot, Snapshot, uncancelled};
+pub use engine::{Engine, ReadToWrite, RelationSnapshot, Snapshot, uncancelled};
 pub use status::{JobKind, JobState, JobStatus};
 
 pub use crate::checkpoint::{PipelineRun, PipelineRunState};

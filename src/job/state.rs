@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use frazil_connector_api::SinkStatus;
 
+use super::recent_writes::RecentWrites;
 use super::{JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::FragmentProgress;
@@ -19,6 +20,8 @@ const RUNS_KEPT: usize = 1000;
 #[derive(Debug)]
 pub(super) struct EngineState {
     pub(super) snapshots: Arc<SnapshotStore>,
+    /// Keys of own tables written lately.
+    pub(super) writes: Arc<RecentWrites>,
     catalog: RwLock<Arc<Catalog>>,
     figures: Mutex<BTreeMap<RelationId, Figures>>,
     runs: Mutex<Vec<PipelineRun>>,
@@ -49,6 +52,7 @@ impl EngineState {
     pub(super) fn new(snapshots: Arc<SnapshotStore>) -> Self {
         Self {
             snapshots,
+            writes: Arc::default(),
             catalog: RwLock::default(),
             figures: Mutex::default(),
             runs: Mutex::default(),
@@ -75,6 +79,7 @@ impl EngineState {
     pub(super) fn finish_epoch(&self, epoch: u64) {
         self.snapshots.finish(epoch);
         self.epoch.store(epoch, Ordering::SeqCst);
+        self.writes.finish(epoch);
     }
 
     pub(super) fn is_finished(&self) -> bool {

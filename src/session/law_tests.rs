@@ -16,6 +16,7 @@
 
 mod cancelled;
 mod cluster;
+mod concurrent_writes;
 mod dml;
 mod expression;
 mod found;

@@ -7,7 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
-use frazil_connector_api::{ChangeBatch, Decoded};
+use frazil_connector_api::ChangeBatch;
 use futures::StreamExt;
 
 use super::lake_table::LakeTables;
@@ -17,8 +17,12 @@ use super::session_state::Shared;
 use super::{Outcome, query_error};
 use crate::catalog::Relation;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::uncancelled;
+use crate::job::{Snapshot, uncancelled};
 use crate::sql::{self, Bound, Statement};
+
+/// How often an UPDATE or DELETE reads before it gives up. From the second time on it holds the
+/// table's lock alone, so that only a write whose client has gone can still come between.
+const ATTEMPTS_MAX: u32 = 10;
 
 /// Runs a write; it is durable and visible in every view when this returns.
 pub(super) async fn run(
@@ -30,12 +34,12 @@ pub(super) async fn run(
     let lake = LakeTables::load(&catalog, statement).await?;
     match sql::bind_with(&catalog, statement, &lake)? {
         Bound::Insert { table, plan } => {
-            let rows = evaluated(shared, plan, params).await?;
+            let rows = evaluated(shared, &shared.engine.snapshot(), plan, params).await?;
             let rows = with_schema(&rows, &table)?;
             let count = rows.num_rows();
             if count > 0 {
-                let changes = Decoded::Changes(ChangeBatch::inserts(rows));
-                shared.engine.write(table.id, changes).await?;
+                let _lock = shared.locks.shared(table.id).await;
+                shared.engine.write(table.id, ChangeBatch::inserts(rows)).await?;
             }
             Ok(Outcome::command(format!("INSERT 0 {count}")))
         }
@@ -51,8 +55,11 @@ pub(super) async fn run(
     }
 }
 
-/// Takes rows that a query gives out of a table and, if it `has_new` ones behind them, puts these
-/// in their places; one statement a table at a time. Gives the number of rows.
+/// Replaces the rows of a table that a query gives; the new rows, if it `has_new` ones, are the
+/// query's columns behind the old ones. Returns the number of rows.
+///
+/// The rows are read without a lock. If another statement has written one of their keys meanwhile,
+/// the write is refused as a whole, and the statement begins again with what is there by then.
 async fn replace(
     shared: &Arc<Shared>,
     table: Arc<Relation>,
@@ -62,17 +69,43 @@ async fn replace(
 ) -> Result<usize> {
     let (shared, params) = (Arc::clone(shared), params.to_vec());
     uncancelled(async move {
-        let _lock = shared.locks.lock(table.id).await;
-        let rows = evaluated(&shared, plan, &params).await?;
-        let width = table.schema.fields().len();
-        let old = part(&rows, 0, width, &table)?;
-        let new = has_new.then(|| part(&rows, width, width, &table)).transpose()?;
-        let parts: Vec<_> =
-            std::iter::once((&old, -1)).chain(new.as_ref().map(|new| (new, 1))).collect();
-        change(&shared, &table, &parts).await?;
-        Ok(old.num_rows())
+        let mut lock = shared.locks.shared(table.id).await;
+        let mut attempts = 1;
+        loop {
+            let read = shared.engine.read_to_write();
+            let rows = evaluated(&shared, read.snapshot(), plan.clone(), &params).await?;
+            let count = rows.num_rows();
+            let Some(changes) = replacement(&rows, &table, has_new)? else { return Ok(0) };
+            match shared.engine.write_after(read, table.id, changes).await {
+                Err(error)
+                    if error.kind == ErrorKind::SerializationFailure && attempts < ATTEMPTS_MAX =>
+                {
+                    drop(lock);
+                    attempts += 1;
+                    lock = shared.locks.exclusive(table.id).await;
+                }
+                outcome => return outcome.map(|()| count),
+            }
+        }
     })
     .await
+}
+
+/// Old rows out of a table, and new ones in their places; `None` if there are none.
+fn replacement(rows: &RecordBatch, table: &Relation, has_new: bool) -> Result<Option<ChangeBatch>> {
+    let count = rows.num_rows();
+    if count == 0 {
+        return Ok(None);
+    }
+    let width = table.schema.fields().len();
+    let old = part(rows, 0, width, table)?;
+    if !has_new {
+        return Ok(Some(ChangeBatch::retractions(old)));
+    }
+    let new = part(rows, width, width, table)?;
+    let weights = (0..2 * count).map(|row| if row < count { -1 } else { 1 });
+    let both = concat_batches(&table.schema, [&old, &new])?;
+    Ok(Some(ChangeBatch::try_new(both, Int64Array::from_iter_values(weights))?))
 }
 
 /// Types of a write's parameters.
@@ -91,14 +124,14 @@ pub(super) async fn parameter_types(
     }
 }
 
-/// All rows of a write's query, over the newest snapshot: an UPDATE that waited for the lock sees
-/// what was written before it.
+/// All rows of a write's query over a snapshot.
 async fn evaluated(
     shared: &Shared,
+    snapshot: &Snapshot,
     plan: LogicalPlan,
     params: &[ScalarValue],
 ) -> Result<RecordBatch> {
-    let tables = RelationSchema::new(shared.engine.catalog(), shared.engine.snapshot());
+    let tables = RelationSchema::new(shared.engine.catalog(), snapshot.clone());
     let planned = Planned::attach(shared, &tables, plan)?.with_params(params)?;
     let Outcome::Rows { schema, mut stream } = planned.run().await? else {
         return Err(Error::internal("a write's query gave no rows"));
@@ -144,17 +177,4 @@ fn with_schema(rows: &RecordBatch, table: &Relation) -> Result<RecordBatch> {
     });
     let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(RecordBatch::try_new(schema, columns)?)
-}
-
-/// Writes batches with a weight each as one set of changes.
-async fn change(shared: &Shared, table: &Relation, parts: &[(&RecordBatch, i64)]) -> Result<()> {
-    let weights =
-        parts.iter().flat_map(|(rows, weight)| (0..rows.num_rows()).map(move |_| *weight));
-    let weights = Int64Array::from_iter_values(weights);
-    if weights.is_empty() {
-        return Ok(());
-    }
-    let rows = concat_batches(&table.schema, parts.iter().map(|(rows, _)| *rows))?;
-    let changes = ChangeBatch::try_new(rows, weights)?;
-    shared.engine.write(table.id, Decoded::Changes(changes)).await
 }

@@ -69,7 +69,7 @@ fn changes(rows: &[(i64, i64)]) -> ChangeBatch {
 
 async fn write(engine: &Engine, table: &str, rows: ChangeBatch) {
     let id = engine.catalog().get(table).unwrap().id;
-    engine.write(id, Decoded::Changes(rows)).await.unwrap();
+    engine.write(id, rows).await.unwrap();
 }
 
 fn read(engine: &Engine, name: &str) -> Rows {
