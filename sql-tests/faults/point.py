@@ -245,10 +245,9 @@ class Point:
     # Claims.
 
     def settle(self):
-        """Every view and table shows the truth, by every reader, within a limit."""
-        with self.frazil.connect() as connection:
-            connection.execute("FLUSH")
+        """Right after FLUSH every view and table shows the truth, by every reader."""
         deadline = time.monotonic() + SETTLE_SECONDS
+        self.flush(deadline)
         for relation, (columns, rows) in self.workload.truth().items():
             expected = multiset(rows)
             if relation != "clicks":  # a source keeps no rows to read
@@ -262,19 +261,34 @@ class Point:
 
                 self.agree(f"{relation} by {reader}", expected, read, deadline)
 
-    def agree(self, name, expected, read, deadline):
+    def flush(self, deadline):
+        """A sink that a fault still keeps makes FLUSH fail; it is tried again."""
         while True:
             try:
-                problem = difference(expected, multiset(read()))
+                with self.frazil.connect() as connection:
+                    return connection.execute("FLUSH")
+            except ChildDied:
+                raise
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+
+    def agree(self, name, expected, read, deadline):
+        """Reading may fail for a while; what was read must be right at once."""
+        while True:
+            try:
+                found = multiset(read())
+                break
             except ChildDied:
                 raise
             except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
-            if problem is None:
-                return
-            if time.monotonic() > deadline:
-                raise Wrong(f"{name}: {problem}")
+                if time.monotonic() > deadline:
+                    raise Wrong(f"{name}: {type(error).__name__}: {error}") from error
             time.sleep(0.05)
+        problem = difference(expected, found)
+        if problem is not None:
+            raise Wrong(f"{name}: {problem}")
 
     def check_commits(self):
         """No checkpoint was committed twice to a table, and the versions are those asked for."""

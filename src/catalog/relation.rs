@@ -1,6 +1,6 @@
 //! [`Catalog`] and [`Relation`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -83,6 +83,20 @@ impl Catalog {
     /// Removes a relation.
     pub fn remove(&mut self, name: &str) -> Option<Arc<Relation>> {
         self.relations.remove(name)
+    }
+
+    /// These relations and all that they read, directly or not.
+    pub fn upstream(&self, of: Vec<RelationId>) -> BTreeSet<RelationId> {
+        let mut found = BTreeSet::new();
+        let mut open = of;
+        while let Some(id) = open.pop() {
+            if let Some(relation) = self.by_id(id)
+                && found.insert(id)
+            {
+                open.extend(&relation.depends_on);
+            }
+        }
+        found
     }
 
     /// Relations that read `id`, directly.

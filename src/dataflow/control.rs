@@ -37,10 +37,12 @@ pub enum Command {
         /// Whether it becomes durable.
         checkpoint: bool,
     },
-    /// Every reader is to tell when it has handed over what its source holds now.
+    /// Readers report when they have handed over what their sources hold now.
     Flush {
         /// Number of the flush, growing.
         number: u64,
+        /// The relations whose readers are asked.
+        relations: Vec<RelationId>,
     },
     /// The worker ends.
     Shutdown,
@@ -85,10 +87,12 @@ pub enum Report {
         /// Next offsets of the splits that this worker reads.
         offsets: SourceOffsets,
     },
-    /// All readers of the worker have answered a flush.
+    /// The worker's readers of some relations have answered a flush.
     Flushed {
         /// Its number.
         number: u64,
+        /// The relations.
+        relations: Vec<RelationId>,
     },
     /// A bounded source has ended on this worker.
     SourceEnded {

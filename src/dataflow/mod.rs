@@ -11,6 +11,7 @@
 //! `plan`; operators are synchronous and know neither.
 
 mod adapter;
+mod asked_flushes;
 mod build;
 mod connect;
 mod context;

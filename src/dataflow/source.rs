@@ -181,7 +181,9 @@ impl Reader {
         let mut discovered_at: Option<Duration> = None;
         loop {
             let due = discovered_at.is_none_or(|at| self.env.elapsed() - at >= DISCOVERY_INTERVAL);
-            if due {
+            // A flush covers the splits that exist when it is called, so it looks for them first.
+            let flush = self.new_flush();
+            if due || flush.is_some() {
                 let found = self.discover(&mut reader);
                 if self.offsets.len() > self.assigned {
                     // A restart begins there, too, whether or not a message has come.
@@ -190,6 +192,12 @@ impl Reader {
                 }
                 match found {
                     Ok(()) => discovered_at = Some(self.env.elapsed()),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            if let Some(number) = flush {
+                match self.source.end_offsets() {
+                    Ok(ends) => self.target = Some((number, ends.unwrap_or_default())),
                     Err(error) => return Ok(Err(error)),
                 }
             }
@@ -224,9 +232,7 @@ impl Reader {
                 SourcePoll::Idle => {}
                 SourcePoll::End => return self.ended(),
             }
-            if let Err(error) = self.answer_flush(idle)? {
-                return Ok(Err(error));
-            }
+            self.answer_flush(idle)?;
         }
     }
 
@@ -272,19 +278,17 @@ impl Reader {
         }
     }
 
-    /// Tells the worker when all that the source held at the flush has been handed over.
-    fn answer_flush(
-        &mut self,
-        idle: bool,
-    ) -> std::result::Result<frazil_connector_api::Result<()>, Stop> {
+    /// Number of a flush that has no target yet.
+    ///
+    /// Flushes are answered one after the other: a target that moves with every new flush might
+    /// never be reached.
+    fn new_flush(&self) -> Option<u64> {
         let asked = self.asked.flush.load(Ordering::SeqCst);
-        // One after the other: a target that moves with every new flush might never be reached.
-        if asked > self.flushed && self.target.is_none() {
-            match self.source.end_offsets() {
-                Ok(ends) => self.target = Some((asked, ends.unwrap_or_default())),
-                Err(error) => return Ok(Err(error)),
-            }
-        }
+        (asked > self.flushed && self.target.is_none()).then_some(asked)
+    }
+
+    /// Tells the worker when all that the source held at the flush has been handed over.
+    fn answer_flush(&mut self, idle: bool) -> std::result::Result<(), Stop> {
         let reached = self.target.as_ref().is_some_and(|(_, ends)| {
             let at_end = |(split, offset)| ends.get(split).is_none_or(|end| offset >= end);
             idle || self.offsets.iter().all(at_end)
@@ -293,7 +297,7 @@ impl Reader {
             self.flushed = number;
             self.send(SourceEvent::Flushed(number))?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn send(&self, event: SourceEvent) -> std::result::Result<(), Stop> {

@@ -19,6 +19,7 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Exchange, Inspect};
 
+use super::asked_flushes::AskedFlushes;
 use super::build::{Builder, Restore, build_fragment};
 use super::context::WorkerContext;
 use super::control::{Command, Recovery, Report, SourceOffsets};
@@ -112,9 +113,8 @@ struct Worker {
     open_rows: usize,
     /// Closed epochs that are not done, with the offsets of those that become durable.
     closed: VecDeque<(u64, Option<SourceOffsets>)>,
-    /// The newest flush that readers are asked to answer, and the newest that all have answered.
-    flush_asked: u64,
-    flush_answered: u64,
+    /// Flushes that readers of this worker have not answered.
+    flushes: AskedFlushes,
     progress_at: Duration,
     running: bool,
 }
@@ -178,8 +178,7 @@ impl Worker {
             open_epoch: 0,
             open_rows: 0,
             closed: VecDeque::new(),
-            flush_asked: 0,
-            flush_answered: 0,
+            flushes: AskedFlushes::default(),
             progress_at: Duration::ZERO,
             running: true,
             shared,
@@ -260,11 +259,8 @@ impl Worker {
                 });
             }
             Command::CloseEpoch { epoch, checkpoint } => self.close_epoch(epoch, checkpoint),
-            Command::Flush { number } => {
-                self.flush_asked = number;
-                for source in self.fragments.values().flat_map(|fragment| &fragment.sources) {
-                    source.handle.flush(number);
-                }
+            Command::Flush { number, relations } => {
+                self.flushes.ask(number, relations, &self.fragments);
             }
             Command::Shutdown => self.running = false,
         }
@@ -347,11 +343,7 @@ impl Worker {
             epoch: self.open_epoch,
             restore: restore.as_ref(),
         };
-        if let Some(mut fragment) = build_fragment(timely, &builder, &relation)? {
-            // Its readers were not asked for the flushes that are under way.
-            for source in &mut fragment.sources {
-                source.flushed = source.flushed.max(self.flush_asked);
-            }
+        if let Some(fragment) = build_fragment(timely, &builder, &relation)? {
             self.fragments.insert(id, fragment);
             // What a backfill feeds belongs to the open epoch.
             self.admit(1);
@@ -405,7 +397,7 @@ impl Worker {
         for (relation, index, event) in events {
             self.take_event(relation, index, event);
         }
-        self.answer_flush();
+        self.answer_flushes();
         busy
     }
 
@@ -499,17 +491,9 @@ impl Worker {
         }
     }
 
-    /// Reports the newest flush that all readers have answered, and with it those before.
-    fn answer_flush(&mut self) {
-        if self.flush_answered == self.flush_asked {
-            return;
-        }
-        let sources = self.fragments.values().flat_map(|fragment| &fragment.sources);
-        let answered = sources.map(|source| source.flushed).min().unwrap_or(u64::MAX);
-        let number = answered.min(self.flush_asked);
-        if number > self.flush_answered {
-            self.flush_answered = number;
-            self.report(Report::Flushed { number });
+    fn answer_flushes(&mut self) {
+        for (number, relations) in self.flushes.take_answered(&self.fragments) {
+            self.report(Report::Flushed { number, relations });
         }
     }
 

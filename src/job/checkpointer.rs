@@ -30,6 +30,8 @@ pub(super) struct Parts {
 
 /// A durable checkpoint: whom to answer, what to commit.
 pub(super) struct Written {
+    /// The manifest's sequence.
+    pub(super) checkpoint: u64,
     pub(super) acks: Vec<Reply<()>>,
     pub(super) created: Vec<AppliedReply>,
     pub(super) commits: Vec<(Arc<SinkSlot>, BusySink, Committable)>,
@@ -59,6 +61,11 @@ impl Checkpointer {
     /// The newest durable manifest.
     pub(super) fn manifest(&self) -> Manifest {
         self.lock().clone()
+    }
+
+    /// The sequence of the newest durable manifest.
+    pub(super) fn sequence(&self) -> u64 {
+        self.lock().sequence
     }
 
     /// The next manifest says that a relation has failed.
@@ -141,7 +148,8 @@ impl Checkpointer {
         garbage.retain(|object| !needed.contains(object.as_str()));
         self.publish(next.clone());
         self.manifests.sweep(&next, garbage).await;
-        Ok(Written { acks: parts.acks, created: parts.created, commits, problems })
+        let checkpoint = next.sequence;
+        Ok(Written { checkpoint, acks: parts.acks, created: parts.created, commits, problems })
     }
 
     /// Makes a manifest the newest, keeping what was said of it while it was written.

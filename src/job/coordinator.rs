@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::checkpointer::Checkpointer;
 use super::done::{Done, in_background};
 use super::engine::dropped;
-use super::flushes::{Flushes, Obstacle};
+use super::flushes::{Flushed, Flushes, Scope};
 use super::recent_writes::WrittenKeys;
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
@@ -56,7 +56,7 @@ pub(super) enum Message {
         reply: Reply<()>,
     },
     /// Catch up, make durable, commit; `only` one sink, or all that have a `commit_interval`.
-    Flush { only: Option<RelationId>, reply: Reply<Option<String>> },
+    Flush { only: Option<RelationId>, reply: Reply<Flushed> },
     /// A last checkpoint, and the end.
     Shutdown { reply: Reply<()> },
 }
@@ -176,7 +176,7 @@ impl Coordinator {
                 return;
             }
         }
-        for slot in self.sinks.iter() {
+        for slot in self.sinks.slots() {
             self.sinks.recover(&slot, &self.env, &self.state, &self.done.0);
         }
         while self.running {
@@ -240,8 +240,9 @@ impl Coordinator {
                 self.acks.push(reply);
             }
             Message::Flush { only, reply } => {
-                let number = self.flushes.start(only, reply, self.env.elapsed());
-                self.request(Request::Command(Command::Flush { number }));
+                let scope = self.flush_scope(only);
+                let (number, relations) = self.flushes.start(scope, reply, self.env.elapsed());
+                self.request(Request::Command(Command::Flush { number, relations }));
             }
             Message::Shutdown { reply } => self.shutdown = Some((reply, self.env.elapsed())),
         }
@@ -267,6 +268,21 @@ impl Coordinator {
         }
     }
 
+    /// What a flush of one sink, or of all that have an interval, concerns.
+    fn flush_scope(&self, only: Option<RelationId>) -> Scope {
+        let catalog = self.state.catalog();
+        let sinks = match only {
+            Some(only) => vec![only],
+            None => self.sinks.paced().collect(),
+        };
+        let needed = catalog.upstream(sinks);
+        let beside = match only {
+            Some(_) => BTreeSet::new(),
+            None => catalog.iter().map(|it| it.id).filter(|id| !needed.contains(id)).collect(),
+        };
+        Scope { only, needed, beside }
+    }
+
     fn mark_dirty(&mut self) {
         self.dirty = true;
         self.dirty_since_checkpoint = true;
@@ -290,8 +306,8 @@ impl Coordinator {
             Report::CheckpointDone { epoch, outcome, offsets } => {
                 self.gathered(epoch, outcome, offsets);
             }
-            Report::Flushed { number } => {
-                self.flushes.readers_done(worker, number, self.workers, self.env.elapsed());
+            Report::Flushed { number, relations } => {
+                self.flushes.readers_done(worker, (number, &relations), self.workers);
             }
             Report::SourceEnded { relation } => self.state.set_ended(relation, worker),
             Report::Progress(progress) => self.state.add_progress(worker, progress),
@@ -456,7 +472,8 @@ impl Coordinator {
         let paced = now.saturating_sub(self.checkpoint_at) >= interval;
         let asked = !self.acks.is_empty()
             || !self.created.is_empty()
-            || self.flushes.any_ready(|only| self.sinks.obstacle(only, &self.state))
+            || self.flushes.any_ready()
+            || self.sinks.any_free(&self.flushes.wanted())
             || self.may_order_last(now);
         let waiting = self.dirty_since_checkpoint || self.sinks.any_due(now);
         asked || (paced && waiting)
@@ -483,10 +500,10 @@ impl Coordinator {
         self.checkpoint_at = now;
         self.dirty_since_checkpoint = false;
         self.is_last_ordered |= self.may_order_last(now);
-        let (state, sinks) = (&self.state, &self.sinks);
-        let flushed = self.flushes.begin_checkpoint(|only| sinks.obstacle(only, state), now);
+        let mut due = self.flushes.wanted();
+        let flushed = self.flushes.begin_checkpoint(now);
         let all = self.is_last_ordered || flushed.contains(&None);
-        let mut due = self.sinks.due(now, all);
+        due.extend(self.sinks.due(now, all));
         due.extend(flushed.into_iter().flatten());
         due.retain(|sink| self.state.failure(*sink).is_none());
         self.gathering = Some(Gathering {
@@ -545,9 +562,7 @@ impl Coordinator {
                 for (reply, relations) in written.created {
                     let _ = reply.send(Ok(relations));
                 }
-                let sinks: Vec<_> =
-                    written.commits.iter().map(|(slot, ..)| slot.relation).collect();
-                self.flushes.begin_commits(&sinks, &written.problems, self.env.elapsed());
+                let now = self.env.elapsed();
                 for (slot, sink, committable) in written.commits {
                     self.sinks.commit(
                         slot,
@@ -558,13 +573,34 @@ impl Coordinator {
                         &self.done.0,
                     );
                 }
+                let (state, sinks) = (&self.state, &self.sinks);
+                let lacking = |only| sinks.lacking(only, written.checkpoint, state);
+                self.flushes.begin_commits(written.checkpoint, lacking, &written.problems, now);
+                self.forget_settled();
             }
-            Done::Commit(relation, outcome) => {
-                self.flushes.committed(relation, &outcome?);
+            Done::Commit(relation, checkpoint, outcome) => {
+                self.sinks.heard(relation);
+                let outcome = outcome?;
+                self.flushes.committed(relation, checkpoint, Some(&outcome), self.env.elapsed());
+                self.forget_settled();
             }
-            Done::Recovered(outcome) => outcome?,
+            Done::Recovered(relation, outcome) => {
+                self.sinks.heard(relation);
+                outcome?;
+                self.forget_settled();
+            }
         }
         Ok(())
+    }
+
+    /// No flush waits for sinks that have nothing more to commit.
+    fn forget_settled(&mut self) {
+        let checkpoint = self.checkpointer.sequence();
+        for sink in self.flushes.wanted() {
+            if !self.sinks.is_committing(sink) && !self.sinks.lacks(sink, checkpoint) {
+                self.flushes.committed(sink, checkpoint, None, self.env.elapsed());
+            }
+        }
     }
 
     /// True once the last checkpoint is written and its commits are made, or have had their time.
@@ -580,8 +616,8 @@ impl Coordinator {
         let (state, sinks) = (&self.state, &self.sinks);
         self.flushes.settle(
             self.env.elapsed(),
-            || state.source_problem().map(Obstacle::Busy),
-            |only| sinks.obstacle(only, state),
+            |relation| state.readers(relation),
+            |sink| sinks.obstacle(sink, state),
         );
         let quiet = !self.dirty
             && !self.dirty_since_checkpoint

@@ -12,10 +12,10 @@ use crate::error::Result;
 pub(super) enum Done {
     /// A checkpoint is durable, or will never be.
     Checkpoint(Result<Written>),
-    /// A sink has committed.
-    Commit(RelationId, Result<CommitOutcome>),
+    /// A sink has committed all changes up to a checkpoint.
+    Commit(RelationId, u64, Result<CommitOutcome>),
     /// A sink has committed what the last process left.
-    Recovered(Result<()>),
+    Recovered(RelationId, Result<()>),
 }
 
 /// Does work as a task of its own and has the coordinator hear of its outcome, also if it panics.
@@ -40,8 +40,8 @@ mod tests {
     async fn a_panic_is_told() {
         let (done, mut told) = mpsc::unbounded_channel();
         let work = async { panic!("a fault of ours") };
-        in_background::<()>(work, &done, Done::Recovered);
-        let Some(Done::Recovered(Err(error))) = told.recv().await else { panic!("nothing") };
+        in_background::<()>(work, &done, |outcome| Done::Recovered(RelationId(1), outcome));
+        let Some(Done::Recovered(_, Err(error))) = told.recv().await else { panic!("nothing") };
         assert!(error.message.contains("ended early"), "{error}");
     }
 }

@@ -271,17 +271,20 @@ impl Engine {
     }
 
     /// Waits until everything that the sources held at the call is visible in views, durable, and
-    /// committed by the sinks.
+    /// committed by the sinks. Gives a line for each source that no sink follows and that is out of
+    /// reach: the flush does not cover it.
     ///
     /// # Errors
-    /// `Unavailable` if a sink cannot write.
-    pub async fn flush(&self) -> Result<()> {
-        self.ask(|reply| Message::Flush { only: None, reply }).await.map(|_| ())
+    /// `Unavailable` if a sink cannot write, or a source that a sink follows is out of reach.
+    pub async fn flush(&self) -> Result<Vec<String>> {
+        let flushed = self.ask(|reply| Message::Flush { only: None, reply }).await?;
+        Ok(flushed.left_out)
     }
 
     /// Flushes one sink; the target's name for the new snapshot, if there was something to commit.
     pub(super) async fn flush_one(&self, sink: RelationId) -> Result<Option<String>> {
-        self.ask(|reply| Message::Flush { only: Some(sink), reply }).await
+        let flushed = self.ask(|reply| Message::Flush { only: Some(sink), reply }).await?;
+        Ok(flushed.snapshot)
     }
 
     /// What the next manifest says of a pipeline.
@@ -427,5 +430,7 @@ pub async fn uncancelled<T: Send + 'static>(
     done.map_err(|error| Error::internal(format!("a statement ended early: {error}")))?
 }
 
+#[cfg(test)]
+mod flush_tests;
 #[cfg(test)]
 mod tests;

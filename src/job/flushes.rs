@@ -1,8 +1,12 @@
-//! [`Flushes`]: who waits until everything that has come is committed.
+//! [`Flushes`]: the flushes under way, each waiting until everything that has come is committed.
 //!
 //! ```text
-//! start ─► Reading ─ readers caught up ─► Ready ─► Checkpoint ─ manifest ─► Committing ─► answered
+//! start ─► Reading ─ readers caught up ─► Ready ─► Checkpoint ─ manifest n ─► Committing ─► answered
 //! ```
+//!
+//! A flush is of one sink or of all. It asks the readers that these sinks follow; a flush of all
+//! asks the other readers as well, but does without one that is out of reach. It ends when each of
+//! its sinks has committed everything up to its checkpoint n, at whatever later checkpoint.
 //!
 //! An obstacle keeps a flush where it is, for [`WAIT`] at most; then it is answered by the reason.
 
@@ -18,6 +22,11 @@ use crate::error::{Error, ErrorKind};
 /// How long an obstacle keeps a flush, such as a target that does not answer.
 const WAIT: Duration = Duration::from_secs(60);
 
+/// A source is out of reach after so many failures in a row, or if it does not answer for so long:
+/// a single failure may be an accident.
+const FAILURES_BEFORE_LEFT_OUT: u32 = 3;
+const WAIT_BEFORE_LEFT_OUT: Duration = Duration::from_secs(5);
+
 /// What keeps a flush from going on.
 #[derive(Debug)]
 pub(super) enum Obstacle {
@@ -27,27 +36,57 @@ pub(super) enum Obstacle {
     Failed(String),
 }
 
+/// What a flush waits for among the readers of one relation.
+#[derive(Debug)]
+pub(super) enum Readers {
+    /// They catch up.
+    Reading,
+    /// The relation is gone or has failed: nothing more comes.
+    Gone,
+    /// Their source is out of reach for the n-th time.
+    OutOfReach(u32, String),
+}
+
+/// What a flush has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Flushed {
+    /// The target's name of the new snapshot of a sink, if something was committed.
+    pub(super) snapshot: Option<String>,
+    /// What the flush does not cover, and why.
+    pub(super) left_out: Vec<String>,
+}
+
+/// What is flushed.
+#[derive(Debug, Default)]
+pub(super) struct Scope {
+    /// One sink, or all that have a `commit_interval`.
+    pub(super) only: Option<RelationId>,
+    /// What the sinks follow, themselves included: the flush waits for all readers of these.
+    pub(super) needed: BTreeSet<RelationId>,
+    /// Other relations, whose readers are waited for unless their source is out of reach.
+    pub(super) beside: BTreeSet<RelationId>,
+}
+
 struct Flush {
     number: u64,
-    /// One sink, or all that have a `commit_interval`.
-    only: Option<RelationId>,
-    reply: Reply<Option<String>>,
+    scope: Scope,
+    reply: Reply<Flushed>,
     stage: Stage,
-    /// When the stage began.
+    /// When the stage began, or went forward.
     since: Duration,
-    snapshot: Option<String>,
+    done: Flushed,
 }
 
 /// What a flush waits for.
 enum Stage {
-    /// The readers of all workers; these have caught up.
-    Reading(BTreeSet<usize>),
+    /// Readers of these relations; of each, these workers have caught up.
+    Reading(BTreeMap<RelationId, BTreeSet<usize>>),
     /// The next checkpoint.
     Ready,
     /// The manifest of the checkpoint under way.
     Checkpoint,
-    /// The commits of these sinks.
-    Committing(BTreeSet<RelationId>),
+    /// Commits of these sinks that have everything of checkpoints `through` and before.
+    Committing { through: u64, sinks: BTreeSet<RelationId> },
 }
 
 /// The flushes under way.
@@ -64,7 +103,7 @@ impl Flush {
     }
 
     fn answer(self, answer: Result<(), Error>) {
-        let _ = self.reply.send(answer.map(|()| self.snapshot));
+        let _ = self.reply.send(answer.map(|()| self.done));
     }
 
     /// The reason if the obstacle will not pass, or has been there for too long at `now`.
@@ -75,134 +114,178 @@ impl Flush {
             Obstacle::Busy(reason) => Some(Error::new(ErrorKind::Unavailable, reason)),
         }
     }
+
+    /// Looks at the readers that have not caught up: what keeps the flush, if anything does.
+    fn look_at_readers(
+        &mut self,
+        readers: &impl Fn(RelationId) -> Readers,
+        now: Duration,
+    ) -> Option<Obstacle> {
+        let Stage::Reading(waiting) = &mut self.stage else { return None };
+        let is_late = now.saturating_sub(self.since) >= WAIT_BEFORE_LEFT_OUT;
+        let mut obstacle = None;
+        waiting.retain(|relation, _| match readers(*relation) {
+            Readers::Reading => true,
+            Readers::Gone => false,
+            Readers::OutOfReach(_, reason) if self.scope.needed.contains(relation) => {
+                obstacle = Some(Obstacle::Busy(reason));
+                true
+            }
+            Readers::OutOfReach(failures, _) if failures < FAILURES_BEFORE_LEFT_OUT && !is_late => {
+                true
+            }
+            Readers::OutOfReach(_, reason) => {
+                self.done.left_out.push(reason);
+                false
+            }
+        });
+        if waiting.is_empty() {
+            self.enter(Stage::Ready, now);
+        }
+        obstacle
+    }
 }
 
 impl Flushes {
-    /// Begins one of `only` one sink, or of all that have a `commit_interval`; gives the number
-    /// under which workers report that their readers caught up.
+    /// Begins one; gives the number under which workers report that readers have caught up, and
+    /// the relations whose readers are to be asked.
     pub(super) fn start(
         &mut self,
-        only: Option<RelationId>,
-        reply: Reply<Option<String>>,
+        scope: Scope,
+        reply: Reply<Flushed>,
         now: Duration,
-    ) -> u64 {
+    ) -> (u64, Vec<RelationId>) {
         self.number += 1;
-        let stage = Stage::Reading(BTreeSet::new());
-        let flush = Flush { number: self.number, only, reply, stage, since: now, snapshot: None };
-        self.flushes.push(flush);
-        self.number
+        let asked: Vec<RelationId> = scope.needed.union(&scope.beside).copied().collect();
+        let waiting = asked.iter().map(|relation| (*relation, BTreeSet::new())).collect();
+        let (number, stage) = (self.number, Stage::Reading(waiting));
+        let done = Flushed::default();
+        self.flushes.push(Flush { number, scope, reply, stage, since: now, done });
+        (number, asked)
     }
 
-    /// The readers of one of `workers` have caught up with a flush, and so with those before it; a
-    /// flush is ready when those of all have.
+    /// Readers of one of `workers` have caught up with a flush; it is ready when all have.
     pub(super) fn readers_done(
         &mut self,
         worker: usize,
-        number: u64,
+        (number, relations): (u64, &[RelationId]),
         workers: usize,
-        now: Duration,
     ) {
-        for flush in self.flushes.iter_mut().filter(|flush| flush.number <= number) {
-            let Stage::Reading(done) = &mut flush.stage else { continue };
-            done.insert(worker);
-            if done.len() == workers {
-                flush.enter(Stage::Ready, now);
+        for flush in self.flushes.iter_mut().filter(|flush| flush.number == number) {
+            let Stage::Reading(waiting) = &mut flush.stage else { continue };
+            for relation in relations {
+                let Some(done) = waiting.get_mut(relation) else { continue };
+                done.insert(worker);
+                if done.len() == workers {
+                    waiting.remove(relation);
+                }
             }
         }
     }
 
     /// True if one waits for the next checkpoint only.
-    pub(super) fn any_ready(
-        &self,
-        obstacle: impl Fn(Option<RelationId>) -> Option<Obstacle>,
-    ) -> bool {
-        let mut ready = self.flushes.iter().filter(|flush| matches!(flush.stage, Stage::Ready));
-        ready.any(|flush| obstacle(flush.only).is_none())
+    pub(super) fn any_ready(&self) -> bool {
+        self.flushes.iter().any(|flush| matches!(flush.stage, Stage::Ready))
     }
 
-    /// The next checkpoint begins: gives what those that wait for it only want to be committed.
-    pub(super) fn begin_checkpoint(
-        &mut self,
-        obstacle: impl Fn(Option<RelationId>) -> Option<Obstacle>,
-        now: Duration,
-    ) -> Vec<Option<RelationId>> {
+    /// Sinks whose commit a flush waits for: they are due.
+    pub(super) fn wanted(&self) -> BTreeSet<RelationId> {
+        let sinks = self.flushes.iter().filter_map(|flush| match &flush.stage {
+            Stage::Committing { sinks, .. } => Some(sinks),
+            _ => None,
+        });
+        sinks.flatten().copied().collect()
+    }
+
+    /// The next checkpoint begins: gives what the flushes that it serves want to be committed.
+    pub(super) fn begin_checkpoint(&mut self, now: Duration) -> Vec<Option<RelationId>> {
         let ready = self.flushes.iter_mut().filter(|flush| matches!(flush.stage, Stage::Ready));
-        let taken = ready.filter(|flush| obstacle(flush.only).is_none()).map(|flush| {
+        let taken = ready.map(|flush| {
             flush.enter(Stage::Checkpoint, now);
-            flush.only
+            flush.scope.only
         });
         taken.collect()
     }
 
-    /// The checkpoint is durable and these sinks commit now: each flush waits for those that it
-    /// asked for. Those of sinks that could not prepare get the reason.
+    /// Checkpoint `through` is durable. Each flush waits for its sinks among those that are
+    /// `lacking` a commit; flushes of sinks that could not prepare get the reason.
     pub(super) fn begin_commits(
         &mut self,
-        sinks: &[RelationId],
+        through: u64,
+        lacking: impl Fn(Option<RelationId>) -> BTreeSet<RelationId>,
         problems: &BTreeMap<RelationId, String>,
         now: Duration,
     ) {
         for mut flush in std::mem::take(&mut self.flushes) {
-            if !matches!(flush.stage, Stage::Checkpoint) {
-                self.flushes.push(flush);
-                continue;
+            if matches!(flush.stage, Stage::Checkpoint) {
+                let sinks = lacking(flush.scope.only);
+                flush.enter(Stage::Committing { through, sinks }, now);
             }
-            let problem = match flush.only {
-                Some(only) => problems.get(&only),
-                None => problems.values().next(),
+            let problem = match &flush.stage {
+                Stage::Committing { sinks, .. } => sinks.iter().find_map(|it| problems.get(it)),
+                _ => None,
             };
-            if let Some(reason) = problem {
-                flush.answer(Err(Error::new(ErrorKind::Unavailable, reason)));
-                continue;
+            match problem {
+                Some(reason) => flush.answer(Err(Error::new(ErrorKind::Unavailable, reason))),
+                None => self.flushes.push(flush),
             }
-            let asked = sinks.iter().filter(|sink| flush.only.is_none_or(|it| it == **sink));
-            flush.enter(Stage::Committing(asked.copied().collect()), now);
-            self.flushes.push(flush);
         }
     }
 
-    /// A sink has committed.
-    pub(super) fn committed(&mut self, relation: RelationId, outcome: &CommitOutcome) {
+    /// A sink has committed everything up to `checkpoint`; without an outcome there was nothing
+    /// that had to be made visible.
+    pub(super) fn committed(
+        &mut self,
+        relation: RelationId,
+        checkpoint: u64,
+        outcome: Option<&CommitOutcome>,
+        now: Duration,
+    ) {
         for flush in &mut self.flushes {
-            if let Stage::Committing(sinks) = &mut flush.stage
+            if let Stage::Committing { through, sinks } = &mut flush.stage
+                && *through <= checkpoint
                 && sinks.remove(&relation)
-                && let CommitOutcome::Committed { snapshot } = outcome
             {
-                flush.snapshot = Some(snapshot.clone());
+                flush.since = now;
+                if let Some(CommitOutcome::Committed { snapshot }) = outcome {
+                    flush.done.snapshot = Some(snapshot.clone());
+                }
             }
         }
     }
 
     /// Answers those whose sinks have committed, and those that an obstacle has kept for too long:
-    /// `source` in the way of readers, `sink` in the way of what a flush asked for.
+    /// one of `readers`, or of the `sink` that a flush asked for.
     pub(super) fn settle(
         &mut self,
         now: Duration,
-        source: impl Fn() -> Option<Obstacle>,
-        sink: impl Fn(Option<RelationId>) -> Option<Obstacle>,
+        readers: impl Fn(RelationId) -> Readers,
+        sink: impl Fn(RelationId) -> Option<Obstacle>,
     ) {
-        let failed = |only| sink(only).filter(|it| matches!(it, Obstacle::Failed(_)));
-        let answer = |flush: &Flush| {
+        let failed =
+            |only| Option::and_then(only, &sink).filter(|it| matches!(it, Obstacle::Failed(_)));
+        let answer = |flush: &mut Flush| {
+            let out_of_reach = flush.look_at_readers(&readers, now);
+            let failed = failed(flush.scope.only);
+            if let Stage::Committing { sinks, .. } = &mut flush.stage {
+                sinks.retain(|it| !matches!(sink(*it), Some(Obstacle::Failed(_))));
+            }
             let obstacle = match &flush.stage {
-                Stage::Reading(_) => failed(flush.only).or_else(&source),
-                Stage::Ready => sink(flush.only),
+                Stage::Reading(_) => failed.or(out_of_reach),
+                Stage::Ready => failed,
                 Stage::Checkpoint => None,
-                Stage::Committing(sinks) if sinks.is_empty() => match failed(flush.only) {
+                Stage::Committing { sinks, .. } if sinks.is_empty() => match failed {
                     // It failed before it had anything to commit.
-                    Some(failed) if flush.snapshot.is_none() => Some(failed),
+                    Some(failed) if flush.done.snapshot.is_none() => Some(failed),
                     _ => return Some(Ok(())),
                 },
-                // What was prepared before a failure is committed all the same.
-                Stage::Committing(sinks) => sinks.iter().find_map(|it| match sink(Some(*it)) {
-                    Some(Obstacle::Failed(_)) => None,
-                    other => other,
-                }),
+                Stage::Committing { sinks, .. } => sinks.iter().find_map(|it| sink(*it)),
             };
             obstacle.and_then(|obstacle| flush.given_up(&obstacle, now)).map(Err)
         };
         // Each is looked at once: a sink may begin or end its work between two looks.
-        for flush in std::mem::take(&mut self.flushes) {
-            match answer(&flush) {
+        for mut flush in std::mem::take(&mut self.flushes) {
+            match answer(&mut flush) {
                 Some(answer) => flush.answer(answer),
                 None => self.flushes.push(flush),
             }

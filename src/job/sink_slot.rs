@@ -61,6 +61,8 @@ struct Waiting {
     pending: Vec<Pending>,
     /// Prepared and not known to be visible.
     committable: Option<Committable>,
+    /// The first checkpoint that has changes of the committable.
+    committable_first: u64,
     /// The last commit, as time since the start of the process.
     committed_at: Option<Duration>,
 }
@@ -69,6 +71,8 @@ struct Waiting {
 struct Pending {
     changes: ChangeBatch,
     object: Option<String>,
+    /// The first checkpoint that has some of them; 0 if that was before the process started.
+    first: u64,
 }
 
 impl Pending {
@@ -115,7 +119,7 @@ impl SinkSlot {
             let batches = read_batches(&bytes)?;
             let changes = batches.iter().map(decode).collect::<Result<Vec<_>>>()?;
             let changes = concat(Arc::clone(&self.schema), changes)?;
-            pending.push(Pending { changes, object: Some(object.clone()) });
+            pending.push(Pending { changes, object: Some(object.clone()), first: 0 });
         }
         let mut waiting = self.waiting();
         waiting.pending = pending;
@@ -155,6 +159,13 @@ impl SinkSlot {
         waiting.pending.is_empty() && waiting.committable.is_none() && !self.is_busy()
     }
 
+    /// True if changes of a checkpoint up to `through` are not known to be visible.
+    pub(super) fn lacks(&self, through: u64) -> bool {
+        let waiting = self.waiting();
+        let prepared = waiting.committable.is_some() && waiting.committable_first <= through;
+        prepared || waiting.pending.iter().any(|pending| pending.first <= through)
+    }
+
     /// True if changes wait.
     pub(super) fn has_pending(&self) -> bool {
         !self.waiting().pending.is_empty()
@@ -175,7 +186,7 @@ impl SinkSlot {
         let fresh = consolidate(Arc::clone(&self.schema), changes)?;
         let mut garbage = Vec::new();
         if fresh.num_rows() > 0 {
-            self.waiting().pending.push(Pending { changes: fresh, object: None });
+            self.waiting().pending.push(Pending { changes: fresh, object: None, first: sequence });
         }
         let mut problem = None;
         if due
@@ -246,6 +257,7 @@ impl SinkSlot {
 
     fn prepared(&self, sink: BusySink, committable: Option<Committable>) -> Prepared {
         let mut waiting = self.waiting();
+        waiting.committable_first = waiting.pending.iter().map(|it| it.first).min().unwrap_or(0);
         let garbage = waiting.pending.drain(..).filter_map(|pending| pending.object).collect();
         waiting.committable.clone_from(&committable);
         let record = self.record(&waiting);
@@ -340,11 +352,12 @@ fn merge_newest(
             return Ok(());
         }
         let both = vec![before.changes.clone(), newest.changes.clone()];
+        let first = before.first.min(newest.first);
         let changes = consolidate(Arc::clone(schema), both)?;
         pending.pop();
         garbage.extend(pending.pop().and_then(|before| before.object));
         if changes.num_rows() > 0 {
-            pending.push(Pending { changes, object: None });
+            pending.push(Pending { changes, object: None, first });
         }
     }
     Ok(())

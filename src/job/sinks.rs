@@ -19,6 +19,8 @@ use crate::env::Env;
 pub(super) struct Sinks {
     /// With the least time between commits; `None` for pipelines, which commit when fired.
     slots: BTreeMap<RelationId, (Arc<SinkSlot>, Option<Duration>)>,
+    /// Sinks whose commit, in the background, the coordinator has not heard of.
+    committing: BTreeSet<RelationId>,
 }
 
 impl Sinks {
@@ -64,21 +66,59 @@ impl Sinks {
         self.slots.values().any(|(slot, _)| slot.is_busy())
     }
 
-    /// What keeps `only` one sink, or one of all that have an interval, from the next checkpoint.
-    pub(super) fn obstacle(
+    /// What keeps a sink from committing. What was prepared before a failure is committed all the
+    /// same.
+    pub(super) fn obstacle(&self, sink: RelationId, state: &EngineState) -> Option<Obstacle> {
+        let (slot, _) = self.slots.get(&sink)?;
+        if self.committing.contains(&sink) || slot.is_busy() {
+            return Some(Obstacle::Busy(format!("sink \"{}\" is still at work", slot.name)));
+        }
+        state.failure(sink).map(Obstacle::Failed)
+    }
+
+    /// Sinks that have an interval.
+    pub(super) fn paced(&self) -> impl Iterator<Item = RelationId> {
+        let paced = self.slots.iter().filter(|(_, (_, interval))| interval.is_some());
+        paced.map(|(relation, _)| *relation)
+    }
+
+    /// Sinks among `only` one, or all that have an interval, with changes of checkpoints up to
+    /// `through` that are not known to be visible.
+    pub(super) fn lacking(
         &self,
         only: Option<RelationId>,
+        through: u64,
         state: &EngineState,
-    ) -> Option<Obstacle> {
-        if let Some(error) = only.and_then(|sink| state.failure(sink)) {
-            return Some(Obstacle::Failed(error));
-        }
-        let mut asked = self.slots.values().filter(|(slot, interval)| match only {
-            Some(only) => slot.relation == only,
-            None => interval.is_some(),
+    ) -> BTreeSet<RelationId> {
+        let asked = self.slots.iter().filter(|(relation, (slot, interval))| {
+            let is_asked = only.map_or(interval.is_some(), |only| only == **relation);
+            is_asked && (slot.lacks(through) || self.committing.contains(relation))
         });
-        let busy = asked.find(|(slot, _)| slot.is_busy());
-        busy.map(|(slot, _)| Obstacle::Busy(format!("sink \"{}\" is still at work", slot.name)))
+        let sound = asked.filter(|(relation, _)| {
+            !matches!(self.obstacle(**relation, state), Some(Obstacle::Failed(_)))
+        });
+        sound.map(|(relation, _)| *relation).collect()
+    }
+
+    /// True if one of `wanted` can commit with the next checkpoint.
+    pub(super) fn any_free(&self, wanted: &BTreeSet<RelationId>) -> bool {
+        let mut slots = wanted.iter().filter_map(|relation| self.slots.get(relation));
+        slots.any(|(slot, _)| slot.has_pending() && !slot.is_busy())
+    }
+
+    /// True if the coordinator has not heard of a sink's commit.
+    pub(super) fn is_committing(&self, relation: RelationId) -> bool {
+        self.committing.contains(&relation)
+    }
+
+    /// Notes that the coordinator has heard of a sink's commit.
+    pub(super) fn heard(&mut self, relation: RelationId) {
+        self.committing.remove(&relation);
+    }
+
+    /// True if a sink has changes of checkpoints up to `through` that are not known to be visible.
+    pub(super) fn lacks(&self, relation: RelationId, through: u64) -> bool {
+        self.slots.get(&relation).is_some_and(|(slot, _)| slot.lacks(through))
     }
 
     /// True if every sink that commits by itself has committed all.
@@ -88,25 +128,27 @@ impl Sinks {
 
     /// Commits what the last process left, in the background.
     pub(super) fn recover(
-        &self,
+        &mut self,
         slot: &Arc<SinkSlot>,
         env: &Env,
         state: &Arc<EngineState>,
         done: &UnboundedSender<Done>,
     ) {
         let (slot, env, state) = (Arc::clone(slot), env.clone(), Arc::clone(state));
+        let relation = slot.relation;
+        self.committing.insert(relation);
         let work = async move {
             let status = slot.recover(&env, problems(slot.relation, &state)).await;
             let status = status.map_err(|error| error.within(slot.name.clone()))?;
             settled(slot.relation, status, &state);
             Ok(())
         };
-        in_background(work, done, Done::Recovered);
+        in_background(work, done, move |outcome| Done::Recovered(relation, outcome));
     }
 
     /// Commits a checkpoint's changes in the background.
     pub(super) fn commit(
-        &self,
+        &mut self,
         slot: Arc<SinkSlot>,
         sink: BusySink,
         committable: Committable,
@@ -115,13 +157,15 @@ impl Sinks {
         done: &UnboundedSender<Done>,
     ) {
         let (env, state, relation) = (env.clone(), Arc::clone(state), slot.relation);
+        let checkpoint = committable.checkpoint;
+        self.committing.insert(relation);
         let work = async move {
             let tell = problems(relation, &state);
             let (outcome, status) = slot.commit(sink, &committable, &env, tell).await?;
             settled(relation, Some(status), &state);
             Ok(outcome)
         };
-        in_background(work, done, move |outcome| Done::Commit(relation, outcome));
+        in_background(work, done, move |outcome| Done::Commit(relation, checkpoint, outcome));
     }
 }
 

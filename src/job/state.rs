@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use frazil_connector_api::SinkStatus;
 
+use super::flushes::Readers;
 use super::recent_writes::RecentWrites;
 use super::{JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
@@ -125,15 +126,19 @@ impl EngineState {
         self.change(relation, |job| job.problem = problem);
     }
 
-    /// Which source is out of reach, and why.
-    pub(super) fn source_problem(&self) -> Option<String> {
+    /// What a flush waits for among the readers of a relation.
+    pub(super) fn readers(&self, id: RelationId) -> Readers {
         let catalog = self.catalog();
-        lock(&self.figures).iter().find_map(|(id, job)| {
-            let relation = catalog.by_id(*id)?;
-            let is_sink = relation.definition.sink().is_some();
-            let (_, problem) = job.problem.as_ref().filter(|_| !is_sink)?;
-            Some(format!("\"{}\" cannot read its source: {problem}", relation.name))
-        })
+        let Some(relation) = catalog.by_id(id) else { return Readers::Gone };
+        let figures = lock(&self.figures);
+        match figures.get(&id) {
+            Some(Figures { failure: Some(_), .. }) => Readers::Gone,
+            Some(Figures { problem: Some((attempts, problem)), .. }) => {
+                let reason = format!("\"{}\" cannot read its source: {problem}", relation.name);
+                Readers::OutOfReach(*attempts, reason)
+            }
+            _ => Readers::Reading,
+        }
     }
 
     pub(super) fn set_failure(&self, relation: RelationId, error: String) {

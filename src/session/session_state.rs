@@ -160,8 +160,10 @@ impl Session {
             StatementKind::Show(what) => rows(show::show(engine, &self.variables, what)?),
             StatementKind::Drop(drop) => drop_relations(engine, statement, drop).await,
             StatementKind::Flush => {
-                engine.flush().await?;
-                Ok(Outcome::command(tag))
+                let left_out = engine.flush().await?;
+                let notice = |reason| format!("not flushed: {reason}");
+                let notices = left_out.into_iter().map(notice).collect();
+                Ok(Outcome::Command { tag: tag.to_string(), notices })
             }
             StatementKind::RunPipeline { name } => run_pipeline(engine, &name.value).await,
             StatementKind::Set { name, value, .. } => {

@@ -1,9 +1,14 @@
-//! Tests of the reader's thread, over a source that never has a message.
+//! Tests of the reader's thread.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use frazil_connector_api::{Offset, Offsets, Result, Source, SourcePoll, SourceReader, SplitId};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use frazil_connector_api::{
+    ChangeBatch, Decoded, Offset, Offsets, Result, Source, SourceBatch, SourcePoll, SourceReader,
+    SplitId,
+};
 use object_store::memory::InMemory;
 
 use super::{ReaderConfig, SourceEvent, SourceHandle};
@@ -80,4 +85,94 @@ fn a_split_that_came_while_the_engine_was_down_is_read_whole() {
 fn a_thread_that_panics_is_told() {
     let event = first_event(true, offsets(&[("0", 8)]), true);
     assert!(matches!(event, SourceEvent::Failed(_)), "{event:?}");
+}
+
+/// Splits with a number of messages each, which tests add while it is read.
+#[derive(Debug, Clone, Default)]
+struct Growing(Arc<Mutex<BTreeMap<SplitId, i64>>>);
+
+impl Growing {
+    fn set(&self, split: &str, messages: i64) {
+        self.0.lock().unwrap().insert(SplitId(split.into()), messages);
+    }
+
+    fn ends(&self) -> Offsets {
+        let ends = self.0.lock().unwrap();
+        ends.iter().map(|(split, end)| (split.clone(), Offset(*end))).collect()
+    }
+}
+
+impl Source for Growing {
+    fn splits(&self) -> Result<Vec<SplitId>> {
+        Ok(self.ends().into_keys().collect())
+    }
+
+    fn end_offsets(&self) -> Result<Option<Offsets>> {
+        Ok(Some(self.ends()))
+    }
+
+    fn open(&self, offsets: &Offsets) -> Result<Box<dyn SourceReader>> {
+        Ok(Box::new(GrowingReader { source: self.clone(), offsets: offsets.clone() }))
+    }
+}
+
+struct GrowingReader {
+    source: Growing,
+    offsets: Offsets,
+}
+
+impl SourceReader for GrowingReader {
+    fn poll(&mut self, _: usize, timeout: Duration) -> Result<SourcePoll> {
+        let ends = self.source.ends();
+        for (split, offset) in &mut self.offsets {
+            if *offset < ends[split] {
+                offset.0 += 1;
+                let rows: ArrayRef = Arc::new(Int64Array::from(vec![offset.0]));
+                let rows = RecordBatch::try_from_iter([("k", rows)]).unwrap();
+                return Ok(SourcePoll::Batch(SourceBatch {
+                    data: Decoded::Changes(ChangeBatch::inserts(rows)),
+                    bad: Vec::new(),
+                    offsets: Offsets::from([(split.clone(), *offset)]),
+                    bytes: 8,
+                }));
+            }
+        }
+        std::thread::sleep(timeout);
+        Ok(SourcePoll::Idle)
+    }
+}
+
+#[test]
+fn a_flush_covers_every_message_and_split_that_existed_when_it_was_called() {
+    let source = Growing::default();
+    source.set("a", 1);
+    let config =
+        ReaderConfig { worker: 0, peers: 1, batch_rows: 1, channel_batches: 4, is_known: false };
+    let env = Env::real(Arc::new(InMemory::new())).unwrap();
+    let thread = std::thread::current();
+    let reads = Arc::new(source.clone());
+    let mut handle = SourceHandle::spawn(reads, Offsets::new(), config, env, thread).unwrap();
+    let mut read = Offsets::new();
+    for number in 1..=20_i32 {
+        // A new split and more messages, right before the flush.
+        source.set(&format!("split {number}"), i64::from(number % 3));
+        source.set("a", i64::from(number));
+        let ends = source.ends();
+        let flush = u64::from(number.unsigned_abs());
+        handle.flush(flush);
+        loop {
+            match handle.try_next() {
+                Some(SourceEvent::Flushed(number)) if number == flush => break,
+                Some(SourceEvent::Batch(batch)) => read.extend(batch.offsets),
+                Some(SourceEvent::Assigned(splits)) => {
+                    splits.into_iter().for_each(|(split, offset)| {
+                        read.entry(split).or_insert(offset);
+                    });
+                }
+                Some(other) => panic!("{other:?}"),
+                None => std::thread::park_timeout(Duration::from_millis(5)),
+            }
+        }
+        assert_eq!(read, ends, "flush {number}");
+    }
 }

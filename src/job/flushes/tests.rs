@@ -7,114 +7,198 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 const LAKE: RelationId = RelationId(1);
 const OTHER: RelationId = RelationId(2);
+/// A table that the lake's sink follows, and one that no sink follows.
+const NEAR: RelationId = RelationId(3);
+const FAR: RelationId = RelationId(4);
 
-type Answer = oneshot::Receiver<crate::error::Result<Option<String>>>;
+type Answer = oneshot::Receiver<crate::error::Result<Flushed>>;
 
 fn start(flushes: &mut Flushes, only: Option<RelationId>) -> Answer {
     let (reply, answer) = oneshot::channel();
-    flushes.start(only, reply, Duration::ZERO);
+    let scope = match only {
+        Some(only) => Scope { only: Some(only), needed: [only, NEAR].into(), ..Scope::default() },
+        None => Scope { only: None, needed: [LAKE, OTHER, NEAR].into(), beside: [FAR].into() },
+    };
+    flushes.start(scope, reply, Duration::ZERO);
     answer
 }
 
-fn busy(relation: RelationId) -> impl Fn(Option<RelationId>) -> Option<Obstacle> {
-    move |only| match only {
-        Some(only) if only != relation => None,
-        _ => Some(Obstacle::Busy("still at work".to_string())),
+/// All readers catch up; the flushes are ready then.
+fn catch_up(flushes: &mut Flushes, now: Duration) {
+    for number in 1..=flushes.number {
+        flushes.readers_done(0, (number, &[LAKE, OTHER, NEAR, FAR]), 1);
+    }
+    flushes.settle(now, reading, free);
+}
+
+fn reading(_: RelationId) -> Readers {
+    Readers::Reading
+}
+
+fn out_of_reach(relation: RelationId, attempts: u32) -> impl Fn(RelationId) -> Readers {
+    move |it| match it == relation {
+        true => Readers::OutOfReach(attempts, "no broker answers".to_string()),
+        false => Readers::Reading,
     }
 }
 
-fn failed(only: Option<RelationId>) -> Option<Obstacle> {
-    only.map(|_| Obstacle::Failed("division by zero".to_string()))
+fn busy(relation: RelationId) -> impl Fn(RelationId) -> Option<Obstacle> {
+    move |it| (it == relation).then(|| Obstacle::Busy("still at work".to_string()))
 }
 
-fn free(_: Option<RelationId>) -> Option<Obstacle> {
+fn failed(_: RelationId) -> Option<Obstacle> {
+    Some(Obstacle::Failed("division by zero".to_string()))
+}
+
+fn free(_: RelationId) -> Option<Obstacle> {
     None
+}
+
+/// The sinks that have something to commit, as the coordinator tells them.
+fn lacking(sinks: &[RelationId]) -> impl Fn(Option<RelationId>) -> BTreeSet<RelationId> {
+    let sinks: BTreeSet<RelationId> = sinks.iter().copied().collect();
+    move |only| sinks.iter().copied().filter(|it| only.is_none_or(|only| only == *it)).collect()
+}
+
+fn committed(snapshot: &str) -> Option<CommitOutcome> {
+    Some(CommitOutcome::Committed { snapshot: snapshot.to_string() })
 }
 
 fn kind(answer: &mut Answer) -> ErrorKind {
     answer.try_recv().unwrap().unwrap_err().kind
 }
 
-#[test]
-fn a_later_flush_answers_for_those_before() {
-    let mut flushes = Flushes::default();
-    let taken = |flushes: &mut Flushes| flushes.begin_checkpoint(free, SECOND).len();
-    let _answers = [start(&mut flushes, None), start(&mut flushes, None)];
-    // Worker 0 was asked twice before it answered, worker 1 answered each.
-    flushes.readers_done(0, 2, 2, SECOND);
-    flushes.readers_done(1, 1, 2, SECOND);
-    assert_eq!(taken(&mut flushes), 1);
-    let _answer = start(&mut flushes, None);
-    flushes.readers_done(1, 3, 2, SECOND);
-    assert_eq!(taken(&mut flushes), 1);
-    flushes.readers_done(0, 3, 2, SECOND);
-    assert_eq!(taken(&mut flushes), 1);
+fn done(answer: &mut Answer) -> Flushed {
+    answer.try_recv().unwrap().unwrap()
 }
 
 #[test]
-fn a_sink_at_work_keeps_only_those_that_asked_for_it() {
+fn a_flush_is_ready_when_every_reader_that_it_asked_has_caught_up() {
+    let mut flushes = Flushes::default();
+    let _lake = start(&mut flushes, Some(LAKE));
+    let _all = start(&mut flushes, None);
+    let taken = |flushes: &mut Flushes| {
+        flushes.settle(SECOND, reading, free);
+        flushes.begin_checkpoint(SECOND)
+    };
+    // Worker 1 of 2 has nothing of NEAR yet.
+    flushes.readers_done(0, (1, &[LAKE, NEAR]), 2);
+    flushes.readers_done(1, (1, &[LAKE]), 2);
+    flushes.readers_done(1, (2, &[LAKE, OTHER, NEAR, FAR]), 2);
+    assert!(taken(&mut flushes).is_empty());
+    flushes.readers_done(1, (1, &[NEAR]), 2);
+    assert_eq!(taken(&mut flushes), [Some(LAKE)]);
+    flushes.readers_done(0, (2, &[LAKE, OTHER, NEAR, FAR]), 2);
+    assert_eq!(taken(&mut flushes), [None]);
+}
+
+#[test]
+fn a_busy_sink_delays_no_checkpoint_and_is_waited_for() {
     let mut flushes = Flushes::default();
     let mut lake = start(&mut flushes, Some(LAKE));
     let mut other = start(&mut flushes, Some(OTHER));
-    flushes.readers_done(0, 2, 1, SECOND);
-    assert!(flushes.any_ready(busy(LAKE)));
-    assert_eq!(flushes.begin_checkpoint(busy(LAKE), SECOND), [Some(OTHER)]);
-    flushes.begin_commits(&[OTHER], &BTreeMap::new(), SECOND);
-    flushes.settle(SECOND, || None, busy(LAKE));
-    assert!(other.try_recv().is_err(), "its commit is not made yet");
-    flushes.committed(OTHER, &CommitOutcome::Committed { snapshot: "7".to_string() });
-    flushes.settle(2 * SECOND, || None, busy(LAKE));
-    assert_eq!(other.try_recv().unwrap().unwrap().as_deref(), Some("7"));
-    flushes.settle(SECOND + WAIT - SECOND / 2, || None, busy(LAKE));
-    assert!(lake.try_recv().is_err(), "it has waited for less than a minute");
-    flushes.settle(SECOND + WAIT, || None, busy(LAKE));
-    assert_eq!(kind(&mut lake), ErrorKind::Unavailable);
+    catch_up(&mut flushes, SECOND);
+    flushes.settle(SECOND, reading, busy(LAKE));
+    assert_eq!(flushes.begin_checkpoint(SECOND), [Some(LAKE), Some(OTHER)]);
+    flushes.begin_commits(7, lacking(&[LAKE, OTHER]), &BTreeMap::new(), SECOND);
+    assert_eq!(flushes.wanted(), [LAKE, OTHER].into());
+    flushes.committed(OTHER, 7, committed("7").as_ref(), SECOND);
+    // The lake was at work on an older checkpoint.
+    flushes.committed(LAKE, 6, committed("6").as_ref(), SECOND);
+    flushes.settle(2 * SECOND, reading, busy(LAKE));
+    assert_eq!(done(&mut other).snapshot.as_deref(), Some("7"));
+    assert!(lake.try_recv().is_err(), "the commit of checkpoint 6 lacks what came at 7");
+    flushes.committed(LAKE, 9, committed("9").as_ref(), 3 * SECOND);
+    flushes.settle(3 * SECOND, reading, free);
+    assert_eq!(done(&mut lake).snapshot.as_deref(), Some("9"));
     assert!(flushes.is_empty());
+}
+
+#[test]
+fn commits_of_many_sinks_are_progress() {
+    let mut flushes = Flushes::default();
+    let mut all = start(&mut flushes, None);
+    catch_up(&mut flushes, SECOND);
+    flushes.begin_checkpoint(SECOND);
+    flushes.begin_commits(7, lacking(&[LAKE, OTHER]), &BTreeMap::new(), Duration::ZERO);
+    flushes.committed(OTHER, 7, committed("7").as_ref(), WAIT - SECOND);
+    flushes.settle(WAIT, reading, busy(LAKE));
+    assert!(all.try_recv().is_err());
+    flushes.settle(WAIT + WAIT, reading, busy(LAKE));
+    assert_eq!(kind(&mut all), ErrorKind::Unavailable);
 }
 
 #[test]
 fn a_commit_that_does_not_end_gives_the_flush_up() {
     let mut flushes = Flushes::default();
     let mut answer = start(&mut flushes, None);
-    flushes.readers_done(0, 1, 1, SECOND);
-    flushes.begin_checkpoint(free, SECOND);
-    flushes.settle(WAIT * 2, || None, free);
+    catch_up(&mut flushes, Duration::ZERO);
+    flushes.begin_checkpoint(SECOND);
+    flushes.settle(WAIT * 2, reading, busy(LAKE));
     assert!(answer.try_recv().is_err(), "a checkpoint under way is not an obstacle");
-    flushes.begin_commits(&[LAKE], &BTreeMap::new(), WAIT * 2);
-    flushes.settle(WAIT * 2 + SECOND, || None, busy(LAKE));
+    flushes.begin_commits(3, lacking(&[LAKE]), &BTreeMap::new(), WAIT * 2);
+    flushes.settle(WAIT * 2 + SECOND, reading, busy(LAKE));
     assert!(answer.try_recv().is_err());
-    flushes.settle(WAIT * 3, || None, busy(LAKE));
+    flushes.settle(WAIT * 3, reading, busy(LAKE));
     assert_eq!(kind(&mut answer), ErrorKind::Unavailable);
 }
 
 #[test]
-fn a_source_out_of_reach_gives_the_flush_up() {
+fn a_source_out_of_reach_gives_up_the_flush_of_a_sink_that_follows_it() {
+    for only in [Some(LAKE), None] {
+        let mut flushes = Flushes::default();
+        let mut answer = start(&mut flushes, only);
+        flushes.settle(WAIT - SECOND, out_of_reach(NEAR, 9), free);
+        assert!(answer.try_recv().is_err());
+        flushes.settle(WAIT, out_of_reach(NEAR, 9), free);
+        assert_eq!(kind(&mut answer), ErrorKind::Unavailable);
+        // Readers that are only slow are waited for.
+        let mut answer = start(&mut flushes, only);
+        flushes.settle(WAIT * 9, reading, free);
+        assert!(answer.try_recv().is_err());
+    }
+}
+
+#[test]
+fn a_source_that_no_sink_follows_is_left_out_while_it_is_out_of_reach() {
     let mut flushes = Flushes::default();
-    let mut answer = start(&mut flushes, None);
-    let away = || Some(Obstacle::Busy("no broker answers".to_string()));
-    flushes.settle(WAIT - SECOND, away, free);
-    assert!(answer.try_recv().is_err());
-    flushes.settle(WAIT, away, free);
-    assert_eq!(kind(&mut answer), ErrorKind::Unavailable);
-    // Readers that are only slow are waited for.
-    let mut answer = start(&mut flushes, None);
-    flushes.settle(WAIT * 9, || None, free);
-    assert!(answer.try_recv().is_err());
+    let mut lake = start(&mut flushes, Some(LAKE));
+    let mut all = start(&mut flushes, None);
+    flushes.readers_done(0, (1, &[LAKE, NEAR]), 1);
+    flushes.readers_done(0, (2, &[LAKE, OTHER, NEAR]), 1);
+    flushes.settle(SECOND, out_of_reach(FAR, 1), free);
+    assert_eq!(flushes.begin_checkpoint(SECOND), [Some(LAKE)], "one failure may be an accident");
+    flushes.settle(SECOND, out_of_reach(FAR, 3), free);
+    assert_eq!(flushes.begin_checkpoint(SECOND), [None]);
+    flushes.begin_commits(1, lacking(&[]), &BTreeMap::new(), SECOND);
+    flushes.settle(SECOND, reading, free);
+    assert_eq!(done(&mut lake), Flushed::default());
+    assert_eq!(done(&mut all).left_out, ["no broker answers"]);
+}
+
+#[test]
+fn a_relation_that_is_dropped_meanwhile_is_not_waited_for() {
+    let mut flushes = Flushes::default();
+    let _all = start(&mut flushes, None);
+    flushes.settle(SECOND, |_| Readers::Gone, free);
+    assert_eq!(flushes.begin_checkpoint(SECOND), [None]);
 }
 
 #[test]
 fn a_failed_sink_is_not_nothing_new() {
     let mut flushes = Flushes::default();
-    // It fails while readers catch up, and while the checkpoint is written.
-    let mut reading = start(&mut flushes, Some(LAKE));
-    flushes.settle(SECOND, || None, failed);
-    assert_eq!(kind(&mut reading), ErrorKind::JobFailed);
-    let mut writing = start(&mut flushes, Some(LAKE));
-    flushes.readers_done(0, 2, 1, SECOND);
-    flushes.begin_checkpoint(free, SECOND);
-    flushes.begin_commits(&[], &BTreeMap::new(), SECOND);
-    flushes.settle(SECOND, || None, failed);
-    assert_eq!(kind(&mut writing), ErrorKind::JobFailed);
+    // It fails while readers catch up, while the checkpoint is written, and before its commit.
+    let mut reading_on = start(&mut flushes, Some(LAKE));
+    flushes.settle(SECOND, reading, failed);
+    assert_eq!(kind(&mut reading_on), ErrorKind::JobFailed);
+    for lacks in [&[][..], &[LAKE]] {
+        let mut answer = start(&mut flushes, Some(LAKE));
+        catch_up(&mut flushes, SECOND);
+        flushes.begin_checkpoint(SECOND);
+        flushes.begin_commits(1, lacking(lacks), &BTreeMap::new(), SECOND);
+        flushes.settle(SECOND, reading, failed);
+        assert_eq!(kind(&mut answer), ErrorKind::JobFailed);
+    }
 }
 
 #[test]
@@ -123,12 +207,12 @@ fn a_sink_that_cannot_prepare_tells_why() {
     let mut asked = start(&mut flushes, Some(LAKE));
     let mut all = start(&mut flushes, None);
     let mut other = start(&mut flushes, Some(OTHER));
-    flushes.readers_done(0, 3, 1, SECOND);
-    flushes.begin_checkpoint(free, SECOND);
+    catch_up(&mut flushes, SECOND);
+    flushes.begin_checkpoint(SECOND);
     let problems = BTreeMap::from([(LAKE, "the disk is full".to_string())]);
-    flushes.begin_commits(&[], &problems, SECOND);
-    flushes.settle(SECOND, || None, free);
+    flushes.begin_commits(1, lacking(&[LAKE]), &problems, SECOND);
+    flushes.settle(SECOND, reading, free);
     assert_eq!(kind(&mut asked), ErrorKind::Unavailable);
     assert_eq!(kind(&mut all), ErrorKind::Unavailable);
-    assert!(other.try_recv().unwrap().unwrap().is_none());
+    assert!(done(&mut other).snapshot.is_none());
 }

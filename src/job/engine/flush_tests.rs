@@ -1,0 +1,122 @@
+//! FLUSH is exact: what a query and a lake show right after it is all that had come before it.
+
+use std::path::Path;
+
+use object_store::memory::InMemory;
+
+use super::*;
+
+async fn open(workers: usize) -> Engine {
+    let env = Env::real(Arc::new(InMemory::new())).unwrap();
+    Engine::open(Config { workers, ..Config::default() }, env).await.unwrap()
+}
+
+fn lake(folder: &Path) -> String {
+    format!(
+        "catalog.type = 'sql', catalog.uri = 'sqlite://{0}/lake.db', warehouse.path = '{0}/lake'",
+        folder.display()
+    )
+}
+
+fn sink(name: &str, folder: &Path, interval: &str) -> String {
+    format!(
+        "CREATE SINK {name} FROM t WITH (connector = 'iceberg', type = 'upsert', \
+         primary_key = 'k', {}, database.name = 'd', table.name = '{name}', \
+         create_table_if_not_exists = true, commit_interval = '{interval}')",
+        lake(folder)
+    )
+}
+
+/// Rows of a table or view.
+fn row_count(engine: &Engine, name: &str) -> usize {
+    let id = engine.catalog().get(name).unwrap().id;
+    engine.snapshot().relation(id).unwrap().row_count()
+}
+
+/// Rows of each sink's table.
+fn lake_counts(engine: &Engine) -> Vec<u64> {
+    engine.jobs().iter().filter_map(|job| job.sink.as_ref()?.row_count).collect()
+}
+
+fn write_lines(file: &Path, keys: std::ops::Range<usize>) {
+    use std::io::Write;
+    let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
+    let lines: String = keys.map(|key| format!("{{\"k\": {key}}}\n")).collect();
+    file.write_all(lines.as_bytes()).unwrap();
+}
+
+/// Files appear and grow right before FLUSH; a view and the lake are looked at once after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_covers_the_files_that_appeared_just_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    let engine = open(2).await;
+    let table = format!(
+        "CREATE TABLE t (k BIGINT PRIMARY KEY) WITH (connector = 'files', path = '{}', \
+         follow = true) FORMAT PLAIN ENCODE JSON",
+        files.display()
+    );
+    engine.apply(&table).await.unwrap();
+    engine.apply("CREATE MATERIALIZED VIEW v AS SELECT k + 1 AS k1 FROM t").await.unwrap();
+    engine.apply(&sink("s", folder.path(), "1h")).await.unwrap();
+    for number in 0..6 {
+        write_lines(&files.join(format!("{number}.json")), number * 10..number * 10 + 7);
+        write_lines(&files.join("grows.json"), number * 10 + 7..number * 10 + 10);
+        assert!(engine.flush().await.unwrap().is_empty());
+        let rows = (number + 1) * 10;
+        assert_eq!(row_count(&engine, "v"), rows);
+        assert_eq!(lake_counts(&engine), [rows as u64]);
+    }
+    engine.shutdown().await.unwrap();
+}
+
+/// With many sinks there is no moment in which none of them is at work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_is_not_starved_by_many_busy_sinks() {
+    const SINKS: usize = 30;
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(1).await;
+    engine.apply("CREATE TABLE t (k BIGINT PRIMARY KEY)").await.unwrap();
+    for number in 0..SINKS {
+        engine.apply(&sink(&format!("s{number}"), folder.path(), "50ms")).await.unwrap();
+    }
+    let id = engine.catalog().get("t").unwrap().id;
+    for round in 0..3_i64 {
+        let keys: arrow::array::ArrayRef =
+            Arc::new(arrow::array::Int64Array::from_iter_values(round * 10..round * 10 + 10));
+        let rows = RecordBatch::try_from_iter([("k", keys)]).unwrap();
+        let changes = frazil_connector_api::ChangeBatch::inserts(rows);
+        engine.write(id, changes).await.unwrap();
+        engine.flush().await.unwrap();
+        assert_eq!(lake_counts(&engine), vec![(round as u64 + 1) * 10; SINKS]);
+    }
+    engine.shutdown().await.unwrap();
+}
+
+/// A pipeline fires, and FLUSH ends, though another table's broker does not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_of_another_table_that_is_out_of_reach_is_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(2).await;
+    for sql in [
+        "CREATE TABLE t (k BIGINT PRIMARY KEY)",
+        &sink("s", folder.path(), "50ms"),
+        &format!("CREATE CATALOG l WITH (type = 'iceberg', {})", lake(folder.path())),
+        "CREATE PIPELINE p SCHEDULE '0 0 1 1 *' AS INSERT INTO l.d.p SELECT k FROM t",
+        // Nobody listens there.
+        "CREATE TABLE far (k BIGINT PRIMARY KEY) WITH (connector = 'kafka', topic = 'x', \
+         properties.bootstrap.server = '127.0.0.1:9', timeout.ms = 300) FORMAT DEBEZIUM ENCODE JSON",
+    ] {
+        engine.apply(sql).await.unwrap();
+    }
+    let began = engine.env().elapsed();
+    let took = || (engine.env().elapsed() - began).as_secs();
+    let run = engine.run_pipeline("p").await.unwrap();
+    assert_eq!(run.state, crate::job::PipelineRunState::Empty);
+    assert!(took() < 10, "the run took {} s", took());
+    let left_out = engine.flush().await.unwrap();
+    assert!(matches!(&left_out[..], [line] if line.starts_with("\"far\" cannot")), "{left_out:?}");
+    assert!(took() < 40, "run and flush took {} s", took());
+    engine.shutdown().await.unwrap();
+}
