@@ -9,10 +9,11 @@ use uuid::Uuid;
 use super::pipeline_record::PipelineRecord;
 use crate::catalog::RelationId;
 use crate::dataflow::SourceOffsets;
+use crate::plan::FragmentIdentity;
 use crate::state::SegmentRef;
 
 /// Version of the manifest's form; another one is refused.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// All that is true at one durable epoch, as one JSON object.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub struct Manifest {
     pub next_relation: RelationId,
     /// The catalog: statements in the order in which they were applied.
     pub statements: Vec<StatementRecord>,
+    /// Identity of each relation's fragment: its state is only given to the same plan.
+    pub fragments: BTreeMap<RelationId, FragmentIdentity>,
     /// Next offset of every split of every source.
     pub offsets: SourceOffsets,
     /// All live state, oldest segment of a table first.
@@ -75,6 +78,7 @@ impl Manifest {
             layout: (0, 0),
             next_relation: RelationId(1),
             statements: Vec::new(),
+            fragments: BTreeMap::new(),
             offsets: SourceOffsets::new(),
             segments: Vec::new(),
             sinks: BTreeMap::new(),

@@ -24,6 +24,7 @@ use super::context::FragmentContext;
 use super::operators::{Operator, Output};
 use super::packet::Packet;
 use crate::error::Result;
+use crate::state::OperatorId;
 
 /// A stream of packets.
 pub(crate) type Packets<'scope> = Stream<'scope, u64, Vec<Packet>>;
@@ -43,12 +44,13 @@ type Puller = Box<dyn FnMut(&mut dyn FnMut(u64, Vec<Packet>))>;
 
 /// Adds an operator to a dataflow.
 ///
-/// `after_epoch` is called when the operator has ended an epoch, `index` names its deltas.
+/// `after_epoch` is called when the operator has ended an epoch. `id` names its deltas; an operator
+/// without state has none.
 pub(crate) fn add_operator<'scope>(
     scope: Scope<'scope, u64>,
     inputs: Vec<Input<'scope>>,
     operator: SharedOperator,
-    index: usize,
+    id: Option<OperatorId>,
     context: FragmentContext,
     after_epoch: Option<Box<dyn FnMut(u64)>>,
 ) -> Packets<'scope> {
@@ -77,7 +79,7 @@ pub(crate) fn add_operator<'scope>(
             stash: BTreeMap::new(),
             capability,
             operator,
-            index,
+            id,
             key_columns,
             output,
             context,
@@ -118,7 +120,7 @@ struct Adapter {
     /// For the current epoch; `None` once the inputs have closed.
     capability: Option<Capability<u64>>,
     operator: SharedOperator,
-    index: usize,
+    id: Option<OperatorId>,
     /// Of each of the operator's state tables.
     key_columns: Vec<usize>,
     output: OutputBuilder<u64, CapacityContainerBuilder<Vec<Packet>>>,
@@ -203,8 +205,7 @@ impl Adapter {
                 return;
             }
             let deltas = self.operator.borrow_mut().checkpoint();
-            let deposit =
-                |deltas| self.context.deposit(epoch, self.index, deltas, &self.key_columns);
+            let deposit = |deltas| self.context.deposit(epoch, self.id, deltas, &self.key_columns);
             if let Err(error) = deltas.and_then(deposit) {
                 self.context.fail(error);
             }

@@ -11,11 +11,11 @@
 //! (end of a view)      route by upsert key   Materialize, on the workers of process 0
 //! ```
 //!
-//! **Invariant:** what is built depends on the plan and the numbers of workers alone, so that every
-//! worker builds the same dataflow and an operator's index names its state after a restart.
+//! **Invariant:** the dataflow is a function of the plan and the numbers of workers, so that every
+//! worker builds the same one. State is found by the [`OperatorId`] of its operator.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -46,9 +46,11 @@ use crate::catalog::{
 };
 use crate::config::Config;
 use crate::env::Env;
-use crate::error::{Error, Result};
-use crate::plan::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey, plan};
-use crate::state::{RowsSnapshot, SnapshotStore};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{
+    AggregateCall, IncrementalPlan, JoinKind, Node, OperatorIds, SortKey, plan, rows_operator,
+};
+use crate::state::{OperatorId, RowsSnapshot, SnapshotStore};
 
 /// What a worker builds with.
 pub(crate) struct Builder<'a> {
@@ -76,9 +78,12 @@ pub(crate) struct Builder<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Restore {
     /// Rows by operator and state table, as they were stored.
-    pub(crate) state: BTreeMap<(usize, usize), Stored>,
+    pub(crate) state: BTreeMap<(OperatorId, usize), Stored>,
     /// Where its sources are read on.
     pub(crate) offsets: BTreeMap<RelationId, Offsets>,
+    /// True if only the rows that the relation kept are stored: its plan starts empty and is
+    /// backfilled, and the first epoch emits the difference to those rows.
+    pub(crate) is_rebuilt: bool,
 }
 
 /// What a worker has read of a state table.
@@ -88,6 +93,13 @@ pub(crate) struct Stored {
     pub(crate) segments: Vec<RecordBatch>,
     /// True if rows of other workers are among them.
     pub(crate) is_shared: bool,
+}
+
+impl Builder<'_> {
+    /// True if the fragment starts from the rows of its inputs instead of from stored state.
+    fn is_backfilled(&self) -> bool {
+        self.restore.is_none_or(|restore| restore.is_rebuilt)
+    }
 }
 
 /// A fragment under construction, inside its Timely scope.
@@ -100,8 +112,11 @@ struct Parts<'b, 'a, 'scope> {
     sources: Vec<SourceInput>,
     feeds: Vec<Feed>,
     operators: Vec<SharedOperator>,
-    /// Rows of the plan's constants, by feed.
-    constants: Vec<(usize, RecordBatch)>,
+    ids: OperatorIds,
+    /// State tables that have found their operators.
+    claimed: BTreeSet<(OperatorId, usize)>,
+    /// Changes that this worker feeds into the first epoch, by feed.
+    initial: Vec<(usize, ChangeBatch)>,
 }
 
 /// Builds the fragment of a relation; `None` if the relation has none (a source, a catalog).
@@ -131,7 +146,9 @@ pub(crate) fn build_fragment(
             sources: Vec::new(),
             feeds: Vec::new(),
             operators: Vec::new(),
-            constants: Vec::new(),
+            ids: OperatorIds::default(),
+            claimed: BTreeSet::new(),
+            initial: Vec::new(),
         };
         let mut collected = None;
         let output = match &*relation.definition {
@@ -154,6 +171,7 @@ pub(crate) fn build_fragment(
                 return Err(Error::internal("a relation without a fragment was built"));
             }
         };
+        parts.check_claims(&relation.name)?;
         Ok::<_, Error>(parts.finish(output, tap, collected))
     })?;
     fragment.start(builder)?;
@@ -168,7 +186,7 @@ impl Fragment {
         }
         for input in &mut self.relations {
             input.feed.advance_to(builder.epoch);
-            if builder.restore.is_some() {
+            if !builder.is_backfilled() {
                 continue;
             }
             let shard = builder.snapshots.newest(input.upstream, builder.worker);
@@ -207,11 +225,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
             },
         );
         end.probe_with(&probe);
-        if self.builder.restore.is_none() && self.builder.worker == 0 {
-            for (feed, rows) in std::mem::take(&mut self.constants) {
-                self.feeds[feed].advance_to(self.builder.epoch);
-                self.feeds[feed].send(Packet::local(ChangeBatch::inserts(rows)));
-            }
+        for (feed, changes) in std::mem::take(&mut self.initial) {
+            self.feeds[feed].advance_to(self.builder.epoch);
+            self.feeds[feed].send(Packet::local(changes));
         }
         Fragment {
             relation: self.relation,
@@ -251,9 +267,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let stored = self.kept_by((0..key.len()).collect());
         let stream = self.routed(stream, self.kept_by(key));
         let readable = Rc::clone(&operator);
-        self.readable(relation, vec![stream], operator, stored, move || {
-            readable.borrow().snapshot()
-        })
+        let id = rows_operator(relation);
+        self.restore(&(Rc::clone(&operator) as SharedOperator), id, &[stored])?;
+        Ok(self.readable(relation, stream, operator, move || readable.borrow().snapshot()))
     }
 
     /// Rows that are kept as they come: a view, a table without key, bad messages.
@@ -279,11 +295,21 @@ impl<'scope> Parts<'_, '_, 'scope> {
             false => (0..columns.len()).collect(),
         };
         let stored = self.kept_by(stored);
+        let id = rows_operator(relation);
+        self.restore(&(Rc::clone(&operator) as SharedOperator), id, &[stored])?;
+        let stream = match self.builder.restore {
+            Some(restore) if restore.is_rebuilt => {
+                let (feed, former) = self.feed();
+                for rows in operator.borrow().snapshot().batches(None)? {
+                    self.initial.push((feed, ChangeBatch::retractions(rows)));
+                }
+                self.scope.concatenate([stream, former])
+            }
+            _ => stream,
+        };
         let stream = self.routed(stream, self.kept_by(columns));
         let readable = Rc::clone(&operator);
-        self.readable(relation, vec![stream], operator, stored, move || {
-            readable.borrow().snapshot()
-        })
+        Ok(self.readable(relation, stream, operator, move || readable.borrow().snapshot()))
     }
 
     /// Where rows of a table or view are kept. One row without a key stays on one worker.
@@ -305,55 +331,71 @@ impl<'scope> Parts<'_, '_, 'scope> {
     fn readable(
         &mut self,
         relation: &Relation,
-        inputs: Vec<Input<'scope>>,
+        input: Input<'scope>,
         operator: SharedOperator,
-        stored: Route,
         snapshot: impl Fn() -> RowsSnapshot + 'static,
-    ) -> Result<Packets<'scope>> {
-        self.restore(&operator, &[stored])?;
+    ) -> Packets<'scope> {
+        let id = Some(rows_operator(relation));
         let store = Arc::clone(self.builder.snapshots);
-        let (id, worker) = (relation.id, self.builder.worker);
+        let (relation, worker) = (relation.id, self.builder.worker);
         if worker >= self.builder.serving {
-            return Ok(self.add(inputs, operator, None));
+            return self.add(vec![input], operator, id, None);
         }
-        store.publish(id, worker, self.builder.epoch.saturating_sub(1), snapshot());
-        let publish = move |epoch| store.publish(id, worker, epoch, snapshot());
-        Ok(self.add(inputs, operator, Some(Box::new(publish))))
+        store.publish(relation, worker, self.builder.epoch.saturating_sub(1), snapshot());
+        let publish = move |epoch| store.publish(relation, worker, epoch, snapshot());
+        self.add(vec![input], operator, id, Some(Box::new(publish)))
     }
 
-    /// Adds an operator that is not readable; `stored` says for each state table where its rows
-    /// belong.
+    /// Adds an operator that keeps nothing between epochs.
+    fn stateless(
+        &mut self,
+        input: Packets<'scope>,
+        operator: impl Operator + 'static,
+    ) -> Packets<'scope> {
+        let operator: SharedOperator = Rc::new(RefCell::new(operator));
+        self.add(vec![Input::Local(input)], operator, None, None)
+    }
+
+    /// Adds the operator of a plan node that keeps state; `stored` says for each state table where
+    /// its rows belong.
     fn stateful(
         &mut self,
+        plan: &IncrementalPlan,
         inputs: Vec<Input<'scope>>,
         operator: impl Operator + 'static,
         stored: &[Route],
     ) -> Result<Packets<'scope>> {
+        let id = self.ids.next(plan)?;
         let operator: SharedOperator = Rc::new(RefCell::new(operator));
-        self.restore(&operator, stored)?;
-        Ok(self.add(inputs, operator, None))
+        self.restore(&operator, id, stored)?;
+        Ok(self.add(inputs, operator, Some(id), None))
     }
 
     fn add(
         &mut self,
         inputs: Vec<Input<'scope>>,
         operator: SharedOperator,
+        id: Option<OperatorId>,
         after_epoch: Option<Box<dyn FnMut(u64)>>,
     ) -> Packets<'scope> {
-        let index = self.operators.len();
         self.operators.push(Rc::clone(&operator));
         let context = self.context.clone();
-        add_operator(self.scope, inputs, operator, index, context, after_epoch)
+        add_operator(self.scope, inputs, operator, id, context, after_epoch)
     }
 
     /// Gives an operator its stored rows, if it starts from a checkpoint. Tables beyond the last
     /// route follow that one.
-    fn restore(&self, operator: &SharedOperator, routes: &[Route]) -> Result<()> {
+    fn restore(
+        &mut self,
+        operator: &SharedOperator,
+        id: OperatorId,
+        routes: &[Route],
+    ) -> Result<()> {
         let Some(restore) = self.builder.restore else { return Ok(()) };
-        let index = self.operators.len();
         let tables = operator.borrow().state_tables();
         for (table, description) in tables.iter().enumerate() {
-            let Some(stored) = restore.state.get(&(index, table)) else { continue };
+            let Some(stored) = restore.state.get(&(id, table)) else { continue };
+            self.claimed.insert((id, table));
             let route = routes.get(table).or(routes.last());
             let came: Vec<usize> =
                 (description.row_start..description.schema.fields().len()).collect();
@@ -370,6 +412,17 @@ impl<'scope> Parts<'_, '_, 'scope> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses stored state that no operator has taken: it would be lost without a word.
+    fn check_claims(&self, name: &str) -> Result<()> {
+        let Some(restore) = self.builder.restore else { return Ok(()) };
+        let left = restore.state.keys().filter(|key| !self.claimed.contains(key)).count();
+        if left == 0 {
+            return Ok(());
+        }
+        let message = format!("{left} stored tables of \"{name}\" belong to none of its operators");
+        Err(Error::new(ErrorKind::Corrupt, message))
     }
 
     /// Starts reading a source into a feed, on the workers that have splits of it.
@@ -447,18 +500,20 @@ impl<'scope> Parts<'_, '_, 'scope> {
             Node::Scan { relation, projection, .. } => self.scan(*relation, projection.clone()),
             Node::Values { rows } => {
                 let (feed, stream) = self.feed();
-                self.constants.push((feed, rows.clone()));
+                if self.builder.is_backfilled() && self.builder.worker == 0 {
+                    self.initial.push((feed, ChangeBatch::inserts(rows.clone())));
+                }
                 Ok(stream)
             }
             Node::Filter { input, predicate } => {
                 let rows = self.node(input)?;
                 let operator = Filter::new(Arc::clone(predicate));
-                self.stateful(vec![Input::Local(rows)], operator, &[])
+                Ok(self.stateless(rows, operator))
             }
             Node::Project { input, exprs } => {
                 let rows = self.node(input)?;
                 let operator = Project::new(exprs.clone(), schema);
-                self.stateful(vec![Input::Local(rows)], operator, &[])
+                Ok(self.stateless(rows, operator))
             }
             Node::Union { inputs } => {
                 let streams = inputs.iter().map(|input| self.node(input));
@@ -486,7 +541,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     // A group-less aggregate has its one row on worker 0 alone.
                     emits_empty: self.builder.worker == 0,
                 })?;
-                self.stateful(vec![rows], operator, &[stored])
+                self.stateful(plan, vec![rows], operator, &[stored])
             }
             Node::Join { left, right, kind, left_keys, right_keys, filter } => {
                 let left_rows = self.node(left)?;
@@ -505,7 +560,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     schema,
                     writer: self.builder.writer,
                 })?;
-                self.stateful(inputs, operator, &routes)
+                self.stateful(plan, inputs, operator, &routes)
             }
             Node::TopN { input, order, offset, limit } => {
                 let rows = self.node(input)?;
@@ -517,7 +572,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     offset: *offset,
                     limit: *limit,
                 })?;
-                self.stateful(vec![rows], operator, &[Route::Single])
+                self.stateful(plan, vec![rows], operator, &[Route::Single])
             }
         }
     }
@@ -532,7 +587,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let operator = SinkCollect::default();
         *collected = Some(operator.ready());
         let operator: SharedOperator = Rc::new(RefCell::new(operator));
-        Ok(self.add(vec![rows], operator, None))
+        Ok(self.add(vec![rows], operator, None, None))
     }
 }
 

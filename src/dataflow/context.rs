@@ -6,15 +6,15 @@ use std::rc::Rc;
 
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
-use crate::state::StateDelta;
+use crate::state::{OperatorId, StateDelta};
 
 /// Deltas of one operator.
 #[derive(Debug)]
 pub(crate) struct OperatorDelta {
     /// The fragment's relation.
     pub(crate) relation: RelationId,
-    /// The operator's index in the fragment.
-    pub(crate) operator: usize,
+    /// The operator.
+    pub(crate) operator: OperatorId,
     /// Number of leading key columns of the delta's table.
     pub(crate) key_columns: usize,
     /// What changed.
@@ -78,13 +78,15 @@ impl FragmentContext {
     pub(crate) fn deposit(
         &self,
         epoch: u64,
-        operator: usize,
+        operator: Option<OperatorId>,
         deltas: Vec<StateDelta>,
         key_columns: &[usize],
     ) -> Result<()> {
         let relation = self.relation;
         if let Some(deposited) = self.worker.checkpoints.borrow_mut().get_mut(&epoch) {
             for delta in deltas {
+                let unnamed = || Error::internal("a delta of an operator without an identity");
+                let operator = operator.ok_or_else(unnamed)?;
                 let key_columns = key_columns.get(delta.table).copied();
                 let key_columns =
                     key_columns.ok_or_else(|| Error::internal("a delta of an unknown table"))?;

@@ -7,7 +7,7 @@
 //! Both cross processes on Timely's own connections, so that a cluster needs no second network.
 //! **Invariant:** commands reach every worker in the same order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use frazil_connector_api::Offsets;
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,8 @@ pub struct Recovery {
     pub segments: Vec<SegmentRef>,
     /// Where sources are read on.
     pub offsets: SourceOffsets,
+    /// Views whose plan has changed: they keep their rows and are backfilled.
+    pub rebuilt: BTreeSet<RelationId>,
     /// Relations that failed before and are not run.
     pub failed: Vec<RelationId>,
     /// The id that the next relation gets.

@@ -374,6 +374,9 @@ impl Worker {
             stored.segments.extend(read_batches(bytes)?);
             stored.is_shared |= segment.worker.is_none();
         }
+        for relation in &recovery.rebuilt {
+            state.entry(*relation).or_default().is_rebuilt = true;
+        }
         for (relation, offsets) in &recovery.offsets {
             state.entry(*relation).or_default().offsets = offsets.clone();
         }

@@ -13,6 +13,7 @@ use crate::checkpoint::{Manifest, Manifests, PipelineRecord, StatementRecord};
 use crate::dataflow::SourceOffsets;
 use crate::env::Env;
 use crate::error::Result;
+use crate::plan::FragmentIdentity;
 use crate::state::SegmentRef;
 
 /// What workers wrote for a checkpoint, and who waits for it.
@@ -21,6 +22,7 @@ pub(super) struct Parts {
     pub(super) segments: Vec<SegmentRef>,
     pub(super) offsets: SourceOffsets,
     pub(super) statements: Vec<StatementRecord>,
+    pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
     pub(super) next_relation: RelationId,
     pub(super) sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
     pub(super) due: BTreeSet<RelationId>,
@@ -77,6 +79,7 @@ impl Checkpointer {
     pub(super) fn forget(&self, relation: RelationId) {
         let mut manifest = self.lock();
         manifest.failed.remove(&relation);
+        manifest.fragments.remove(&relation);
         manifest.segments.retain(|segment| segment.relation != relation);
         manifest.offsets.remove(&relation);
         manifest.sinks.remove(&relation);
@@ -102,6 +105,7 @@ impl Checkpointer {
         let mut next = before.clone();
         next.epoch = parts.epoch;
         next.statements = parts.statements;
+        next.fragments = parts.fragments;
         next.next_relation = parts.next_relation;
         next.segments.extend(parts.segments);
         // A failed job stays where it was before it failed.

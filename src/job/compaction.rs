@@ -13,14 +13,14 @@ use crate::catalog::RelationId;
 use crate::checkpoint::Manifest;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::state::{Packing, SegmentRef, append_batches, merge, read_batches};
+use crate::state::{OperatorId, Packing, SegmentRef, append_batches, merge, read_batches};
 
 /// Segments of one table and worker beyond which the newest are merged.
 const SEGMENTS_MAX: usize = 12;
 /// An older segment joins a merge if it has fewer rows than this many times all newer ones.
 const RATIO: u64 = 2;
 
-type TableKey = (RelationId, usize, usize);
+type TableKey = (RelationId, OperatorId, usize);
 
 /// Replaces runs of newest segments by their merge, in a manifest that is about to be put.
 ///

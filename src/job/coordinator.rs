@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::dataflow::{Command, Event, Report, Request, SourceOffsets};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{FragmentIdentity, FragmentPlan};
 use crate::sql::{self, Bound};
 use crate::state::SegmentRef;
 
@@ -81,6 +82,7 @@ struct Gathering {
     problem: Option<String>,
     acks: Vec<Reply<()>>,
     statements: Vec<StatementRecord>,
+    fragments: BTreeMap<RelationId, FragmentIdentity>,
     catalog: Arc<Catalog>,
     created: Vec<AppliedReply>,
 }
@@ -98,6 +100,7 @@ pub(super) struct Coordinator {
     pub(super) checkpointer: Checkpointer,
     pub(super) sinks: Sinks,
     statements: Vec<StatementRecord>,
+    fragments: BTreeMap<RelationId, FragmentIdentity>,
     /// The epoch that takes input.
     open_epoch: u64,
     dirty: bool,
@@ -138,6 +141,7 @@ impl Coordinator {
         let manifest = checkpointer.manifest();
         Self {
             statements: manifest.statements.clone(),
+            fragments: manifest.fragments.clone(),
             open_epoch: manifest.epoch + 1,
             config,
             env,
@@ -384,13 +388,19 @@ impl Coordinator {
                 Bound::Create(creation) => {
                     let id = catalog.next_id();
                     let sql = statement.text.clone();
-                    entered.extend(catalog.create(*creation, &sql)?);
+                    for relation in catalog.create(*creation, &sql)? {
+                        if let Some(fragment) = FragmentPlan::of(&relation)? {
+                            self.fragments.insert(relation.id, fragment.identity);
+                        }
+                        entered.push(relation);
+                    }
                     self.statements.push(StatementRecord { id, sql });
                 }
                 Bound::Drop(removal) => {
                     let dropped = catalog.drop_relations(&removal)?;
                     for relation in &dropped {
                         self.statements.retain(|statement| statement.id != relation.id);
+                        self.fragments.remove(&relation.id);
                         self.sinks.remove(relation.id);
                         self.checkpointer.forget(relation.id);
                     }
@@ -516,6 +526,7 @@ impl Coordinator {
             problem: None,
             acks: std::mem::take(&mut self.acks),
             statements: self.statements.clone(),
+            fragments: self.fragments.clone(),
             catalog: self.state.catalog(),
             created: std::mem::take(&mut self.created),
         });
@@ -538,6 +549,7 @@ impl Coordinator {
             segments: gathering.segments,
             offsets: gathering.offsets,
             statements: gathering.statements,
+            fragments: gathering.fragments,
             next_relation: gathering.catalog.next_id(),
             sink_changes: gathering.sink_changes,
             due: gathering.due,

@@ -16,6 +16,7 @@ mod done;
 mod engine;
 mod flushes;
 mod recent_writes;
+mod reconcile;
 mod schedule;
 mod sink_slot;
 mod sinks;

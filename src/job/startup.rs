@@ -1,5 +1,6 @@
 //! Starts an engine: the chain of manifests, Timely's workers, recovery, the coordinator.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +14,12 @@ use tokio::sync::mpsc;
 use super::checkpointer::Checkpointer;
 use super::coordinator::Coordinator;
 use super::engine::Inner;
+use super::reconcile::reconcile;
 use super::schedule::Records;
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
 use super::state::EngineState;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, RelationId};
 use crate::checkpoint::{Manifest, Manifests};
 use crate::config::Config;
 use crate::dataflow::{
@@ -80,8 +82,9 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     };
     let Some((manifests, mut manifest)) = opened else { return Ok(inner) };
     manifest.adopt_layout((peers, threads));
-    let sinks = recover(&manifest, &env, &state).await?;
-    let backlog = restore_workers(&manifest, peers, &requests, &thread, &mut received).await?;
+    let (sinks, rebuilt) = recover(&mut manifest, &env, &state).await?;
+    let backlog =
+        restore_workers(&manifest, rebuilt, peers, &requests, &thread, &mut received).await?;
     state.finish_epoch(manifest.epoch);
     let checkpointer = Checkpointer::new(env.clone(), manifests, manifest);
     inner.workers.pipelines = Records::new(checkpointer.clone());
@@ -172,8 +175,13 @@ fn stop_when_a_process_is_lost() {
     }));
 }
 
-/// Brings the catalog, the failures and the sinks to where the manifest is.
-async fn recover(manifest: &Manifest, env: &Env, state: &Arc<EngineState>) -> Result<Sinks> {
+/// Brings the catalog, the failures and the sinks to where the manifest is. Returns the sinks and
+/// the views that are rebuilt.
+async fn recover(
+    manifest: &mut Manifest,
+    env: &Env,
+    state: &Arc<EngineState>,
+) -> Result<(Sinks, BTreeSet<RelationId>)> {
     let mut catalog = Catalog::default();
     let mut slots = Vec::new();
     for record in &manifest.statements {
@@ -202,6 +210,7 @@ async fn recover(manifest: &Manifest, env: &Env, state: &Arc<EngineState>) -> Re
         }
     }
     catalog.set_next_id(manifest.next_relation.max(catalog.next_id()));
+    let rebuilt = reconcile(&catalog, manifest)?;
     let mut sinks = Sinks::default();
     for slot in slots {
         sinks.add(slot, &catalog);
@@ -210,13 +219,14 @@ async fn recover(manifest: &Manifest, env: &Env, state: &Arc<EngineState>) -> Re
     for (relation, error) in &manifest.failed {
         state.set_failure(*relation, error.clone());
     }
-    Ok(sinks)
+    Ok((sinks, rebuilt))
 }
 
 /// Has all workers rebuild their fragments from the manifest, and waits for them; returns what the
 /// first of them reported meanwhile.
 async fn restore_workers(
     manifest: &Manifest,
+    rebuilt: BTreeSet<RelationId>,
     peers: usize,
     requests: &Sender<Request>,
     thread: &std::thread::Thread,
@@ -225,6 +235,7 @@ async fn restore_workers(
     let recovery = Recovery {
         segments: manifest.segments.clone(),
         offsets: manifest.offsets.clone(),
+        rebuilt,
         failed: manifest.failed.keys().copied().collect(),
         next_relation: manifest.next_relation,
         fence: manifest.fence,

@@ -80,7 +80,8 @@ fn state(plan: &IncrementalPlan) -> Option<&'static str> {
     }
 }
 
-fn describe(plan: &IncrementalPlan) -> String {
+/// What a node does, without its properties.
+pub(super) fn describe(plan: &IncrementalPlan) -> String {
     match &plan.node {
         Node::Scan { name, .. } => {
             let columns = plan.schema.fields().iter().map(|field| field.name().as_str());
@@ -158,6 +159,11 @@ fn describe_top(order: &[SortKey], offset: usize, limit: usize) -> String {
 }
 
 impl IncrementalPlan {
+    /// True if the operator of this node keeps state between epochs.
+    pub fn is_stateful(&self) -> bool {
+        state(self).is_some()
+    }
+
     /// The plans that this one reads, left to right.
     pub fn inputs(&self) -> Vec<&Self> {
         match &self.node {

@@ -12,6 +12,7 @@ mod aggregate;
 mod batch;
 mod explain;
 mod expression;
+mod fragment_plan;
 mod join;
 mod node;
 mod postgres;
@@ -24,6 +25,7 @@ mod wide_sums;
 
 pub use batch::batch_state;
 pub use explain::explain;
+pub use fragment_plan::{FragmentIdentity, FragmentPlan, OperatorIds, rows_operator};
 pub use node::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey};
 pub use relation_source::RelationSource;
 pub use rewriting::{with_expressions, with_types};

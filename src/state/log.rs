@@ -15,6 +15,7 @@ use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{KeyTable, StateDelta, StateTable};
 use crate::catalog::RelationId;
@@ -22,13 +23,19 @@ use crate::error::{Error, ErrorKind, Result};
 
 const DELETED: &str = "$deleted";
 
+/// What a checkpoint knows a stateful operator by: a digest of what the operator computes, so that
+/// state is never given to an operator that means something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OperatorId(pub Uuid);
+
 /// Where a piece of a state table lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentRef {
     /// Fragment.
     pub relation: RelationId,
     /// Operator in it.
-    pub operator: usize,
+    pub operator: OperatorId,
     /// State table of the operator.
     pub table: usize,
     /// Worker that needs it; `None`: all, each its share, since the number of workers has changed.

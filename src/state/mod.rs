@@ -22,7 +22,9 @@ pub use appended_rows::{AppendedRows, append_indices};
 pub use arrangement::{Arrangement, Identity, check_columns};
 pub use delta::{PUT_ROWS_MAX, StateDelta, StateTable};
 pub use key_table::{KeyTable, NO_SLOT};
-pub use log::{Packing, SegmentRef, append_batches, encode_delta, live_rows, merge, read_batches};
+pub use log::{
+    OperatorId, Packing, SegmentRef, append_batches, encode_delta, live_rows, merge, read_batches,
+};
 pub use row_number::RowNumber;
 pub use segments::{Location, NO_ROW, RowsSnapshot, Segments};
 pub use snapshots::{SnapshotStore, Snapshots};

@@ -1,6 +1,7 @@
 //! Tests of parsing, binding and planning from text.
 
 mod binding;
+mod identity;
 mod law;
 mod parsing;
 mod planning;
