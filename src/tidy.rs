@@ -174,3 +174,15 @@ fn folders_hold_few_files() {
     let full: Vec<_> = folders.iter().filter(|(_, files)| **files > FOLDER_FILES_MAX).collect();
     assert!(full.is_empty(), "too many files in {full:?}");
 }
+
+/// Values of two versions of one of these crates do not fit together, and each is compiled.
+#[test]
+fn crates_whose_types_are_shared_come_in_one_version() {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let shared =
+        ["arrow", "arrow-array", "datafusion", "iceberg", "object_store", "parquet", "sqlparser"];
+    for name in shared {
+        let entries = lock.matches(&format!("name = \"{name}\"\n")).count();
+        assert_eq!(entries, 1, "versions of {name} in Cargo.lock");
+    }
+}
