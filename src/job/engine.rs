@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use frazil_connector_api::{ChangeBatch, Decoded, SinkMode, SinkStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -400,6 +400,27 @@ impl RelationSnapshot {
     /// Number of rows.
     pub fn row_count(&self) -> usize {
         self.shards.iter().map(RowsSnapshot::row_count).sum()
+    }
+
+    /// The rows whose `key` columns, the relation's upsert key, are equal to one of the rows of
+    /// `wanted`, and perhaps a few others. See [`RowsSnapshot::lookup`].
+    ///
+    /// # Errors
+    /// As [`RelationSnapshot::batches`].
+    pub fn lookup(
+        &self,
+        key: &[usize],
+        wanted: &[ArrayRef],
+        projection: Option<&[usize]>,
+    ) -> Result<Vec<RecordBatch>> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let mut batches = Vec::new();
+        for shard in &self.shards {
+            batches.extend(shard.lookup(key, wanted, projection)?);
+        }
+        Ok(batches)
     }
 
     /// The rows, a batch each of some thousand rows, with the columns of the projection.

@@ -27,7 +27,10 @@ impl RelationSchema {
     /// A relation's rows.
     pub(super) fn rows(&self, relation: &Relation) -> Result<Arc<dyn TableProvider>, Error> {
         match self.snapshot.relation(relation.id) {
-            Some(rows) => Ok(Arc::new(SnapshotTable::new(Arc::clone(&relation.schema), rows))),
+            Some(rows) => {
+                let (schema, key) = (Arc::clone(&relation.schema), relation.upsert_key.clone());
+                Ok(Arc::new(SnapshotTable::new(schema, key, rows)))
+            }
             None => Err(not_kept(relation)),
         }
     }

@@ -12,6 +12,7 @@
 mod appended_rows;
 mod arrangement;
 mod delta;
+mod key_index;
 mod key_table;
 mod log;
 mod row_number;

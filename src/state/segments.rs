@@ -1,14 +1,15 @@
 //! [`Segments`]: rows in Arrow batches with deletion bitmaps, and their [`RowsSnapshot`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::{filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 
-use crate::change::take_rows;
+use super::key_index::KeyIndex;
+use crate::change::{hash_rows, take_rows};
 use crate::error::Result;
 
 /// Where a row is: segment in the high half, row in the low half.
@@ -42,6 +43,8 @@ struct Segment {
     counts: Arc<BTreeMap<u32, i64>>,
     /// Owner (a slot) of each row; empty if rows have none.
     owners: Arc<Vec<u32>>,
+    /// Made by the first lookup by key: tables that are only scanned pay nothing for it.
+    index: Arc<OnceLock<KeyIndex>>,
 }
 
 impl Segment {
@@ -59,13 +62,16 @@ impl Segment {
             live_count: count,
             counts: Arc::default(),
             owners: Arc::new(owners),
+            index: Arc::default(),
         }
     }
 
+    fn is_live(&self, row: u32) -> bool {
+        self.live[row as usize / 64] >> (row % 64) & 1 == 1
+    }
+
     fn live_rows(&self) -> Vec<u32> {
-        (0..self.rows.num_rows() as u32)
-            .filter(|row| self.live[*row as usize / 64] >> (row % 64) & 1 == 1)
-            .collect()
+        (0..self.rows.num_rows() as u32).filter(|row| self.is_live(*row)).collect()
     }
 
     /// All rows are live, once each.
@@ -78,6 +84,30 @@ impl Segment {
             + self.live.capacity() * 8
             + self.owners.capacity() * 4
             + self.counts.len() * 24
+            + self.index.get().map_or(0, KeyIndex::state_bytes)
+    }
+
+    /// The index by these columns, which are the same for all lookups of one relation.
+    fn index_by(&self, key: &[usize]) -> Result<&KeyIndex> {
+        if let Some(index) = self.index.get() {
+            debug_assert!(index.is_by(key), "a relation is indexed by one key");
+            return Ok(index);
+        }
+        let index = KeyIndex::try_new(&self.rows, key)?;
+        Ok(self.index.get_or_init(|| index))
+    }
+
+    /// Live rows whose key has one of these hashes, each with its multiplicity.
+    fn rows_of(&self, key: &[usize], hashes: &[u64]) -> Result<Vec<u32>> {
+        let index = self.index_by(key)?;
+        let mut rows = Vec::new();
+        for row in hashes.iter().flat_map(|hash| index.rows_of(*hash)) {
+            if self.is_live(row) {
+                let count = self.counts.get(&row).copied().unwrap_or(1);
+                rows.extend((0..count).map(|_| row));
+            }
+        }
+        Ok(rows)
     }
 }
 
@@ -326,6 +356,42 @@ impl RowsSnapshot {
         self.segments.iter().map(|segment| live_batch(segment, projection)).collect()
     }
 
+    /// The rows whose `key` columns are equal to one of the rows of `wanted`, and perhaps a few
+    /// others: the caller compares. Costs a binary search per segment and wanted key; the first
+    /// lookup in a segment indexes it.
+    ///
+    /// # Errors
+    /// `Internal` if a projected column is not there.
+    pub fn lookup(
+        &self,
+        key: &[usize],
+        wanted: &[ArrayRef],
+        projection: Option<&[usize]>,
+    ) -> Result<Vec<RecordBatch>> {
+        let mut hashes = hash_rows(wanted, wanted.first().map_or(0, |column| column.len()))?;
+        // A key that is wanted twice is found once.
+        hashes.sort_unstable();
+        hashes.dedup();
+        let mut batches = Vec::new();
+        for segment in &self.segments {
+            let rows = segment.rows_of(key, &hashes)?;
+            if !rows.is_empty() {
+                let found = match projection {
+                    // A projection may leave no column to tell the number of rows.
+                    Some([]) | None => take_rows(&segment.rows, &UInt32Array::from(rows))?,
+                    Some(columns) => {
+                        take_rows(&segment.rows.project(columns)?, &UInt32Array::from(rows))?
+                    }
+                };
+                batches.push(match projection {
+                    Some([]) => found.project(&[])?,
+                    _ => found,
+                });
+            }
+        }
+        Ok(batches)
+    }
+
     /// Memory of the segments in bytes; shared with the arrangement.
     pub fn state_bytes(&self) -> usize {
         self.segments.iter().map(Segment::state_bytes).sum()
@@ -356,3 +422,6 @@ fn live_batch(segment: &Segment, projection: Option<&[usize]>) -> Result<RecordB
     let bits = BooleanBuffer::new(Buffer::from_slice_ref(&*segment.live), 0, rows.num_rows());
     Ok(filter_record_batch(&rows, &BooleanArray::new(bits, None))?)
 }
+
+#[cfg(test)]
+mod tests;
