@@ -1,7 +1,7 @@
 //! [`Flushes`]: the flushes under way, each waiting until everything that has come is committed.
 //!
 //! ```text
-//! start ─► Reading ─ readers caught up ─► Ready ─► Checkpoint ─ manifest n ─► Committing ─► answered
+//! start ─► Reading ─ caught up ─► Ready ─► Checkpoint ─ manifest n ─► Committing ─► answered
 //! ```
 //!
 //! A flush is of one sink or of all. It asks the readers that these sinks follow; a flush of all

@@ -106,7 +106,8 @@ async fn a_source_of_another_table_that_is_out_of_reach_is_no_obstacle() {
         "CREATE PIPELINE p SCHEDULE '0 0 1 1 *' AS INSERT INTO l.d.p SELECT k FROM t",
         // Nobody listens there.
         "CREATE TABLE far (k BIGINT PRIMARY KEY) WITH (connector = 'kafka', topic = 'x', \
-         properties.bootstrap.server = '127.0.0.1:9', timeout.ms = 300) FORMAT DEBEZIUM ENCODE JSON",
+         properties.bootstrap.server = '127.0.0.1:9', timeout.ms = 300) \
+         FORMAT DEBEZIUM ENCODE JSON",
     ] {
         engine.apply(sql).await.unwrap();
     }
