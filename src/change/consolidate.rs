@@ -1,6 +1,7 @@
 //! [`consolidate`], [`concat`] and [`negate`]: Z-sets as sets.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take};
@@ -9,9 +10,10 @@ use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
 use super::ChangeBatch;
+use super::chunks::{BATCH_BYTES_MAX, batch_bytes};
 use super::equal::equal_rows;
 use super::hash::{hash_bytes, hash_rows, mix};
-use super::partition::take_rows;
+use super::partition::{partition_evenly, take_rows};
 use super::words;
 use crate::error::Result;
 
@@ -38,6 +40,37 @@ pub fn consolidate(schema: SchemaRef, batches: Vec<ChangeBatch>) -> Result<Chang
         firsts.into_iter().zip(sums).filter(|(_, weight)| *weight != 0).unzip();
     let rows = take_rows(batch.rows(), &UInt32Array::from(rows))?;
     with_weights(rows, weights)
+}
+
+/// As [`consolidate`], of any size: gives batches of about [`BATCH_BYTES_MAX`] bytes at most, so
+/// that no column comes near the 2 GiB that a batch can hold.
+///
+/// All rows with the same values in the `key` columns are in one of the batches.
+///
+/// # Errors
+/// As [`consolidate`].
+pub fn consolidate_in_chunks(
+    schema: &SchemaRef,
+    batches: Vec<ChangeBatch>,
+    key: &[usize],
+) -> Result<Vec<ChangeBatch>> {
+    let bytes: usize = batches.iter().map(|batch| batch_bytes(batch.rows())).sum();
+    let parts = bytes.div_ceil(BATCH_BYTES_MAX);
+    if parts <= 1 || key.is_empty() {
+        let net = consolidate(Arc::clone(schema), batches)?;
+        return Ok(if net.num_rows() > 0 { vec![net] } else { Vec::new() });
+    }
+    let mut pieces: Vec<Vec<ChangeBatch>> = vec![Vec::new(); parts];
+    for batch in batches {
+        let split = partition_evenly(&batch, key, parts)?;
+        for (pieces, piece) in pieces.iter_mut().zip(split) {
+            if piece.num_rows() > 0 {
+                pieces.push(piece);
+            }
+        }
+    }
+    let net = pieces.into_iter().map(|pieces| consolidate(Arc::clone(schema), pieces));
+    net.filter(|net| net.as_ref().map_or(true, |net| net.num_rows() > 0)).collect()
 }
 
 /// Puts batches of one schema together.
@@ -170,8 +203,6 @@ fn sum_by(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{AsArray, Float64Array, StringArray};
     use arrow::datatypes::Float64Type;
 
@@ -190,5 +221,33 @@ mod tests {
         let bits: Vec<u64> = zeros.values().iter().map(|zero| zero.to_bits()).collect();
         assert_eq!(bits, [0, 1 << 63]);
         assert_eq!(sum.weights().unwrap().values().as_ref(), [2, 1]);
+    }
+
+    #[test]
+    fn chunks_have_each_row_once_and_the_rows_of_a_key_together() {
+        let batch = |round: i64| {
+            let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..50));
+            let names = (0..50).map(|key| format!("{}", (key + round) % 3));
+            let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
+            let rows = RecordBatch::try_from_iter([("k", keys), ("a", names)]).unwrap();
+            let weights = (0..50).map(|key| if (key + round) % 2 == 0 { 1 } else { -1 });
+            ChangeBatch::try_new(rows, Int64Array::from_iter_values(weights)).unwrap()
+        };
+        let batches: Vec<ChangeBatch> = (0..4).map(batch).collect();
+        let schema = batches[0].schema();
+        let whole = consolidate(Arc::clone(&schema), batches.clone()).unwrap();
+        let chunks = consolidate_in_chunks(&schema, batches, &[0]).unwrap();
+        assert!(chunks.len() > 4, "{} chunks", chunks.len());
+        let mut chunk_of_key = std::collections::HashMap::new();
+        for (number, chunk) in chunks.iter().enumerate() {
+            for key in chunk.rows().column(0).as_primitive::<arrow::datatypes::Int64Type>().values()
+            {
+                assert_eq!(*chunk_of_key.entry(*key).or_insert(number), number);
+            }
+        }
+        let rows: usize = chunks.iter().map(ChangeBatch::num_rows).sum();
+        assert_eq!(rows, whole.num_rows());
+        let again = consolidate(schema, [chunks, vec![negate(whole).unwrap()]].concat()).unwrap();
+        assert_eq!(again.num_rows(), 0);
     }
 }

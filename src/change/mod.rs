@@ -13,13 +13,17 @@
 //! **Invariant:** every function here keeps the Z-set, but for what its name says. Hashes are the
 //! same in every process.
 
+mod chunks;
 mod consolidate;
 mod equal;
 mod hash;
 mod partition;
 pub mod words;
 
-pub use consolidate::{concat, consolidate, negate, with_weights};
+pub use chunks::{
+    BATCH_BYTES_MAX, RowSizes, batch_bytes, change_chunks, chunks_by_bytes, runs_by_bytes,
+};
+pub use consolidate::{concat, consolidate, consolidate_in_chunks, negate, with_weights};
 pub use equal::equal_rows;
 pub use frazil_connector_api::{ChangeBatch, UpsertBatch, UpsertOp};
 pub use hash::{hash_bytes, hash_rows, mix};

@@ -4,7 +4,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
 
-use super::hash::hash_rows;
+use super::hash::{hash_rows, mix};
 use super::{ChangeBatch, UpsertBatch, UpsertOp};
 use crate::error::Result;
 
@@ -43,6 +43,24 @@ pub fn partition_by(
         return Ok(vec![batch.clone()]);
     }
     let hashes = hash_rows(keys, batch.num_rows())?;
+    let indices = rows_by_part(&hashes, parts, |_| false);
+    indices.into_iter().map(|rows| take_changes(batch, rows)).collect()
+}
+
+/// As [`partition_by_key`], by a hash that is spread over all parts also where the rows are those
+/// of one worker, which have hashes of one range.
+///
+/// # Errors
+/// As [`hash_rows`].
+pub(super) fn partition_evenly(
+    batch: &ChangeBatch,
+    keys: &[usize],
+    parts: usize,
+) -> Result<Vec<ChangeBatch>> {
+    let keys: Vec<ArrayRef> =
+        keys.iter().map(|key| ArrayRef::clone(batch.rows().column(*key))).collect();
+    let mut hashes = hash_rows(&keys, batch.num_rows())?;
+    hashes.iter_mut().for_each(|hash| *hash = mix(*hash, 1));
     let indices = rows_by_part(&hashes, parts, |_| false);
     indices.into_iter().map(|rows| take_changes(batch, rows)).collect()
 }

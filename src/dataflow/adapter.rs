@@ -23,8 +23,11 @@ use timely::dataflow::{Scope, Stream};
 use super::context::FragmentContext;
 use super::operators::{Operator, Output};
 use super::packet::Packet;
-use crate::error::Result;
+use crate::error::Error;
 use crate::state::OperatorId;
+
+/// Bytes of an operator's output beyond which it is sent before all input of the turn is read.
+const OUTPUT_BYTES_MAX: usize = 8 << 20;
 
 /// A stream of packets.
 pub(crate) type Packets<'scope> = Stream<'scope, u64, Vec<Packet>>;
@@ -156,39 +159,47 @@ impl Adapter {
         if self.context.has_failed() {
             return;
         }
-        let operator = Rc::clone(&self.operator);
-        self.run(|out| {
-            let mut operator = operator.borrow_mut();
-            for (input, data) in waiting {
+        let mut out = Output::default();
+        for (input, data) in waiting {
+            let outcome = {
+                let mut operator = self.operator.borrow_mut();
                 match data {
-                    Decoded::Changes(changes) => operator.on_changes(input, changes, out)?,
-                    Decoded::Upserts(upserts) => operator.on_upserts(upserts, out)?,
+                    Decoded::Changes(changes) => operator.on_changes(input, changes, &mut out),
+                    Decoded::Upserts(upserts) => operator.on_upserts(upserts, &mut out),
                 }
+            };
+            if let Err(error) = outcome {
+                return self.fail(error);
             }
-            Ok(())
-        });
+            if out.bytes() >= OUTPUT_BYTES_MAX {
+                self.send(&mut out);
+            }
+        }
+        self.send(&mut out);
     }
 
     fn end_epoch(&mut self) {
         if self.context.has_failed() {
             return;
         }
-        let operator = Rc::clone(&self.operator);
-        self.run(|out| operator.borrow_mut().on_epoch_end(out));
+        let mut out = Output::default();
+        let outcome = self.operator.borrow_mut().on_epoch_end(&mut out);
+        match outcome {
+            Ok(()) => self.send(&mut out),
+            Err(error) => self.fail(error),
+        }
         if let Some(after_epoch) = &mut self.after_epoch {
             after_epoch(self.current);
         }
     }
 
-    /// Runs a step and sends what it emits at the current epoch.
-    fn run(&mut self, step: impl FnOnce(&mut Output) -> Result<()>) {
-        let mut out = Output::default();
-        let outcome = step(&mut out);
-        if let Err(error) = outcome {
-            let name = self.operator.borrow().name();
-            self.context.fail(error.within(name));
-            return;
-        }
+    fn fail(&self, error: Error) {
+        let name = self.operator.borrow().name();
+        self.context.fail(error.within(name));
+    }
+
+    /// Sends what a step has emitted at the current epoch.
+    fn send(&mut self, out: &mut Output) {
         let batches: Vec<ChangeBatch> = out.take();
         let Some(capability) = &self.capability else { return };
         if !batches.is_empty() {

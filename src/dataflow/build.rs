@@ -32,7 +32,7 @@ use super::adapter::{Input, Packets, SharedOperator, add_operator, epoch_of};
 use super::connect::build_source;
 use super::context::{FragmentContext, WorkerContext};
 use super::control::FragmentProgress;
-use super::fragment::{Feed, Fragment, RelationInput, SourceInput, Tap};
+use super::fragment::{Backfill, Feed, Fragment, RelationInput, SourceInput, Tap};
 use super::operators::{
     Aggregate, AggregateFunction, AggregateSpec, Filter, HashAggregate, HashJoin, InputKind,
     JoinInput, JoinSpec, Materialize, Operator, Project, TopN, TopNSpec, UpsertTable,
@@ -190,11 +190,7 @@ impl Fragment {
                 continue;
             }
             let shard = builder.snapshots.newest(input.upstream, builder.worker);
-            let rows = shard.map(|shard| shard.batches(input.projection.as_deref())).transpose()?;
-            for batch in rows.into_iter().flatten() {
-                let changes = Decoded::Changes(ChangeBatch::inserts(batch));
-                input.feed.send(Packet::new(0, changes));
-            }
+            input.backfill = shard.map(Backfill::new);
         }
         Ok(())
     }
@@ -489,7 +485,13 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let mut feed = Feed::new();
         let stream = feed.to_stream(self.scope);
         let queue = tap.subscribe();
-        self.relations.push(RelationInput { upstream: relation.id, queue, projection, feed });
+        self.relations.push(RelationInput {
+            upstream: relation.id,
+            queue,
+            projection,
+            feed,
+            backfill: None,
+        });
         Ok(stream)
     }
 

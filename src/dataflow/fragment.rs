@@ -20,7 +20,9 @@ use super::control::FragmentProgress;
 use super::packet::Packet;
 use super::source::SourceHandle;
 use crate::catalog::RelationId;
+use crate::change::{BATCH_BYTES_MAX, batch_bytes, change_chunks};
 use crate::error::Result;
+use crate::state::RowsSnapshot;
 
 /// Feeds packets into a dataflow.
 pub(crate) type Feed = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<Packet>>>;
@@ -84,11 +86,31 @@ pub(crate) struct RelationInput {
     pub(crate) projection: Option<Vec<usize>>,
     /// Into the dataflow.
     pub(crate) feed: Feed,
+    /// Rows of the relation when the fragment began that are not fed yet.
+    pub(crate) backfill: Option<Backfill>,
+}
+
+/// Rows of a relation on their way into a new fragment.
+pub(crate) struct Backfill {
+    rows: RowsSnapshot,
+    /// The next segment to feed.
+    next: usize,
+}
+
+impl Backfill {
+    /// All rows of a snapshot.
+    pub(crate) fn new(rows: RowsSnapshot) -> Self {
+        Self { rows, next: 0 }
+    }
 }
 
 impl RelationInput {
-    /// Takes all epochs before `limit`, which are complete; true if there was anything to do.
+    /// Feeds some of the backfill, if there is one, so that what is under way is bounded; else
+    /// takes all epochs before `limit`, which are complete. True if there was anything to do.
     pub(crate) fn advance(&mut self, limit: u64) -> Result<bool> {
+        if self.feed_backfill()? {
+            return Ok(true);
+        }
         if *self.feed.time() >= limit {
             return Ok(false);
         }
@@ -103,6 +125,34 @@ impl RelationInput {
         }
         self.feed.advance_to(limit);
         Ok(true)
+    }
+}
+
+impl RelationInput {
+    fn feed_backfill(&mut self) -> Result<bool> {
+        let Some(backfill) = &mut self.backfill else { return Ok(false) };
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES_MAX {
+            if backfill.next == backfill.rows.segment_count() {
+                self.backfill = None;
+                return Ok(true);
+            }
+            let columns = self.projection.as_deref();
+            for rows in backfill.rows.segment_batches(backfill.next, columns)? {
+                bytes += batch_bytes(&rows).max(1);
+                self.feed.send(Packet::local(ChangeBatch::inserts(rows)));
+            }
+            backfill.next += 1;
+        }
+        Ok(true)
+    }
+}
+
+/// Memory of rows in bytes.
+pub(crate) fn decoded_bytes(data: &Decoded) -> usize {
+    match data {
+        Decoded::Changes(changes) => batch_bytes(changes.rows()),
+        Decoded::Upserts(upserts) => batch_bytes(upserts.rows()),
     }
 }
 
@@ -173,8 +223,14 @@ impl Fragment {
 
     /// Feeds rows into the open epoch.
     pub(crate) fn feed(&mut self, feed: usize, data: Decoded) {
-        if let Some(feed) = self.feeds.get_mut(feed) {
-            feed.send(Packet::new(0, data));
+        let Some(feed) = self.feeds.get_mut(feed) else { return };
+        match data {
+            // A statement's rows are one batch of any size.
+            Decoded::Changes(changes) => {
+                let chunks = change_chunks(&changes).unwrap_or_else(|_| vec![changes]);
+                chunks.into_iter().for_each(|chunk| feed.send(Packet::local(chunk)));
+            }
+            upserts => feed.send(Packet::new(0, upserts)),
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
-use frazil_connector_api::{ChangeBatch, Decoded, SourceBatch};
+use frazil_connector_api::{BadMessage, ChangeBatch, Decoded, SourceBatch};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Exchange, Inspect};
@@ -24,7 +24,7 @@ use super::build::{Builder, Restore, build_fragment};
 use super::context::WorkerContext;
 use super::control::{Command, Recovery, Report, SourceOffsets};
 use super::errors_table::bad_message_rows;
-use super::fragment::{Fragment, project};
+use super::fragment::{Fragment, decoded_bytes, project};
 use super::source::SourceEvent;
 use crate::catalog::{Catalog, RelationId};
 use crate::config::Config;
@@ -33,8 +33,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, Bound};
 use crate::state::{SegmentRef, SnapshotStore, read_batches};
 
-/// Rows that a worker lets into one open epoch: beyond, it waits for the epoch to close.
-const EPOCH_ROWS_MAX: usize = 4_000_000;
+/// Bytes that a worker's sources feed into one open epoch: beyond, they wait for it to close.
+const EPOCH_BYTES_MAX: usize = 64 << 20;
 /// Longest sleep of a worker without work.
 const PARK: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -109,8 +109,8 @@ struct Worker {
     fence: u64,
     /// The epoch that takes input.
     open_epoch: u64,
-    /// Rows let into it here.
-    open_rows: usize,
+    /// Bytes let into it here.
+    open_bytes: usize,
     /// Closed epochs that are not done, with the offsets of those that become durable.
     closed: VecDeque<(u64, Option<SourceOffsets>)>,
     /// Flushes that readers of this worker have not answered.
@@ -176,7 +176,7 @@ impl Worker {
             finished: std::sync::mpsc::channel(),
             fence: 0,
             open_epoch: 0,
-            open_rows: 0,
+            open_bytes: 0,
             closed: VecDeque::new(),
             flushes: AskedFlushes::default(),
             progress_at: Duration::ZERO,
@@ -230,7 +230,7 @@ impl Worker {
             }
         }
         for (relation, data) in writes {
-            self.admit(data.num_rows());
+            self.admit(decoded_bytes(&data));
             if let Some(fragment) = self.fragments.get_mut(&relation) {
                 fragment.feed(0, data);
             }
@@ -238,12 +238,12 @@ impl Worker {
         taken
     }
 
-    /// Counts rows into the open epoch; the first ones are reported, so that it is closed.
-    fn admit(&mut self, rows: usize) {
-        if self.open_rows == 0 {
+    /// Counts bytes into the open epoch; the first ones are reported, so that it is closed.
+    fn admit(&mut self, bytes: usize) {
+        if self.open_bytes == 0 {
             self.report(Report::Dirty);
         }
-        self.open_rows += rows.max(1);
+        self.open_bytes += bytes.max(1);
     }
 
     fn obey(&mut self, timely: &mut timely::worker::Worker, command: Command) {
@@ -277,7 +277,7 @@ impl Worker {
         }
         self.closed.push_back((epoch, offsets));
         self.open_epoch = epoch + 1;
-        self.open_rows = 0;
+        self.open_bytes = 0;
     }
 
     /// Applies statements to the catalog and builds or drops the fragments.
@@ -385,7 +385,7 @@ impl Worker {
 
     /// Takes a batch from every source that has one.
     fn read_sources(&mut self) -> bool {
-        if self.open_rows >= EPOCH_ROWS_MAX {
+        if self.open_bytes >= EPOCH_BYTES_MAX {
             return false;
         }
         let mut events = Vec::new();
@@ -460,7 +460,9 @@ impl Worker {
 
     /// Feeds a source's batch, and its bad messages into the errors table.
     fn take_batch(&mut self, relation: RelationId, index: usize, batch: SourceBatch) {
-        self.admit(batch.data.num_rows() + batch.bad.len());
+        let bad_bytes = |bad: &BadMessage| bad.payload.as_ref().map_or(0, Vec::len);
+        let bad: usize = batch.bad.iter().map(bad_bytes).sum();
+        self.admit(decoded_bytes(&batch.data) + bad);
         let Some(fragment) = self.fragments.get_mut(&relation) else { return };
         let Some(source) = fragment.sources.get_mut(index) else { return };
         source.offsets.extend(batch.offsets);

@@ -7,7 +7,7 @@ use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
 
 use super::{RowNumber, StateDelta, StateTable};
-use crate::change::ChangeBatch;
+use crate::change::{BATCH_BYTES_MAX, ChangeBatch, batch_bytes};
 use crate::error::{Error, Result};
 
 /// Batches of fewer rows are put together.
@@ -56,7 +56,14 @@ impl AppendedRows {
         };
         let mut whole = BatchCoalescer::new(Arc::clone(&self.schema), BATCH_ROWS)
             .with_biggest_coalesce_batch_size(Some(BATCH_ROWS / 2));
+        let mut buffered_bytes = 0;
         for rows in std::mem::take(&mut self.rows) {
+            let bytes = batch_bytes(&rows);
+            if buffered_bytes + bytes > BATCH_BYTES_MAX {
+                whole.finish_buffered_batch()?;
+                buffered_bytes = 0;
+            }
+            buffered_bytes += bytes;
             whole.push_batch(rows)?;
         }
         whole.finish_buffered_batch()?;
@@ -64,8 +71,7 @@ impl AppendedRows {
         while let Some(rows) = whole.next_completed_batch() {
             puts.push(numbered(rows)?);
         }
-        let deletes = RecordBatch::new_empty(Arc::new(state.key_schema()));
-        Ok(StateDelta { table, schema: state.schema, puts, deletes })
+        Ok(StateDelta { table, schema: state.schema, puts, deletes: Vec::new() })
     }
 
     /// What came is durable.

@@ -1,5 +1,6 @@
 //! [`Arrangement`]: keyed rows in memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -7,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::appended_rows::{AppendedRows, append_indices};
 use super::segments::{Location, NO_ROW, RowsSnapshot, Segments};
-use super::{KeyTable, PUT_ROWS_MAX, RowNumber, StateDelta, StateTable};
+use super::{KeyTable, RowNumber, StateDelta, StateTable};
 use crate::change::{ChangeBatch, take_rows};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -198,6 +199,25 @@ impl Arrangement {
         self.segments.take(places)
     }
 
+    /// Runs of slots whose stored rows, with `more` bytes for each, are of bounded size.
+    pub(crate) fn runs(
+        &self,
+        slots: &[u32],
+        more: impl FnMut(usize) -> usize,
+    ) -> Vec<Range<usize>> {
+        let places: Vec<Location> = slots.iter().map(|slot| self.location(*slot)).collect();
+        self.segments.runs(&places, more)
+    }
+
+    /// One column of the rows at locations, as arrays and an array and row for each location.
+    pub(crate) fn places_in_column(
+        &self,
+        places: &[Location],
+        column: usize,
+    ) -> (Vec<ArrayRef>, Vec<(usize, usize)>) {
+        self.segments.places_in_column(places, column)
+    }
+
     /// Deletes the row of a slot, which has one.
     pub(crate) fn delete(&mut self, slot: u32) {
         let place = std::mem::replace(&mut self.locations[slot as usize], NO_ROW);
@@ -278,9 +298,10 @@ impl Arrangement {
             let list = if self.location(slot) == NO_ROW { &mut gone } else { &mut put };
             list.push(slot);
         }
-        let puts = put.chunks(PUT_ROWS_MAX).map(|slots| {
-            let places: Vec<Location> = slots.iter().map(|slot| self.location(*slot)).collect();
-            let rows = self.segments.take(&places)?;
+        let places: Vec<Location> = put.iter().map(|slot| self.location(*slot)).collect();
+        let puts = self.segments.runs(&places, |_| 8).into_iter().map(|run| {
+            let slots = &put[run.clone()];
+            let rows = self.segments.take(&places[run])?;
             let columns = if self.identity == Identity::WholeRow {
                 let counts = slots.iter().map(|slot| self.counts[*slot as usize]);
                 let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(counts));
@@ -291,10 +312,13 @@ impl Arrangement {
             Ok(RecordBatch::try_new(Arc::clone(&state.schema), columns)?)
         });
         let puts = puts.collect::<Result<Vec<_>>>()?;
-        // The key of a table of a single row has no column to tell the number of rows.
-        let options = RecordBatchOptions::new().with_row_count(Some(gone.len()));
-        let keys = self.keys.keys(&gone)?;
-        let deletes = RecordBatch::try_new_with_options(key_schema, keys, &options)?;
+        let deletes = self.keys.key_runs(&gone).map(|gone| {
+            // The key of a table of a single row has no column to tell the number of rows.
+            let options = RecordBatchOptions::new().with_row_count(Some(gone.len()));
+            let keys = self.keys.keys(gone)?;
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&key_schema), keys, &options)?)
+        });
+        let deletes = deletes.collect::<Result<Vec<_>>>()?;
         gone.into_iter().for_each(|slot| self.keys.remove(slot));
         Ok(StateDelta { table, schema: state.schema, puts, deletes })
     }

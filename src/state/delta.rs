@@ -21,9 +21,6 @@ impl StateTable {
     }
 }
 
-/// Rows of a batch of [`StateDelta::puts`] at most, where an operator cuts them.
-pub const PUT_ROWS_MAX: usize = 1 << 17;
-
 /// The keys of one state table that changed since the last checkpoint.
 ///
 /// Law: applying the deltas of all checkpoints in order gives the table. A key is in `puts` or in
@@ -34,16 +31,15 @@ pub struct StateDelta {
     pub table: usize,
     /// All columns of the table.
     pub schema: SchemaRef,
-    /// New or changed rows, all columns; in several batches where there are many, since a batch
-    /// has at most 2 GiB of text.
+    /// New or changed rows, all columns; in several batches where they are large.
     pub puts: Vec<RecordBatch>,
-    /// Keys that went: the key columns only.
-    pub deletes: RecordBatch,
+    /// Keys that went: the key columns only; in several batches where they are large.
+    pub deletes: Vec<RecordBatch>,
 }
 
 impl StateDelta {
     /// Number of keys that changed.
     pub fn row_count(&self) -> usize {
-        self.puts.iter().map(RecordBatch::num_rows).sum::<usize>() + self.deletes.num_rows()
+        self.puts.iter().chain(&self.deletes).map(RecordBatch::num_rows).sum()
     }
 }

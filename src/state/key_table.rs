@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
-use crate::change::{hash_bytes, mix, words};
+use crate::change::{hash_bytes, mix, runs_by_bytes, words};
 use crate::error::Result;
 
 /// No slot.
@@ -165,7 +165,22 @@ impl KeyTable {
         self.free.push(slot);
     }
 
-    /// The key columns of slots.
+    /// About the bytes of a slot's key as columns.
+    pub fn key_bytes(&self, slot: u32) -> usize {
+        match &self.keys {
+            Keys::Unit => 0,
+            Keys::Word(_) => 8,
+            Keys::Rows(keys) => keys.spans[slot as usize].len(),
+        }
+    }
+
+    /// Runs of slots whose keys are of bounded size; see [`runs_by_bytes`].
+    pub fn key_runs<'a>(&self, slots: &'a [u32]) -> impl Iterator<Item = &'a [u32]> + use<'a> {
+        let runs = runs_by_bytes(slots.len(), |index| self.key_bytes(slots[index]));
+        runs.into_iter().map(|run| &slots[run])
+    }
+
+    /// The key columns of slots, which the caller cuts into runs of bounded size.
     ///
     /// # Errors
     /// None in practice: the keys were made from such columns.

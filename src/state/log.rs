@@ -63,15 +63,15 @@ pub fn encode_delta(object: &mut Vec<u8>, delta: &StateDelta) -> Result<(u64, u6
         columns.push(Arc::new(BooleanArray::from(deleted(row_count))));
         RecordBatch::try_new(Arc::clone(&schema), columns)
     };
-    let mut batches = Vec::with_capacity(delta.puts.len() + 1);
+    let mut batches = Vec::with_capacity(delta.puts.len() + delta.deletes.len());
     for puts in delta.puts.iter().filter(|puts| puts.num_rows() > 0) {
         batches.push(stored(puts.columns().to_vec(), puts.num_rows(), false)?);
     }
-    let gone = delta.deletes.num_rows();
-    if gone > 0 {
-        let values = delta.schema.fields()[delta.deletes.num_columns()..].iter();
+    for deletes in delta.deletes.iter().filter(|deletes| deletes.num_rows() > 0) {
+        let gone = deletes.num_rows();
+        let values = delta.schema.fields()[deletes.num_columns()..].iter();
         let values = values.map(|field| new_null_array(field.data_type(), gone));
-        let columns = delta.deletes.columns().iter().map(Arc::clone).chain(values);
+        let columns = deletes.columns().iter().map(Arc::clone).chain(values);
         batches.push(stored(columns.collect(), gone, true)?);
     }
     append_batches(object, &batches, Packing::Fast)
@@ -241,7 +241,12 @@ mod tests {
         let deletes: ArrayRef = Arc::new(Int64Array::from(deletes.to_vec()));
         let deletes = RecordBatch::try_new(key_schema, vec![deletes]).unwrap();
         let mut object = vec![7; 5];
-        let delta = StateDelta { table: 0, schema: table().schema, puts: vec![puts], deletes };
+        let delta = StateDelta {
+            table: 0,
+            schema: table().schema,
+            puts: vec![puts],
+            deletes: vec![deletes],
+        };
         let (offset, length) = encode_delta(&mut object, &delta).unwrap();
         let stored = &object[offset as usize..(offset + length) as usize];
         let batches = read_batches(stored).unwrap();

@@ -21,7 +21,7 @@ mod snapshots;
 
 pub use appended_rows::{AppendedRows, append_indices};
 pub use arrangement::{Arrangement, Identity, check_columns};
-pub use delta::{PUT_ROWS_MAX, StateDelta, StateTable};
+pub use delta::{StateDelta, StateTable};
 pub use key_table::{KeyTable, NO_SLOT};
 pub use log::{
     OperatorId, Packing, SegmentRef, append_batches, encode_delta, live_rows, merge, read_batches,

@@ -1,6 +1,7 @@
 //! [`Segments`]: rows in Arrow batches with deletion bitmaps, and their [`RowsSnapshot`].
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -9,7 +10,7 @@ use arrow::compute::{filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 
 use super::key_index::KeyIndex;
-use crate::change::{hash_rows, take_rows};
+use crate::change::{BATCH_BYTES_MAX, RowSizes, batch_bytes, hash_rows, runs_by_bytes, take_rows};
 use crate::error::Result;
 
 /// Where a row is: segment in the high half, row in the low half.
@@ -20,6 +21,9 @@ pub const NO_ROW: Location = Location::MAX;
 
 /// Rows of a full segment, which is a batch for readers; smaller ones are merged.
 const SEGMENT_ROWS: usize = 8 * 1024;
+
+/// Bytes of a full segment: [`MERGE_FAN_IN`] smaller ones fit into a batch.
+const SEGMENT_BYTES: usize = if cfg!(test) { 4 << 10 } else { BATCH_BYTES_MAX / MERGE_FAN_IN };
 
 /// So many segments of about one size are merged to one.
 const MERGE_FAN_IN: usize = 8;
@@ -39,6 +43,8 @@ struct Segment {
     /// Bit set: the row is live.
     live: Arc<Vec<u64>>,
     live_count: usize,
+    /// Bytes of the rows.
+    bytes: usize,
     /// Multiplicity of live rows that have another than 1.
     counts: Arc<BTreeMap<u32, i64>>,
     /// Owner (a slot) of each row; empty if rows have none.
@@ -57,6 +63,7 @@ impl Segment {
             *last = (1 << (count % 64)) - 1;
         }
         Self {
+            bytes: batch_bytes(&rows),
             rows: Arc::new(rows),
             live: Arc::new(live),
             live_count: count,
@@ -207,6 +214,35 @@ impl Segments {
         Ok(columns)
     }
 
+    /// Runs of locations whose rows, with `more` bytes for each, are of bounded size: what is to
+    /// be taken at once. [`NO_ROW`] has no bytes.
+    pub fn runs(
+        &self,
+        places: &[Location],
+        mut more: impl FnMut(usize) -> usize,
+    ) -> Vec<Range<usize>> {
+        let mut sizes: Vec<Option<RowSizes>> = vec![None; self.segments.len()];
+        runs_by_bytes(places.len(), |index| {
+            if places[index] == NO_ROW {
+                return more(index);
+            }
+            let (segment, row) = split(places[index]);
+            let of = || RowSizes::of(self.segments[segment].rows.columns());
+            sizes[segment].get_or_insert_with(of).bytes(row) + more(index)
+        })
+    }
+
+    /// One column of the rows at locations, as arrays and an array and row for each location.
+    pub fn places_in_column(
+        &self,
+        places: &[Location],
+        column: usize,
+    ) -> (Vec<ArrayRef>, Vec<(usize, usize)>) {
+        let (used, indices) = self.used_segments(places);
+        let arrays = used.into_iter().map(|segment| &self.segments[segment].rows);
+        (arrays.map(|rows| Arc::clone(rows.column(column))).collect(), indices)
+    }
+
     /// The segments that locations are in, and the locations as indices into them.
     fn used_segments(&self, places: &[Location]) -> (Vec<usize>, Vec<(usize, usize)>) {
         let mut position = vec![usize::MAX; self.segments.len()];
@@ -244,7 +280,7 @@ impl Segments {
                 self.clear(index);
             } else if segment.live_count * 2 < row_count {
                 self.merge(&[index], locations)?;
-            } else if row_count < SEGMENT_ROWS {
+            } else if row_count < SEGMENT_ROWS && segment.bytes < SEGMENT_BYTES {
                 let tier = (row_count.ilog2() / 3) as usize;
                 tiers[tier.min(5)].push(index);
             }
@@ -353,7 +389,26 @@ impl RowsSnapshot {
     /// # Errors
     /// `Internal` if a projected column is not there.
     pub fn batches(&self, projection: Option<&[usize]>) -> Result<Vec<RecordBatch>> {
-        self.segments.iter().map(|segment| live_batch(segment, projection)).collect()
+        let segments = 0..self.segment_count();
+        let batches = segments.map(|segment| self.segment_batches(segment, projection));
+        Ok(batches.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// Number of segments, whose rows can be asked for one after the other.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// The rows of a segment, with some of the columns if `projection` is given.
+    ///
+    /// # Errors
+    /// `Internal` if a projected column is not there.
+    pub fn segment_batches(
+        &self,
+        segment: usize,
+        projection: Option<&[usize]>,
+    ) -> Result<Vec<RecordBatch>> {
+        self.segments.get(segment).map_or(Ok(Vec::new()), |it| live_batches(it, projection))
     }
 
     /// The rows whose `key` columns are equal to one of the rows of `wanted`, and perhaps a few
@@ -398,7 +453,7 @@ impl RowsSnapshot {
     }
 }
 
-fn live_batch(segment: &Segment, projection: Option<&[usize]>) -> Result<RecordBatch> {
+fn live_batches(segment: &Segment, projection: Option<&[usize]>) -> Result<Vec<RecordBatch>> {
     let rows = match projection {
         Some(columns) => segment.rows.project(columns)?,
         None => segment.rows.as_ref().clone(),
@@ -409,18 +464,23 @@ fn live_batch(segment: &Segment, projection: Option<&[usize]>) -> Result<RecordB
             let count = segment.counts.get(&row).copied().unwrap_or(1);
             indices.extend((0..count).map(|_| row));
         }
-        // Taken before the projection, which may leave no column to tell the number of rows.
-        let rows = take_rows(&segment.rows, &UInt32Array::from(indices))?;
-        return Ok(match projection {
-            Some(columns) => rows.project(columns)?,
-            None => rows,
-        });
+        let sizes = RowSizes::of(segment.rows.columns());
+        let runs = runs_by_bytes(indices.len(), |index| sizes.bytes(indices[index] as usize));
+        let batch = |run: Range<usize>| {
+            // Taken before the projection, which may leave no column to tell the number of rows.
+            let rows = take_rows(&segment.rows, &UInt32Array::from(indices[run].to_vec()))?;
+            Ok(match projection {
+                Some(columns) => rows.project(columns)?,
+                None => rows,
+            })
+        };
+        return runs.into_iter().map(batch).collect();
     }
     if segment.live_count == rows.num_rows() {
-        return Ok(rows);
+        return Ok(vec![rows]);
     }
     let bits = BooleanBuffer::new(Buffer::from_slice_ref(&*segment.live), 0, rows.num_rows());
-    Ok(filter_record_batch(&rows, &BooleanArray::new(bits, None))?)
+    Ok(vec![filter_record_batch(&rows, &BooleanArray::new(bits, None))?])
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod sum;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
@@ -17,11 +18,11 @@ use arrow::compute::{concat as concat_arrays, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
-use self::accumulator::{Accumulator, Rows, mask_of};
+use self::accumulator::{Accumulator, Rows, SideDelta, mask_of};
 pub use self::spec::{Aggregate, AggregateFunction, AggregateSpec};
 use super::evaluate::{evaluate, evaluate_all, evaluate_condition};
 use super::{Operator, Output};
-use crate::change::{ChangeBatch, equal_rows};
+use crate::change::{ChangeBatch, RowSizes, equal_rows, runs_by_bytes};
 use crate::error::{Error, Result};
 use crate::state::{KeyTable, StateDelta, StateTable, check_columns};
 
@@ -48,9 +49,9 @@ pub struct HashAggregate {
     groups: Vec<Group>,
     epoch: u32,
     touched: Vec<u32>,
-    /// Of `touched`: row count and aggregates before the epoch.
+    /// Of `touched`: row count and aggregates before the epoch, these in parts.
     old_row_counts: Vec<i64>,
-    old_columns: Vec<Vec<ArrayRef>>,
+    old_parts: Vec<OldPart>,
     dirty: Vec<u32>,
     /// Without keys: this instance emits the row of no input.
     emits_empty: bool,
@@ -67,6 +68,15 @@ struct Group {
     epoch: u32,
     /// It changed since the last checkpoint.
     is_dirty: bool,
+}
+
+/// Aggregates of some touched groups before the epoch.
+#[derive(Debug)]
+struct OldPart {
+    /// Position in `touched` of the first group.
+    start: usize,
+    /// A column for each call.
+    columns: Vec<ArrayRef>,
 }
 
 /// One aggregate with its state.
@@ -88,7 +98,7 @@ impl HashAggregate {
         let group_types = spec.group_types()?;
         Ok(Self {
             keys: KeyTable::try_new(&group_types)?,
-            old_columns: vec![Vec::new(); calls.len()],
+            old_parts: Vec::new(),
             calls,
             group: spec.group,
             group_types,
@@ -133,13 +143,19 @@ impl HashAggregate {
             }
         }
         let fresh = &self.touched[first..];
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        for (call, old) in self.calls.iter().zip(&mut self.old_columns) {
-            old.push(call.output(fresh, &self.groups)?);
+        for run in runs_by_bytes(fresh.len(), |index| self.value_bytes(fresh[index])) {
+            let slots = &fresh[run.clone()];
+            let columns = self.calls.iter().map(|call| call.output(slots, &self.groups));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            self.old_parts.push(OldPart { start: first + run.start, columns });
         }
         Ok(())
+    }
+
+    /// About the bytes of a group's results.
+    fn value_bytes(&self, slot: u32) -> usize {
+        let bytes = |call: &Call| call.accumulator.as_ref().map_or(8, |it| it.value_bytes(slot));
+        self.calls.iter().map(bytes).sum()
     }
 
     fn update(&mut self, changes: &ChangeBatch, slots: &[u32]) -> Result<()> {
@@ -157,11 +173,17 @@ impl HashAggregate {
         self.group.is_empty()
     }
 
-    /// Positions in `touched` of rows to retract and to insert.
-    fn differences(&self, old: &[ArrayRef], new: &[ArrayRef]) -> Result<(Vec<u32>, Vec<u32>)> {
-        let equal = equal_rows(old, new, self.touched.len())?;
+    /// Positions in a run of `touched` of rows to retract and to insert.
+    fn differences(
+        &self,
+        run: Range<usize>,
+        old: &[ArrayRef],
+        new: &[ArrayRef],
+    ) -> Result<(Vec<u32>, Vec<u32>)> {
+        let equal = equal_rows(old, new, run.len())?;
+        let old_row_counts = &self.old_row_counts[run.clone()];
         let (mut gone, mut come) = (Vec::new(), Vec::new());
-        for (position, slot) in self.touched.iter().enumerate() {
+        for (position, slot) in self.touched[run].iter().enumerate() {
             let row_count = self.groups[*slot as usize].row_count;
             if row_count < 0 {
                 return Err(Error::internal(format!(
@@ -172,7 +194,7 @@ impl HashAggregate {
             let (was_there, is_there) = if self.is_global() {
                 (self.is_emitted, true)
             } else {
-                (self.old_row_counts[position] > 0, row_count > 0)
+                (old_row_counts[position] > 0, row_count > 0)
             };
             if was_there && is_there && equal.value(position) {
                 continue;
@@ -188,28 +210,37 @@ impl HashAggregate {
     }
 
     fn emit(&mut self, out: &mut Output) -> Result<()> {
-        let mut old = Vec::with_capacity(self.calls.len());
-        let mut new = Vec::with_capacity(self.calls.len());
-        for (call, parts) in self.calls.iter().zip(&mut self.old_columns) {
-            let parts = std::mem::take(parts);
-            old.push(match parts.as_slice() {
-                [part] => Arc::clone(part),
-                parts => {
-                    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-                    concat_arrays(&parts)?
-                }
-            });
-            new.push(call.output(&self.touched, &self.groups)?);
+        let parts = std::mem::take(&mut self.old_parts);
+        for run in self.runs(&parts) {
+            let slots = &self.touched[run.clone()];
+            let old = old_columns(&parts, run.clone(), self.calls.len())?;
+            let new = self.calls.iter().map(|call| call.output(slots, &self.groups));
+            let new = new.collect::<Result<Vec<_>>>()?;
+            let keys = self.keys.keys(slots)?;
+            let (gone, come) = self.differences(run.clone(), &old, &new)?;
+            out.push(ChangeBatch::retractions(self.rows_of(run.len(), &keys, &old, gone)?));
+            out.push(ChangeBatch::inserts(self.rows_of(run.len(), &keys, &new, come)?));
         }
-        let (gone, come) = self.differences(&old, &new)?;
-        let keys = self.keys.keys(&self.touched)?;
-        out.push(ChangeBatch::retractions(self.rows_of(&keys, &old, gone)?));
-        out.push(ChangeBatch::inserts(self.rows_of(&keys, &new, come)?));
         Ok(())
+    }
+
+    /// Runs of `touched` whose rows before and after the epoch are of bounded size.
+    fn runs(&self, parts: &[OldPart]) -> Vec<Range<usize>> {
+        let mut parts = parts.iter().peekable();
+        let (mut start, mut sizes) = (0, RowSizes::default());
+        runs_by_bytes(self.touched.len(), |position| {
+            if let Some(part) = parts.next_if(|part| part.start == position) {
+                (start, sizes) = (part.start, RowSizes::of(&part.columns));
+            }
+            let slot = self.touched[position];
+            let values = sizes.bytes(position - start).max(self.value_bytes(slot));
+            self.keys.key_bytes(slot) + values
+        })
     }
 
     fn rows_of(
         &self,
+        row_count: usize,
         keys: &[ArrayRef],
         values: &[ArrayRef],
         positions: Vec<u32>,
@@ -217,7 +248,7 @@ impl HashAggregate {
         if positions.is_empty() {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
         }
-        let is_all = positions.len() == self.touched.len();
+        let is_all = positions.len() == row_count;
         let positions = UInt32Array::from(positions);
         let columns = keys
             .iter()
@@ -243,60 +274,91 @@ impl HashAggregate {
     }
 
     fn main_delta(&self, put: &[u32], gone: &[u32]) -> Result<StateDelta> {
-        let tables = self.state_tables();
-        let mut columns = self.keys.keys(put)?;
-        columns.push(row_counts(&self.groups, put));
-        for call in &self.calls {
-            if let Some(accumulator) = &call.accumulator {
-                columns.extend(accumulator.state(put)?);
+        let schema = Arc::clone(&self.state_tables()[0].schema);
+        let bytes = |slot: u32| self.keys.key_bytes(slot) + 8 + self.value_bytes(slot);
+        let runs = runs_by_bytes(put.len(), |index| bytes(put[index])).into_iter();
+        let puts = runs.map(|run| {
+            let put = &put[run];
+            let mut columns = self.keys.keys(put)?;
+            columns.push(row_counts(&self.groups, put));
+            for call in &self.calls {
+                if let Some(accumulator) = &call.accumulator {
+                    columns.extend(accumulator.state(put)?);
+                }
             }
-        }
-        let schema = Arc::clone(&tables[0].schema);
-        let puts = vec![RecordBatch::try_new(Arc::clone(&schema), columns)?];
-        let deletes = self.key_rows(self.key_fields(), gone, None)?;
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+        });
+        let puts = puts.collect::<Result<Vec<_>>>()?;
+        let gone = self.keys.key_runs(gone);
+        let deletes = gone.map(|gone| self.key_rows(gone));
+        let deletes = deletes.collect::<Result<Vec<_>>>()?;
         Ok(StateDelta { table: 0, schema, puts, deletes })
     }
 
-    fn key_rows(
-        &self,
-        fields: Vec<Field>,
-        slots: &[u32],
-        value: Option<ArrayRef>,
-    ) -> Result<RecordBatch> {
-        let schema = Arc::new(Schema::new(fields));
+    fn key_rows(&self, slots: &[u32]) -> Result<RecordBatch> {
+        let schema = Arc::new(Schema::new(self.key_fields()));
         if schema.fields().is_empty() {
             return Ok(RecordBatch::new_empty(schema));
         }
-        let mut columns = self.keys.keys(slots)?;
-        columns.extend(value);
-        Ok(RecordBatch::try_new(schema, columns)?)
+        Ok(RecordBatch::try_new(schema, self.keys.keys(slots)?)?)
     }
 
     fn side_deltas(&mut self) -> Result<Vec<StateDelta>> {
         let tables = self.state_tables();
         let mut sides = Vec::new();
         for accumulator in self.side_calls() {
-            sides.extend(accumulator.side_delta()?);
+            sides.push(accumulator.side_deltas()?);
         }
         let mut deltas = Vec::with_capacity(sides.len());
-        for (index, side) in sides.into_iter().enumerate() {
+        for (index, pieces) in sides.into_iter().enumerate() {
             let table = index + 1;
-            let schema = &tables[table].schema;
-            let mut columns = self.keys.keys(&side.put_slots)?;
-            columns.extend(side.puts);
-            let puts = RecordBatch::try_new(Arc::clone(schema), columns)?;
-            let fields = schema.fields()[..tables[table].key_columns].iter();
-            let fields = fields.map(|field| field.as_ref().clone()).collect();
-            let deletes = self.key_rows(fields, &side.gone_slots, Some(side.gone))?;
-            deltas.push(StateDelta {
-                table,
-                schema: Arc::clone(schema),
-                puts: vec![puts],
-                deletes,
-            });
+            let schema = Arc::clone(&tables[table].schema);
+            let key_fields = schema.fields()[..tables[table].key_columns].iter();
+            let key_fields: Vec<Field> = key_fields.map(|field| field.as_ref().clone()).collect();
+            let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+            for piece in pieces {
+                // The groups' own keys may be larger than the values.
+                let (slots, columns) = match &piece {
+                    SideDelta::Puts(slots, columns) => (slots, columns.clone()),
+                    SideDelta::Gone(slots, values) => (slots, vec![Arc::clone(values)]),
+                };
+                let runs = runs_by_bytes(slots.len(), |at| self.keys.key_bytes(slots[at]) + 8);
+                for run in runs {
+                    let slice = |column: &ArrayRef| column.slice(run.start, run.len());
+                    let mut row = self.keys.keys(&slots[run.clone()])?;
+                    row.extend(columns.iter().map(slice));
+                    if matches!(piece, SideDelta::Puts(..)) {
+                        puts.push(RecordBatch::try_new(Arc::clone(&schema), row)?);
+                    } else {
+                        let schema = Arc::new(Schema::new(key_fields.clone()));
+                        deletes.push(RecordBatch::try_new(schema, row)?);
+                    }
+                }
+            }
+            deltas.push(StateDelta { table, schema, puts, deletes });
         }
         Ok(deltas)
     }
+}
+
+/// Aggregates before the epoch of a run of touched groups, a column for each call.
+fn old_columns(parts: &[OldPart], run: Range<usize>, calls: usize) -> Result<Vec<ArrayRef>> {
+    let first = parts.partition_point(|part| part.start <= run.start).saturating_sub(1);
+    let column = |call: usize| {
+        let mut pieces = Vec::new();
+        for part in parts[first..].iter().take_while(|part| part.start < run.end) {
+            let Some(column) = part.columns.get(call) else { continue };
+            let from = run.start.saturating_sub(part.start);
+            let to = column.len().min(run.end - part.start);
+            pieces.push(column.slice(from, to - from));
+        }
+        if let [piece] = pieces.as_slice() {
+            return Ok(Arc::clone(piece));
+        }
+        let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
+        Ok(concat_arrays(&pieces)?)
+    };
+    (0..calls).map(column).collect()
 }
 
 /// Row counts of groups as a column.

@@ -21,7 +21,7 @@ use self::side::{Added, Side};
 use super::evaluate::{evaluate_all, evaluate_condition, expression_error};
 use super::filter::keep;
 use super::{Operator, Output};
-use crate::change::{ChangeBatch, with_weights};
+use crate::change::{ChangeBatch, RowSizes, with_weights};
 use crate::error::{Error, Result};
 use crate::state::{KeyTable, NO_SLOT, StateDelta, StateTable};
 
@@ -259,32 +259,47 @@ impl HashJoin {
     }
 
     /// Emits the pairs that pass the filter, and counts them as matches of their left rows.
-    fn emit(&mut self, pairs: &mut Pairs<'_>, out: Option<&mut Output>) -> Result<()> {
+    fn emit(&mut self, pairs: &mut Pairs<'_>, mut out: Option<&mut Output>) -> Result<()> {
         if pairs.rows.is_empty() {
             return Ok(());
         }
-        let row_count = pairs.rows.len();
         let rows = std::mem::take(&mut pairs.rows);
         let partners = std::mem::take(&mut pairs.partners);
         if self.filter.is_none() && out.is_none() {
             self.count_matches(pairs, &rows, &partners, None);
             return Ok(());
         }
+        let sizes = RowSizes::of(pairs.changes.rows().columns());
+        let other = &self.sides[1 - pairs.input];
+        for run in other.runs(&partners, |index| sizes.bytes(rows[index] as usize)) {
+            self.emit_run(pairs, rows[run.clone()].to_vec(), &partners[run], out.as_deref_mut())?;
+        }
+        Ok(())
+    }
+
+    fn emit_run(
+        &mut self,
+        pairs: &Pairs<'_>,
+        rows: Vec<u32>,
+        partners: &[u32],
+        out: Option<&mut Output>,
+    ) -> Result<()> {
+        let row_count = rows.len();
         let indices = UInt32Array::from(rows);
         let own = pairs.changes.rows().columns().iter();
         let own = own
             .map(|column| take(column, &indices, None))
             .collect::<std::result::Result<Vec<_>, _>>()?;
-        let other = self.sides[1 - pairs.input].rows_of(&partners)?;
+        let other = self.sides[1 - pairs.input].rows_of(partners)?;
         let columns =
             if pairs.input == LEFT { [own, other].concat() } else { [other, own].concat() };
-        let weights = self.pair_weights(pairs, indices.values(), &partners);
+        let weights = self.pair_weights(pairs, indices.values(), partners);
         let output = self.output_rows(columns, row_count)?;
         let mask = match &self.filter {
             Some(filter) => Some(evaluate_condition(filter, &output)?),
             None => None,
         };
-        self.count_matches(pairs, indices.values(), &partners, mask.as_ref());
+        self.count_matches(pairs, indices.values(), partners, mask.as_ref());
         let Some(out) = out else {
             return Ok(());
         };
@@ -360,7 +375,8 @@ impl HashJoin {
                 padding.padded[index] = weight;
             }
         }
-        for (entries, weights) in entries.chunks(OUTPUT_ROWS).zip(weights.chunks(OUTPUT_ROWS)) {
+        for run in self.sides[LEFT].runs(&entries, |_| 0) {
+            let (entries, weights) = (&entries[run.clone()], &weights[run]);
             let columns = self.sides[LEFT].rows_of(entries)?;
             let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
             let schema = Arc::clone(&self.sides[LEFT].schema);
@@ -376,7 +392,8 @@ impl HashJoin {
             return Ok(());
         }
         let left: Vec<u32> = self.sides[LEFT].live_entries();
-        for entries in left.chunks(OUTPUT_ROWS) {
+        for run in self.sides[LEFT].runs(&left, |_| 0) {
+            let entries = &left[run];
             let rows = self.sides[LEFT].batch_of(entries)?;
             let keys = evaluate_all(&self.sides[LEFT].key_exprs, &rows)?;
             let mut slots = Vec::new();

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::{Operator, Output};
-use crate::change::{ChangeBatch, consolidate};
+use crate::change::{ChangeBatch, consolidate_in_chunks};
 use crate::error::Result;
 use crate::state::{Arrangement, Identity, RowsSnapshot, StateDelta, StateTable};
 
@@ -23,6 +23,8 @@ pub struct Materialize {
     rows: Arrangement,
     pending: Vec<ChangeBatch>,
     is_append_only: bool,
+    /// Columns whose values tell rows apart: the upsert key, or all.
+    key: Vec<usize>,
 }
 
 impl Materialize {
@@ -39,13 +41,15 @@ impl Materialize {
         upsert_key: Option<Vec<usize>>,
         writer: u64,
     ) -> Result<Self> {
+        let all_columns = || (0..schema.fields().len()).collect();
+        let key = upsert_key.clone().unwrap_or_else(all_columns);
         let identity = match (is_append_only, upsert_key) {
             (true, _) => Identity::Appended { writer },
             (false, Some(key)) => Identity::Key(key),
             (false, None) => Identity::WholeRow,
         };
         let rows = Arrangement::try_new(schema, identity)?;
-        Ok(Self { rows, pending: Vec::new(), is_append_only })
+        Ok(Self { rows, pending: Vec::new(), is_append_only, key })
     }
 
     /// The rows as of the last finished epoch; call between epochs.
@@ -76,9 +80,11 @@ impl Operator for Materialize {
             // As they came: a large batch is a segment without a copy, small ones are merged.
             pending.iter().try_for_each(|changes| self.rows.apply(changes))?;
         } else {
-            let changes = consolidate(self.rows.schema().clone(), pending)?;
-            self.rows.apply(&changes)?;
-            out.push(changes);
+            // A key's rows come and go in one chunk.
+            for changes in consolidate_in_chunks(self.rows.schema(), pending, &self.key)? {
+                self.rows.apply(&changes)?;
+                out.push(changes);
+            }
         }
         self.rows.maintain()
     }

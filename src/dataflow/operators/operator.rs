@@ -9,18 +9,26 @@ use crate::state::{StateDelta, StateTable};
 #[derive(Debug, Default)]
 pub struct Output {
     batches: Vec<ChangeBatch>,
+    bytes: usize,
 }
 
 impl Output {
     /// Emits a batch; an empty one is dropped.
     pub fn push(&mut self, batch: ChangeBatch) {
         if batch.num_rows() > 0 {
+            self.bytes += batch.memory_bytes();
             self.batches.push(batch);
         }
     }
 
+    /// Memory of what was emitted and not taken, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes what was emitted.
     pub fn take(&mut self) -> Vec<ChangeBatch> {
+        self.bytes = 0;
         std::mem::take(&mut self.batches)
     }
 }

@@ -147,7 +147,7 @@ impl Store {
                 rows.iter().map(|row| row.owned()).collect::<Vec<_>>()
             };
             let mut seen = std::collections::HashSet::new();
-            for key in rows_of(&delta.deletes) {
+            for key in delta.deletes.iter().flat_map(rows_of) {
                 assert!(seen.insert(key.clone()), "a key is deleted twice");
                 self.tables[delta.table].remove(&key);
             }

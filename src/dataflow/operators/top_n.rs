@@ -11,7 +11,7 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use super::evaluate::{evaluate_all, expression_error};
 use super::{Operator, Output};
-use crate::change::{ChangeBatch, with_weights};
+use crate::change::{ChangeBatch, runs_by_bytes, with_weights};
 use crate::error::{Error, Result};
 use crate::state::{StateDelta, StateTable, check_columns};
 
@@ -210,9 +210,12 @@ impl Operator for TopN {
         if changed.is_empty() {
             return Ok(());
         }
-        let columns = self.decode(changed.iter().map(|(row, _)| row))?;
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-        out.push(with_weights(rows, changed.iter().map(|(_, weight)| *weight).collect())?);
+        for run in runs_by_bytes(changed.len(), |index| changed[index].0.len()) {
+            let changed = &changed[run];
+            let columns = self.decode(changed.iter().map(|(row, _)| row))?;
+            let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+            out.push(with_weights(rows, changed.iter().map(|(_, weight)| *weight).collect())?);
+        }
         Ok(())
     }
 
@@ -234,13 +237,20 @@ impl Operator for TopN {
                 None => gone.push(row),
             }
         }
-        let mut columns = self.decode(puts.into_iter())?;
-        columns.push(Arc::new(Int64Array::from(counts)));
-        let table = self.state_tables().remove(0);
-        let schema = table.schema;
-        let puts = vec![RecordBatch::try_new(Arc::clone(&schema), columns)?];
-        let deletes = self.decode(gone.into_iter())?;
-        let deletes = RecordBatch::try_new(Arc::clone(&self.schema), deletes)?;
+        let schema = self.state_tables().remove(0).schema;
+        let put_runs = runs_by_bytes(puts.len(), |index| puts[index].len()).into_iter();
+        let puts = put_runs.map(|run| {
+            let mut columns = self.decode(puts[run.clone()].iter().copied())?;
+            columns.push(Arc::new(Int64Array::from(counts[run].to_vec())));
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+        });
+        let puts = puts.collect::<Result<Vec<_>>>()?;
+        let gone_runs = runs_by_bytes(gone.len(), |index| gone[index].len()).into_iter();
+        let deletes = gone_runs.map(|run| {
+            let columns = self.decode(gone[run].iter().copied())?;
+            Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        });
+        let deletes = deletes.collect::<Result<Vec<_>>>()?;
         self.dirty.clear();
         Ok(vec![StateDelta { table: 0, schema, puts, deletes }])
     }

@@ -1,5 +1,7 @@
 //! [`UpsertTable`]: a table with a primary key.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
@@ -8,7 +10,7 @@ use arrow::compute::{filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 
 use super::{Operator, Output};
-use crate::change::{ChangeBatch, UpsertBatch, UpsertOp, equal_rows};
+use crate::change::{ChangeBatch, RowSizes, UpsertBatch, UpsertOp, equal_rows, runs_by_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{Arrangement, Identity, Location, NO_ROW, RowsSnapshot, StateDelta, StateTable};
 
@@ -84,17 +86,31 @@ impl UpsertTable {
         }
     }
 
-    /// The batch with the stored values where they are marked as unchanged.
-    fn fill_unchanged(&self, upserts: &UpsertBatch, slots: &[u32]) -> Result<RecordBatch> {
-        let mut columns = upserts.rows().columns().to_vec();
+    /// The rows with the stored values where they are marked as unchanged, in runs of bounded
+    /// size: the stored values may be large.
+    fn fill_unchanged(&self, upserts: &UpsertBatch, slots: &[u32]) -> Result<Vec<RecordBatch>> {
+        let rows = upserts.rows();
+        let mut filled = BTreeMap::new();
         for (column, marks) in upserts.unchanged().iter().enumerate() {
             if let Some(marks) = marks
                 && marks.count_set_bits() > 0
             {
-                columns[column] = self.fill_column(upserts, slots, column, marks)?;
+                filled.insert(column, self.fill_column(upserts, slots, column, marks));
             }
         }
-        Ok(RecordBatch::try_new(upserts.rows().schema(), columns)?)
+        let own = RowSizes::of(rows.columns());
+        let runs = runs_by_bytes(rows.num_rows(), |row| {
+            own.bytes(row) + filled.values().map(|values| values.bytes(row)).sum::<usize>()
+        });
+        let run = |run: Range<usize>| {
+            let columns =
+                rows.columns().iter().enumerate().map(|(column, own)| match filled.get(&column) {
+                    Some(values) => values.take(run.clone()),
+                    None => Ok(own.slice(run.start, run.len())),
+                });
+            Ok(RecordBatch::try_new(rows.schema(), columns.collect::<Result<Vec<_>>>()?)?)
+        };
+        runs.into_iter().map(run).collect()
     }
 
     fn fill_column(
@@ -103,11 +119,12 @@ impl UpsertTable {
         slots: &[u32],
         column: usize,
         marks: &BooleanBuffer,
-    ) -> Result<ArrayRef> {
+    ) -> FilledColumn {
         let own = upserts.rows().column(column);
         let mut stored: Vec<Location> = Vec::new();
         let pending = self.pending.len();
-        // Sources: one NULL, this batch, the pending batches, the stored values.
+        // Sources: one NULL, this batch, the pending batches; and for now, after them, one of all
+        // stored values.
         let mut within = hashbrown::HashMap::new();
         let mut is_truncated = false;
         let mut indices: Vec<(usize, usize)> = Vec::with_capacity(slots.len());
@@ -140,12 +157,31 @@ impl UpsertTable {
                 }
             }
         }
-        let null = new_null_array(own.data_type(), 1);
-        let stored = self.rows.take(&stored)?;
-        let mut sources: Vec<&dyn Array> = vec![null.as_ref(), own.as_ref()];
-        sources.extend(self.pending.iter().map(|rows| rows.column(column).as_ref()));
-        sources.push(stored.column(column).as_ref());
-        Ok(interleave(&sources, &indices)?)
+        let mut sources = vec![new_null_array(own.data_type(), 1), Arc::clone(own)];
+        sources.extend(self.pending.iter().map(|rows| Arc::clone(rows.column(column))));
+        let (arrays, places) = self.rows.places_in_column(&stored, column);
+        for (source, row) in &mut indices {
+            if *source == 2 + pending {
+                let (array, at) = places[*row];
+                (*source, *row) = (2 + pending + array, at);
+            }
+        }
+        sources.extend(arrays);
+        let sizes = sources.iter().map(|source| RowSizes::of(std::slice::from_ref(source)));
+        FilledColumn { sizes: sizes.collect(), sources, indices }
+    }
+
+    /// Runs of touched slots whose old and new rows are of bounded size.
+    fn runs(&self, touched: &[u32]) -> Vec<Range<usize>> {
+        let mut sizes: Vec<Option<RowSizes>> = vec![None; self.pending.len()];
+        self.rows.runs(touched, |index| match self.latest[touched[index] as usize] {
+            GONE | UNTOUCHED => 0,
+            place => {
+                let (batch, row) = ((place >> 32) as usize, (place & 0xffff_ffff) as usize);
+                let of = || RowSizes::of(self.pending[batch].columns());
+                sizes[batch].get_or_insert_with(of).bytes(row)
+            }
+        })
     }
 
     /// Rows of this epoch at places of `latest`.
@@ -202,6 +238,26 @@ impl UpsertTable {
     }
 }
 
+/// A column of an upsert whose unchanged values are found elsewhere.
+struct FilledColumn {
+    sources: Vec<ArrayRef>,
+    sizes: Vec<RowSizes>,
+    /// By row: source and row in it.
+    indices: Vec<(usize, usize)>,
+}
+
+impl FilledColumn {
+    fn bytes(&self, row: usize) -> usize {
+        let (source, at) = self.indices[row];
+        self.sizes[source].bytes(at)
+    }
+
+    fn take(&self, run: Range<usize>) -> Result<ArrayRef> {
+        let sources: Vec<&dyn Array> = self.sources.iter().map(AsRef::as_ref).collect();
+        Ok(interleave(&sources, &self.indices[run])?)
+    }
+}
+
 /// Rows that go and rows that come, with their slots.
 struct Differences {
     old: RecordBatch,
@@ -250,20 +306,23 @@ impl Operator for UpsertTable {
 
     fn on_upserts(&mut self, upserts: UpsertBatch, _out: &mut Output) -> Result<()> {
         let slots = self.intern(upserts.rows())?;
-        let rows = if upserts.unchanged().is_empty() {
-            upserts.rows().clone()
+        let runs = if upserts.unchanged().is_empty() {
+            vec![upserts.rows().clone()]
         } else {
             self.fill_unchanged(&upserts, &slots)?
         };
-        let batch = (self.pending.len() as u64) << 32;
-        for (row, (slot, op)) in slots.iter().zip(upserts.ops()).enumerate() {
-            match op {
-                UpsertOp::Upsert => self.set(*slot, batch | row as u64),
-                UpsertOp::Delete => self.set(*slot, GONE),
-                UpsertOp::Truncate => self.truncate(),
+        let mut operations = slots.iter().zip(upserts.ops());
+        for rows in runs {
+            let batch = (self.pending.len() as u64) << 32;
+            for (row, (slot, op)) in operations.by_ref().take(rows.num_rows()).enumerate() {
+                match op {
+                    UpsertOp::Upsert => self.set(*slot, batch | row as u64),
+                    UpsertOp::Delete => self.set(*slot, GONE),
+                    UpsertOp::Truncate => self.truncate(),
+                }
             }
+            self.pending.push(rows);
         }
-        self.pending.push(rows);
         Ok(())
     }
 
@@ -273,11 +332,13 @@ impl Operator for UpsertTable {
             self.pending.clear();
             return Ok(());
         }
-        let Differences { old, gone, new, come } = self.differences(&touched)?;
-        out.push(ChangeBatch::retractions(old));
-        gone.iter().for_each(|slot| self.rows.delete(*slot));
-        out.push(ChangeBatch::inserts(new.clone()));
-        self.rows.insert(new, come);
+        for run in self.runs(&touched) {
+            let Differences { old, gone, new, come } = self.differences(&touched[run])?;
+            out.push(ChangeBatch::retractions(old));
+            gone.iter().for_each(|slot| self.rows.delete(*slot));
+            out.push(ChangeBatch::inserts(new.clone()));
+            self.rows.insert(new, come);
+        }
         touched.iter().for_each(|slot| self.latest[*slot as usize] = UNTOUCHED);
         self.pending.clear();
         self.rows.maintain()

@@ -47,15 +47,11 @@ impl Rows<'_> {
 }
 
 /// What changed in the side table of an accumulator: values by group.
-pub(super) struct SideDelta {
-    /// Groups of new or changed values.
-    pub(super) put_slots: Vec<u32>,
-    /// The values, and `__count`.
-    pub(super) puts: Vec<ArrayRef>,
-    /// Groups of values that went.
-    pub(super) gone_slots: Vec<u32>,
-    /// The values that went.
-    pub(super) gone: ArrayRef,
+pub(super) enum SideDelta {
+    /// Groups of new or changed values; the values, and `__count`.
+    Puts(Vec<u32>, Vec<ArrayRef>),
+    /// Groups of values that went, and these.
+    Gone(Vec<u32>, ArrayRef),
 }
 
 /// One aggregate over all groups: columns of state indexed by the group's slot.
@@ -72,7 +68,12 @@ pub(super) trait Accumulator: fmt::Debug {
     /// `OutOfRange` if the state overflows.
     fn update(&mut self, rows: &Rows<'_>) -> Result<()>;
 
-    /// Results of groups.
+    /// About the bytes of a group's result, and of its state.
+    fn value_bytes(&self, _slot: u32) -> usize {
+        16
+    }
+
+    /// Results of groups, which the caller cuts into runs of bounded size.
     ///
     /// # Errors
     /// `OutOfRange` if a result is beyond its type.
@@ -98,12 +99,12 @@ pub(super) trait Accumulator: fmt::Debug {
         None
     }
 
-    /// What changed in the side table since the last call.
+    /// What changed in the side table since the last call, in pieces of bounded size.
     ///
     /// # Errors
     /// Arrow kernels' only.
-    fn side_delta(&mut self) -> Result<Option<SideDelta>> {
-        Ok(None)
+    fn side_deltas(&mut self) -> Result<Vec<SideDelta>> {
+        Ok(Vec::new())
     }
 
     /// Takes stored values of the side table.

@@ -119,16 +119,26 @@ impl Accumulator for Distinct {
         Some(self.data_type.clone())
     }
 
-    fn side_delta(&mut self) -> Result<Option<SideDelta>> {
+    fn value_bytes(&self, slot: u32) -> usize {
+        self.inner.value_bytes(slot)
+    }
+
+    fn side_deltas(&mut self) -> Result<Vec<SideDelta>> {
         let dirty = std::mem::take(&mut self.dirty);
         dirty.iter().for_each(|entry| self.is_dirty[*entry as usize] = false);
         let (put, gone): (Vec<u32>, Vec<u32>) =
             dirty.into_iter().partition(|entry| self.counts[*entry as usize] != 0);
-        let (put_slots, values) = self.keys(&put)?;
-        let (gone_slots, gone_values) = self.keys(&gone)?;
+        let mut deltas = Vec::new();
+        for put in self.values.key_runs(&put) {
+            let (slots, values) = self.keys(put)?;
+            deltas.push(SideDelta::Puts(slots, vec![values, gather(&self.counts, put)]));
+        }
+        for gone in self.values.key_runs(&gone) {
+            let (slots, values) = self.keys(gone)?;
+            deltas.push(SideDelta::Gone(slots, values));
+        }
         gone.into_iter().for_each(|entry| self.values.remove(entry));
-        let puts = vec![values, gather(&self.counts, &put)];
-        Ok(Some(SideDelta { put_slots, puts, gone_slots, gone: gone_values }))
+        Ok(deltas)
     }
 
     fn restore_side(

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field};
 use arrow::row::{RowConverter, SortField};
 
 use super::accumulator::{Accumulator, Rows, SideDelta};
-use crate::change::words;
+use crate::change::{runs_by_bytes, words};
 use crate::error::{Error, Result};
 
 /// Which end of the order.
@@ -35,6 +35,9 @@ pub(super) trait Encoding: fmt::Debug {
 
     /// Memory of a key beyond its size.
     fn heap_bytes(value: &Self::Value) -> usize;
+
+    /// False if a key may have memory beyond its size.
+    const IS_FIXED: bool;
 }
 
 /// Columns of up to 64 bits.
@@ -43,6 +46,8 @@ pub(super) struct WordEncoding(pub(super) DataType);
 
 impl Encoding for WordEncoding {
     type Value = u64;
+
+    const IS_FIXED: bool = true;
 
     fn encode(&self, column: &ArrayRef) -> Result<Vec<u64>> {
         words::encode(column).ok_or_else(|| Error::internal("the column's type is not a word"))
@@ -84,6 +89,8 @@ impl RowEncoding {
 
 impl Encoding for RowEncoding {
     type Value = Box<[u8]>;
+
+    const IS_FIXED: bool = false;
 
     fn encode(&self, column: &ArrayRef) -> Result<Vec<Box<[u8]>>> {
         let rows = self.converter.convert_columns(std::slice::from_ref(column))?;
@@ -142,6 +149,10 @@ impl<E: Encoding> Accumulator for Extremum<E> {
         let values = self.encoding.encode(arg)?;
         rows.for_each(|slot, row, _| self.offer(slot, &values[row]));
         Ok(())
+    }
+
+    fn value_bytes(&self, slot: u32) -> usize {
+        8 + E::heap_bytes(&self.values[slot as usize])
     }
 
     fn output(&self, slots: &[u32]) -> Result<ArrayRef> {
@@ -250,6 +261,13 @@ impl<E: Encoding> Accumulator for RetractableExtremum<E> {
         Ok(())
     }
 
+    fn value_bytes(&self, slot: u32) -> usize {
+        if E::IS_FIXED {
+            return 8;
+        }
+        8 + self.extremum(slot).map_or(0, E::heap_bytes)
+    }
+
     fn output(&self, slots: &[u32]) -> Result<ArrayRef> {
         let values: Vec<_> = slots.iter().map(|slot| self.extremum(*slot)).collect();
         self.encoding.decode(&values)
@@ -271,7 +289,7 @@ impl<E: Encoding> Accumulator for RetractableExtremum<E> {
         Some(self.data_type.clone())
     }
 
-    fn side_delta(&mut self) -> Result<Option<SideDelta>> {
+    fn side_deltas(&mut self) -> Result<Vec<SideDelta>> {
         let (mut puts, mut gone) = (Vec::new(), Vec::new());
         let (mut put_slots, mut gone_slots) = (Vec::new(), Vec::new());
         let mut counts = Vec::new();
@@ -285,15 +303,19 @@ impl<E: Encoding> Accumulator for RetractableExtremum<E> {
                 gone.push(Some(&key.1));
             }
         }
-        let counts: ArrayRef = Arc::new(Int64Array::from(counts));
-        let delta = SideDelta {
-            put_slots,
-            puts: vec![self.encoding.decode(&puts)?, counts],
-            gone_slots,
-            gone: self.encoding.decode(&gone)?,
-        };
+        let bytes = |value: &Option<&E::Value>| 8 + value.map_or(0, E::heap_bytes);
+        let mut deltas = Vec::new();
+        for run in runs_by_bytes(puts.len(), |index| bytes(&puts[index])) {
+            let values = self.encoding.decode(&puts[run.clone()])?;
+            let counts: ArrayRef = Arc::new(Int64Array::from(counts[run.clone()].to_vec()));
+            deltas.push(SideDelta::Puts(put_slots[run].to_vec(), vec![values, counts]));
+        }
+        for run in runs_by_bytes(gone.len(), |index| bytes(&gone[index])) {
+            let values = self.encoding.decode(&gone[run.clone()])?;
+            deltas.push(SideDelta::Gone(gone_slots[run].to_vec(), values));
+        }
         self.dirty.clear();
-        Ok(Some(delta))
+        Ok(deltas)
     }
 
     fn restore_side(

@@ -1,5 +1,6 @@
 //! [`Side`]: the rows of one input of a join, chained by key.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -13,8 +14,8 @@ use super::{InputKind, JoinInput};
 use crate::change::{ChangeBatch, consolidate, hash_rows, take_rows};
 use crate::error::Result;
 use crate::state::{
-    AppendedRows, Location, NO_ROW, NO_SLOT, PUT_ROWS_MAX, RowNumber, Segments, StateDelta,
-    StateTable, append_indices, check_columns,
+    AppendedRows, Location, NO_ROW, NO_SLOT, RowNumber, Segments, StateDelta, StateTable,
+    append_indices, check_columns,
 };
 
 /// Rows of one input: an entry a row, in a list with the entries of the same key.
@@ -127,6 +128,17 @@ impl Side {
     /// Entries that have a row.
     pub(super) fn live_entries(&self) -> Vec<u32> {
         (0..self.lists.entry_count() as u32).filter(|entry| self.weight(*entry) != 0).collect()
+    }
+
+    /// Runs of entries whose rows, with `more` bytes for each, are of bounded size.
+    pub(super) fn runs(
+        &self,
+        entries: &[u32],
+        more: impl FnMut(usize) -> usize,
+    ) -> Vec<Range<usize>> {
+        let places: Vec<Location> =
+            entries.iter().map(|entry| self.locations[*entry as usize]).collect();
+        self.segments.runs(&places, more)
     }
 
     /// Columns of entries; also of those that went since the last [`Side::maintain`].
@@ -292,9 +304,10 @@ impl Side {
         };
         let put = weighted.take_changed()?;
         let deleted = RowNumber::columns(weighted.take_deleted(idle_keys).into_iter());
-        let deletes = RecordBatch::try_new(Arc::new(layout.key_schema()), deleted)?;
+        let deletes = vec![RecordBatch::try_new(Arc::new(layout.key_schema()), deleted)?];
         let mut puts = Vec::new();
-        for put in put.chunks(PUT_ROWS_MAX) {
+        for run in self.runs(&put, |_| 24) {
+            let put = &put[run];
             let Kind::Weighted(weighted) = &self.kind else { break };
             let weights = put.iter().map(|entry| weighted.weight(*entry));
             let weights: ArrayRef = Arc::new(Int64Array::from_iter_values(weights));
