@@ -11,6 +11,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 const MANIFESTS: &str = "manifest";
 const FENCES: &str = "fence";
+/// Where state objects lie.
+const STATE: &str = "state";
+/// Objects that are removed at the same time.
+const DELETES_AT_ONCE: usize = 8;
 /// Manifests kept behind the newest one.
 const KEPT: u64 = 3;
 
@@ -110,17 +114,34 @@ impl Manifests {
             .with_hint("stop the other process, or give this one a data directory of its own")
     }
 
+    /// State objects that the manifest does not name: what a crash left. To be asked before this
+    /// process writes its first one; an older process has lost by then, whatever it still writes.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn unnamed(&self, manifest: &Manifest) -> Result<Vec<String>> {
+        let named = manifest.objects();
+        let found = self.env.store().list(Some(&Path::from(STATE)));
+        let unnamed = found.try_filter_map(|object| {
+            let name = object.location.to_string();
+            futures::future::ready(Ok((!named.contains(name.as_str())).then_some(name)))
+        });
+        Ok(unnamed.try_collect().await?)
+    }
+
     /// Removes manifests and objects that the newest manifest does not need any more. `before` are
     /// the objects of the manifest before it.
     pub async fn sweep(&self, manifest: &Manifest, garbage: Vec<String>) {
         let old = manifest.sequence.checked_sub(KEPT).filter(|sequence| *sequence > 0);
         let old = old.map(|sequence| format!("{MANIFESTS}/{sequence:012}.json"));
-        for object in garbage.into_iter().chain(old) {
+        let all = futures::stream::iter(garbage.into_iter().chain(old));
+        let delete = |object: String| async move {
             // An object that cannot be removed is only a waste of space.
             if let Err(error) = self.env.store().delete(&Path::from(object.as_str())).await {
                 tracing::debug!(%error, object, "an old object could not be removed");
             }
-        }
+        };
+        all.for_each_concurrent(DELETES_AT_ONCE, delete).await;
     }
 }
 
@@ -188,5 +209,28 @@ mod tests {
         assert_eq!(refused.kind, ErrorKind::Fenced);
         let (_, found) = Manifests::open(env).await.unwrap();
         assert_eq!(found.sequence, manifest.sequence + 1);
+    }
+
+    #[tokio::test]
+    async fn a_start_finds_what_a_crash_has_left() {
+        let env = env();
+        let (manifests, mut manifest) = Manifests::open(env.clone()).await.unwrap();
+        for name in ["state/named.seg", "state/left.seg"] {
+            env.store().put(&Path::from(name), PutPayload::from_static(b"x")).await.unwrap();
+        }
+        manifest.segments.push(crate::state::SegmentRef {
+            relation: crate::catalog::RelationId(1),
+            operator: 0,
+            table: 0,
+            worker: None,
+            key_columns: 0,
+            object: "state/named.seg".to_string(),
+            offset: 0,
+            length: 1,
+            rows: 1,
+        });
+        manifests.append(&mut manifest).await.unwrap();
+        let (restarted, found) = Manifests::open(env).await.unwrap();
+        assert_eq!(restarted.unnamed(&found).await.unwrap(), ["state/left.seg"]);
     }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use frazil_connector_api::{ChangeBatch, Committable};
+use tokio::task::JoinSet;
 
+use super::compaction::Compactor;
 use super::coordinator::{AppliedReply, Reply};
 use super::sink_slot::{BusySink, SinkSlot};
 use super::state::EngineState;
@@ -15,6 +18,9 @@ use crate::env::Env;
 use crate::error::Result;
 use crate::plan::FragmentIdentity;
 use crate::state::SegmentRef;
+
+/// How long the end of the engine waits for old objects to be removed.
+const SWEEP_WAIT: Duration = Duration::from_secs(5);
 
 /// What workers wrote for a checkpoint, and who waits for it.
 pub(super) struct Parts {
@@ -48,16 +54,31 @@ pub(super) struct Checkpointer {
     manifests: Arc<Manifests>,
     /// The newest durable manifest.
     manifest: Arc<Mutex<Manifest>>,
+    compactor: Compactor,
+    /// Objects of dropped relations, which no manifest needs from the next one on.
+    dropped: Arc<Mutex<Vec<String>>>,
+    /// Removals of old objects that are under way.
+    sweeps: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Checkpointer {
     pub(super) fn new(env: Env, manifests: Manifests, manifest: Manifest) -> Self {
-        let manifest = Arc::new(Mutex::new(manifest));
-        Self { env, manifests: Arc::new(manifests), manifest }
+        Self {
+            compactor: Compactor::new(env.clone()),
+            env,
+            manifests: Arc::new(manifests),
+            manifest: Arc::new(Mutex::new(manifest)),
+            dropped: Arc::default(),
+            sweeps: Arc::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dropped(&self) -> MutexGuard<'_, Vec<String>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The newest durable manifest.
@@ -78,6 +99,8 @@ impl Checkpointer {
     /// The next manifest has nothing of a dropped relation.
     pub(super) fn forget(&self, relation: RelationId) {
         let mut manifest = self.lock();
+        let before: Vec<String> = manifest.objects().into_iter().map(str::to_string).collect();
+        self.dropped().extend(before);
         manifest.failed.remove(&relation);
         manifest.fragments.remove(&relation);
         manifest.segments.retain(|segment| segment.relation != relation);
@@ -141,19 +164,40 @@ impl Checkpointer {
                 commits.push((slot, sink, committable));
             }
         }
-        if let Err(error) = super::compaction::compact(&self.env, &mut next).await {
-            // The segments stay as they are, and are tried again at the next checkpoint.
-            tracing::warn!(%error, "segments could not be merged");
-        }
+        garbage.extend(self.compactor.name_merged(&mut next.segments));
+        garbage.append(&mut self.dropped());
         self.manifests.append(&mut next).await?;
         self.env.reach("checkpoint.manifest_written");
         let needed = next.objects();
         garbage.extend(before.objects().into_iter().map(str::to_string));
         garbage.retain(|object| !needed.contains(object.as_str()));
         self.publish(next.clone());
-        self.manifests.sweep(&next, garbage).await;
+        self.compactor.start(&next);
         let checkpoint = next.sequence;
+        self.sweep(next, garbage);
         Ok(Written { checkpoint, acks: parts.acks, created: parts.created, commits, problems })
+    }
+
+    /// Removes objects that no manifest names.
+    pub(super) fn remove(&self, objects: Vec<String>) {
+        self.sweep(self.manifest(), objects);
+    }
+
+    /// Removes what a durable manifest does not need, beside all else.
+    fn sweep(&self, manifest: Manifest, garbage: Vec<String>) {
+        let manifests = Arc::clone(&self.manifests);
+        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        while sweeps.try_join_next().is_some() {}
+        sweeps.spawn(async move { manifests.sweep(&manifest, garbage).await });
+    }
+
+    /// Waits until old objects are removed; what is left after a while is only a waste of space.
+    pub(super) async fn finish(&self) {
+        let sweeps = {
+            let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *sweeps)
+        };
+        let _ = tokio::time::timeout(SWEEP_WAIT, sweeps.join_all()).await;
     }
 
     /// Makes a manifest the newest, keeping what was said of it while it was written.

@@ -3,8 +3,14 @@
 //! ```text
 //! sizes, oldest first:  [900][80][9][8][7][9]  ─►  [900][80][33]
 //! ```
+//!
+//! A merge is planned on a durable manifest and runs in a task beside the checkpoints, which it
+//! delays by nothing. The next manifest after it names the result in the place of its inputs.
+//! **Invariant:** until then the inputs stay, so a crash finds them; a result that no manifest
+//! names is garbage.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -22,38 +28,112 @@ const RATIO: u64 = 2;
 
 type TableKey = (RelationId, OperatorId, usize);
 
-/// Replaces runs of newest segments by their merge, in a manifest that is about to be put.
-///
-/// Law: the live rows of every table stay the same.
-///
-/// # Errors
-/// `Unavailable` if an object cannot be read or put.
-pub(super) async fn compact(env: &Env, manifest: &mut Manifest) -> Result<()> {
+/// Merges segments in the background, one run after the other.
+#[derive(Clone)]
+pub(super) struct Compactor {
+    env: Env,
+    /// Locked while a task is at work.
+    working: Arc<tokio::sync::Mutex<()>>,
+    merged: Arc<Mutex<Vec<Merged>>>,
+}
+
+impl Compactor {
+    pub(super) fn new(env: Env) -> Self {
+        Self { env, working: Arc::default(), merged: Arc::default() }
+    }
+
+    fn merged(&self) -> MutexGuard<'_, Vec<Merged>> {
+        self.merged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins the merges that a durable manifest needs, unless others are under way.
+    pub(super) fn start(&self, manifest: &Manifest) {
+        let Ok(working) = Arc::clone(&self.working).try_lock_owned() else { return };
+        // What is merged and not named yet would be merged again.
+        if !self.merged().is_empty() {
+            return;
+        }
+        let runs = plan(&manifest.segments);
+        if runs.is_empty() {
+            return;
+        }
+        let compactor = self.clone();
+        tokio::spawn(async move {
+            let _working = working;
+            for run in runs {
+                match merge_run(&compactor.env, run).await {
+                    Ok(merged) => compactor.merged().push(merged),
+                    // The segments stay as they are; they are tried again after a later manifest.
+                    Err(error) => tracing::warn!(%error, "segments could not be merged"),
+                }
+            }
+        });
+    }
+
+    /// Puts the results since the last call into the segments of the next manifest; gives the
+    /// objects of those whose inputs have gone, as those of a dropped relation do.
+    pub(super) fn name_merged(&self, segments: &mut Vec<SegmentRef>) -> Vec<String> {
+        let merged = std::mem::take(&mut *self.merged());
+        merged.into_iter().filter_map(|merged| merged.replace_inputs(segments)).collect()
+    }
+}
+
+/// Segments of one table that follow each other, oldest first.
+struct Run {
+    segments: Vec<SegmentRef>,
+    /// The table has no older segment.
+    is_oldest: bool,
+}
+
+/// The outcome of a merge.
+struct Merged {
+    inputs: Vec<SegmentRef>,
+    /// None if no row is left.
+    output: Option<SegmentRef>,
+}
+
+impl Merged {
+    /// Replaces the inputs by the output, if all are there; else gives the output's object.
+    fn replace_inputs(self, segments: &mut Vec<SegmentRef>) -> Option<String> {
+        let places = self.inputs.iter().map(|input| segments.iter().position(|it| it == input));
+        let places: Option<BTreeSet<usize>> = places.collect();
+        let Some(places) = places else { return self.output.map(|output| output.object) };
+        // Newer segments of the table follow the inputs, older ones are before them.
+        let mut output = self.output;
+        let first = places.first().copied();
+        let kept =
+            std::mem::take(segments).into_iter().enumerate().filter_map(|(place, it)| match places
+                .contains(&place)
+            {
+                true if Some(place) == first => output.take(),
+                true => None,
+                false => Some(it),
+            });
+        *segments = kept.collect();
+        None
+    }
+}
+
+/// The merges that are due: of each table and worker with many segments a run of the newest. Short
+/// runs come first.
+fn plan(segments: &[SegmentRef]) -> Vec<Run> {
     let table_of = |it: &SegmentRef| (it.relation, it.operator, it.table);
     let is_shared = |it: &&SegmentRef| it.worker.is_none();
     // A worker's newer segments hide rows of those that all share, so they are one list.
-    let shared: BTreeSet<TableKey> =
-        manifest.segments.iter().filter(is_shared).map(table_of).collect();
-    let mut tables: BTreeMap<(TableKey, Option<usize>), Vec<SegmentRef>> = BTreeMap::new();
-    for segment in &manifest.segments {
+    let shared: BTreeSet<TableKey> = segments.iter().filter(is_shared).map(table_of).collect();
+    let mut tables: BTreeMap<(TableKey, Option<usize>), Vec<&SegmentRef>> = BTreeMap::new();
+    for segment in segments {
         let table = table_of(segment);
         let worker = segment.worker.filter(|_| !shared.contains(&table));
-        tables.entry((table, worker)).or_default().push(segment.clone());
+        tables.entry((table, worker)).or_default().push(segment);
     }
-    let mut merged_any = false;
-    for segments in tables.values_mut() {
-        if segments.len() > SEGMENTS_MAX {
-            merge_newest(env, segments).await?;
-            merged_any = true;
-        }
-    }
-    if merged_any {
-        manifest.segments = tables.into_values().flatten().collect();
-    }
-    Ok(())
+    let many = tables.into_values().filter(|segments| segments.len() > SEGMENTS_MAX);
+    let mut runs: Vec<Run> = many.map(|segments| newest_run(&segments)).collect();
+    runs.sort_by_key(|run| run.segments.iter().map(|segment| segment.rows).sum::<u64>());
+    runs
 }
 
-async fn merge_newest(env: &Env, segments: &mut Vec<SegmentRef>) -> Result<()> {
+fn newest_run(segments: &[&SegmentRef]) -> Run {
     let mut first = segments.len() - 1;
     let mut rows = segments[first].rows;
     while first > 0
@@ -62,28 +142,38 @@ async fn merge_newest(env: &Env, segments: &mut Vec<SegmentRef>) -> Result<()> {
         first -= 1;
         rows += segments[first].rows;
     }
-    let run = segments.split_off(first);
-    let mut batches = Vec::with_capacity(run.len());
-    for segment in &run {
+    let run = segments[first..].iter().map(|segment| (*segment).clone());
+    Run { segments: run.collect(), is_oldest: first == 0 }
+}
+
+/// Law: the live rows of the table stay the same.
+///
+/// # Errors
+/// `Unavailable` if an object cannot be read or put.
+async fn merge_run(env: &Env, run: Run) -> Result<Merged> {
+    let Run { segments: inputs, is_oldest } = run;
+    let mut batches = Vec::with_capacity(inputs.len());
+    for segment in &inputs {
         let path = Path::from(segment.object.as_str());
         let range = segment.offset..segment.offset + segment.length;
         batches.extend(read_batches(&env.store().get_range(&path, range).await?)?);
     }
-    let Some(newest) = run.last() else { return Ok(()) };
-    let (key_columns, drop_tombstones) = (newest.key_columns, first == 0);
-    let encode = move || encode(key_columns, &batches, drop_tombstones);
+    let Some(newest) = inputs.last().cloned() else { return Ok(Merged { inputs, output: None }) };
+    let key_columns = newest.key_columns;
+    let encode = move || encode(key_columns, &batches, is_oldest);
     let (bytes, rows) = tokio::task::spawn_blocking(encode)
         .await
         .map_err(|error| Error::internal(format!("segments could not be merged: {error}")))??;
     if rows == 0 {
-        return Ok(());
+        return Ok(Merged { inputs, output: None });
     }
     let object = format!("state/merged-{}.seg", uuid::Uuid::new_v4().simple());
     let length = bytes.len() as u64;
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
-    let worker = newest.worker.filter(|_| run.iter().all(|it| it.worker == newest.worker));
-    segments.push(SegmentRef { object, worker, offset: 0, length, rows, ..newest.clone() });
-    Ok(())
+    env.reach("compaction.merged");
+    let worker = newest.worker.filter(|_| inputs.iter().all(|it| it.worker == newest.worker));
+    let output = SegmentRef { object, worker, offset: 0, length, rows, ..newest };
+    Ok(Merged { inputs, output: Some(output) })
 }
 
 fn encode(
@@ -99,3 +189,6 @@ fn encode(
     }
     Ok((bytes, kept.iter().map(|batch| batch.num_rows() as u64).sum()))
 }
+
+#[cfg(test)]
+mod tests;

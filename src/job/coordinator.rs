@@ -200,6 +200,7 @@ impl Coordinator {
             }
         }
         self.request(Request::Command(Command::Shutdown));
+        self.checkpointer.finish().await;
         if let Some((reply, _)) = self.shutdown.take() {
             let _ = reply.send(Ok(()));
         }

@@ -81,12 +81,14 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         ddl: tokio::sync::Mutex::default(),
     };
     let Some((manifests, mut manifest)) = opened else { return Ok(inner) };
+    let leftovers = manifests.unnamed(&manifest).await?;
     manifest.adopt_layout((peers, threads));
     let (sinks, rebuilt) = recover(&mut manifest, &env, &state).await?;
     let backlog =
         restore_workers(&manifest, rebuilt, peers, &requests, &thread, &mut received).await?;
     state.finish_epoch(manifest.epoch);
     let checkpointer = Checkpointer::new(env.clone(), manifests, manifest);
+    checkpointer.remove(leftovers);
     inner.workers.pipelines = Records::new(checkpointer.clone());
     for run in inner.workers.pipelines.recent() {
         state.set_run(run);
