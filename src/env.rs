@@ -3,12 +3,15 @@
 mod local_store;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
 use object_store::ObjectStore;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use uuid::{Builder, Uuid};
 
 pub use self::local_store::LocalStore;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,6 +22,8 @@ pub struct Env {
     store: Arc<dyn ObjectStore>,
     crash: Option<Arc<CrashPoint>>,
     fault: Option<Arc<CrashPoint>>,
+    /// None for true chance.
+    seeded: Option<Arc<Mutex<StdRng>>>,
     start: Instant,
 }
 
@@ -47,7 +52,21 @@ impl Env {
             Ok(text) => CrashPoint::parse(variable, &text).map(|point| Some(Arc::new(point))),
         };
         let (crash, fault) = (point("FRAZIL_CRASH")?, point("FRAZIL_FAULT")?);
-        Ok(Self { store, crash, fault, start: Instant::now() })
+        Ok(Self { store, crash, fault, seeded: None, start: Instant::now() })
+    }
+
+    /// The same world with ids that follow from a seed, for tests. Each process needs a seed of its
+    /// own: an id that repeats in the next process is taken for that of the former one.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seeded: Some(Arc::new(Mutex::new(StdRng::seed_from_u64(seed)))), ..self }
+    }
+
+    /// An id that nobody else has.
+    pub fn random_id(&self) -> Uuid {
+        let Some(seeded) = &self.seeded else { return Uuid::new_v4() };
+        let mut rng = seeded.lock().unwrap_or_else(PoisonError::into_inner);
+        Builder::from_random_bytes(rng.random()).into_uuid()
     }
 
     /// The object store of checkpoints and state.

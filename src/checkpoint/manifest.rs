@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use frazil_connector_api::Committable;
+use frazil_connector_api::LastCommit;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -61,9 +61,9 @@ pub struct StatementRecord {
 pub struct SinkRecord {
     /// Its id in the target's markers; new for each CREATE SINK.
     pub id: Uuid,
-    /// Prepared, and not known to be visible.
-    pub committable: Option<Committable>,
-    /// Changes that wait for the next commit: objects of the log, oldest first.
+    /// Its newest commit, which may still have to be made visible.
+    pub last: LastCommit,
+    /// Pending changes of the next commit: objects of the log, oldest first.
     pub pending: Vec<String>,
 }
 

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::compaction::Compactor;
 use super::coordinator::{AppliedReply, Reply};
+use super::sink_problem::{Severity, SinkProblem};
 use super::sink_slot::{BusySink, SinkSlot};
 use super::state::EngineState;
 use crate::catalog::RelationId;
@@ -96,6 +97,11 @@ impl Checkpointer {
         self.lock().failed.insert(relation, error);
     }
 
+    /// True if the next manifest says that a relation has failed.
+    pub(super) fn has_failed(&self, relation: RelationId) -> bool {
+        self.lock().failed.contains_key(&relation)
+    }
+
     /// The next manifest has nothing of a dropped relation.
     pub(super) fn forget(&self, relation: RelationId) {
         let mut manifest = self.lock();
@@ -142,21 +148,30 @@ impl Checkpointer {
         let prepare = sound.map(|slot| {
             let changes = changes.remove(&slot.relation).unwrap_or_default();
             let due = parts.due.contains(&slot.relation);
-            let slot = Arc::clone(slot);
-            async move {
-                let prepared = slot.prepare(changes, due, numbers, &self.env).await;
-                prepared.map(|prepared| (slot, prepared))
-            }
+            let (slot, preparing, env) = (Arc::clone(slot), Arc::clone(slot), self.env.clone());
+            // A task per sink: one works beside the other, and a panic is that sink's alone.
+            let work = async move { preparing.prepare(changes, due, numbers, &env).await };
+            let work = tokio::spawn(work);
+            async move { (slot, work.await) }
         });
         let mut commits = Vec::new();
         let mut garbage = Vec::new();
         let mut problems = BTreeMap::new();
         for prepared in futures::future::join_all(prepare.collect::<Vec<_>>()).await {
-            let (slot, prepared) = prepared?;
+            let (slot, prepared) = prepared;
+            let prepared = match prepared {
+                Ok(prepared) => prepared?,
+                Err(panic) => {
+                    let error = format!("its changes cannot be kept: {panic}");
+                    let problem = SinkProblem { severity: Severity::Lost, error };
+                    note(&slot, problem, &mut next, &mut problems, state);
+                    continue;
+                }
+            };
             if let Some(problem) = prepared.problem {
-                tracing::warn!(sink = slot.name, error = %problem, "sink could not prepare");
-                state.set_problem(slot.relation, Some((1, problem.to_string())));
-                problems.insert(slot.relation, format!("sink \"{}\": {problem}", slot.name));
+                note(&slot, problem, &mut next, &mut problems, state);
+            } else if prepared.is_settled {
+                state.set_problem(slot.relation, None);
             }
             next.sinks.insert(slot.relation, prepared.record);
             garbage.extend(prepared.garbage);
@@ -206,5 +221,27 @@ impl Checkpointer {
         let said = std::mem::replace(&mut *manifest, next);
         manifest.failed.extend(said.failed);
         manifest.pipelines = said.pipelines;
+    }
+}
+
+/// Notes why a sink could not prepare. Only a sink whose changes are lost has failed in the
+/// manifest as well.
+fn note(
+    slot: &SinkSlot,
+    problem: SinkProblem,
+    next: &mut Manifest,
+    problems: &mut BTreeMap<RelationId, String>,
+    state: &EngineState,
+) {
+    let SinkProblem { severity, error } = problem;
+    tracing::warn!(sink = slot.name, error, "sink could not prepare");
+    problems.insert(slot.relation, format!("sink \"{}\": {error}", slot.name));
+    match severity {
+        Severity::Retried { attempts } => state.set_problem(slot.relation, Some((attempts, error))),
+        Severity::Stopped => state.set_failure(slot.relation, error),
+        Severity::Lost => {
+            next.failed.insert(slot.relation, error.clone());
+            state.set_failure(slot.relation, error);
+        }
     }
 }

@@ -324,7 +324,8 @@ impl Coordinator {
 
     /// A job has failed for good; so have all that follow it.
     fn fail(&mut self, relation: RelationId, error: String) {
-        if self.state.failure(relation).is_some() {
+        // A sink that an error has stopped fails with its input as well, for good.
+        if self.checkpointer.has_failed(relation) {
             return;
         }
         let catalog = self.state.catalog();
@@ -516,7 +517,6 @@ impl Coordinator {
         let all = self.is_last_ordered || flushed.contains(&None);
         due.extend(self.sinks.due(now, all));
         due.extend(flushed.into_iter().flatten());
-        due.retain(|sink| self.state.failure(*sink).is_none());
         self.gathering = Some(Gathering {
             epoch,
             workers: 0,
@@ -591,15 +591,22 @@ impl Coordinator {
                 self.flushes.begin_commits(written.checkpoint, lacking, &written.problems, now);
                 self.forget_settled();
             }
-            Done::Commit(relation, checkpoint, outcome) => {
+            Done::Commit(relation, checkpoint, Ok(outcome)) => {
                 self.sinks.heard(relation);
-                let outcome = outcome?;
-                self.flushes.committed(relation, checkpoint, Some(&outcome), self.env.elapsed());
+                let outcome = outcome.as_ref();
+                self.flushes.committed(relation, checkpoint, outcome, self.env.elapsed());
                 self.forget_settled();
             }
-            Done::Recovered(relation, outcome) => {
+            Done::Recovered(relation, Ok(())) => {
                 self.sinks.heard(relation);
-                outcome?;
+                self.forget_settled();
+            }
+            // A sink's error stops that sink alone. An older process is stopped by the manifests.
+            Done::Commit(relation, _, Err(error)) | Done::Recovered(relation, Err(error)) => {
+                tracing::error!(%relation, %error, "sink is stopped");
+                self.sinks.heard(relation);
+                self.flushes.sink_stopped(relation, &error.message);
+                self.state.set_failure(relation, error.message);
                 self.forget_settled();
             }
         }

@@ -12,9 +12,10 @@ use crate::error::Result;
 pub(super) enum Done {
     /// A checkpoint is durable, or will never be.
     Checkpoint(Result<Written>),
-    /// A sink has committed all changes up to a checkpoint.
-    Commit(RelationId, u64, Result<CommitOutcome>),
-    /// A sink has committed what the last process left.
+    /// A sink has committed all changes up to a checkpoint, or was dropped meanwhile (`None`), or
+    /// is stopped by an error.
+    Commit(RelationId, u64, Result<Option<CommitOutcome>>),
+    /// A sink is opened and has committed what the last process left, or is stopped by an error.
     Recovered(RelationId, Result<()>),
 }
 

@@ -254,6 +254,17 @@ impl Flushes {
         }
     }
 
+    /// A sink is stopped by an error: those that wait for its commit get the reason.
+    pub(super) fn sink_stopped(&mut self, relation: RelationId, error: &str) {
+        let waits = |flush: &mut Flush| match &flush.stage {
+            Stage::Committing { sinks, .. } => sinks.contains(&relation),
+            _ => false,
+        };
+        for flush in self.flushes.extract_if(.., waits) {
+            flush.answer(Err(Error::new(ErrorKind::JobFailed, error)));
+        }
+    }
+
     /// Answers those whose sinks have committed, and those that an obstacle has kept for too long:
     /// one of `readers`, or of the `sink` that a flush asked for.
     pub(super) fn settle(

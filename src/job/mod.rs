@@ -18,6 +18,8 @@ mod flushes;
 mod recent_writes;
 mod reconcile;
 mod schedule;
+mod sink_log;
+mod sink_problem;
 mod sink_slot;
 mod sinks;
 mod startup;

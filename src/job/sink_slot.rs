@@ -1,39 +1,37 @@
-//! [`SinkSlot`]: a sink, the changes that wait for it, and its two phases.
+//! [`SinkSlot`]: a sink, its pending changes, and its two phases.
 //!
 //! ```text
 //! changes ─► pending ─► write + prepare ─► [manifest] ─► commit (tried until it succeeds)
-//!               └─ not due, busy or out of reach: logged on the object store instead
+//!               └─ not due, busy, out of reach or stopped: logged on the object store instead
 //! ```
 //!
 //! **Invariant:** at every manifest each change is in exactly one of: the target, the committable,
-//! the log of pending changes.
+//! the log of pending changes. So a sink that is stopped by an error loses nothing: the next
+//! process opens it again and continues where it was.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{Array, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
-    ChangeBatch, CommitOutcome, Committable, ConnectorError, ConnectorErrorKind, Sink, SinkStatus,
+    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, LastCommit, Resume, Retry,
+    Sink, SinkStatus,
 };
-use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
-use tokio::sync::OwnedMutexGuard;
+use futures::FutureExt;
+use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
+use super::sink_log::{self, MERGE_BYTES_MAX, Pending, merge_newest};
+use super::sink_problem::{Severity, SinkProblem};
 use crate::catalog::RelationId;
-use crate::change::{concat, consolidate};
+use crate::change::consolidate;
 use crate::checkpoint::SinkRecord;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::{Packing, append_batches, read_batches};
 
-const WEIGHT: &str = "$weight";
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// Changes beyond this are not put together: a batch has at most 2 GiB of text.
-const MERGE_BYTES_MAX: usize = 1 << 29;
 
 /// A sink in use: locked while it writes or commits.
 pub(super) type BusySink = OwnedMutexGuard<OpenSink>;
@@ -44,41 +42,36 @@ pub(super) struct OpenSink {
     opened: bool,
 }
 
-/// A sink, the changes that wait for it, and its two phases.
+/// A sink, its pending changes, and its two phases.
 pub(super) struct SinkSlot {
     pub(super) relation: RelationId,
     pub(super) name: String,
     id: Uuid,
     schema: SchemaRef,
     sink: Arc<tokio::sync::Mutex<OpenSink>>,
-    waiting: Mutex<Waiting>,
+    progress: Mutex<Progress>,
+    /// True once the sink is dropped.
+    dropped: watch::Sender<bool>,
 }
 
-/// What waits.
+/// How far a sink is.
 #[derive(Default)]
-struct Waiting {
+struct Progress {
     /// Changes that no committable has, in their order.
     pending: Vec<Pending>,
-    /// Prepared and not known to be visible.
-    committable: Option<Committable>,
-    /// The first checkpoint that has changes of the committable.
-    committable_first: u64,
+    /// The newest commit.
+    last: LastCommit,
+    /// The first checkpoint that has changes of the newest commit.
+    last_first: u64,
+    /// The fence of this process.
+    fence: u64,
     /// The last commit, as time since the start of the process.
     committed_at: Option<Duration>,
-}
-
-/// Changes that wait, net, and the object that holds them as of the last manifest.
-struct Pending {
-    changes: ChangeBatch,
-    object: Option<String>,
-    /// The first checkpoint that has some of them; 0 if that was before the process started.
-    first: u64,
-}
-
-impl Pending {
-    fn bytes(&self) -> usize {
-        self.changes.rows().get_array_memory_size()
-    }
+    /// Prepares that failed in a row, and when the next one may be tried.
+    failures: u32,
+    retry_at: Duration,
+    /// Why it is stopped until the next start of the engine.
+    stopped: Option<String>,
 }
 
 /// What a sink brings into a manifest.
@@ -89,7 +82,9 @@ pub(super) struct Prepared {
     /// Objects that the manifest does not need any more.
     pub(super) garbage: Vec<String>,
     /// Why it is not prepared, if it should have been.
-    pub(super) problem: Option<ConnectorError>,
+    pub(super) problem: Option<SinkProblem>,
+    /// True if it was asked to prepare and had nothing to commit.
+    pub(super) is_settled: bool,
 }
 
 impl SinkSlot {
@@ -101,29 +96,27 @@ impl SinkSlot {
         sink: Box<dyn Sink>,
     ) -> Self {
         let sink = Arc::new(tokio::sync::Mutex::new(OpenSink { sink, opened: false }));
-        Self { relation, name, id, schema, sink, waiting: Mutex::default() }
+        let (progress, dropped) = (Mutex::default(), watch::Sender::new(false));
+        Self { relation, name, id, schema, sink, progress, dropped }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over what a manifest has of it.
+    /// Takes over what a manifest has of it; `fence` is that of this process.
     ///
     /// # Errors
     /// `Unavailable` or `Corrupt` if the log cannot be read.
-    pub(super) async fn restore(&self, record: &SinkRecord, env: &Env) -> Result<()> {
+    pub(super) async fn restore(&self, record: &SinkRecord, fence: u64, env: &Env) -> Result<()> {
         let mut pending = Vec::new();
         for object in &record.pending {
-            let bytes = env.store().get(&Path::from(object.as_str())).await?.bytes().await?;
-            let batches = read_batches(&bytes)?;
-            let changes = batches.iter().map(decode).collect::<Result<Vec<_>>>()?;
-            let changes = concat(Arc::clone(&self.schema), changes)?;
-            pending.push(Pending { changes, object: Some(object.clone()), first: 0 });
+            pending.push(Pending::read(object, &self.schema, env).await?);
         }
-        let mut waiting = self.waiting();
-        waiting.pending = pending;
-        waiting.committable.clone_from(&record.committable);
+        let mut progress = self.progress();
+        progress.pending = pending;
+        progress.last.clone_from(&record.last);
+        progress.fence = fence;
         Ok(())
     }
 
@@ -133,19 +126,36 @@ impl SinkSlot {
     /// What the connector says.
     pub(super) async fn open(&self) -> Result<SinkStatus> {
         let mut sink = Arc::clone(&self.sink).lock_owned().await;
-        let committable = self.waiting().committable.clone();
-        sink.sink.open(committable.as_ref()).await?;
-        sink.opened = true;
-        self.waiting().committable = None;
+        caught(self.reopen(&mut sink)).await?;
         Ok(sink.sink.status())
     }
 
-    /// True if changes wait, at `now` the last commit is at least `interval` ago, and the sink is
-    /// not at work.
+    /// Opens the sink, which commits what is prepared.
+    async fn reopen(&self, sink: &mut OpenSink) -> frazil_connector_api::Result<()> {
+        let resume = {
+            let progress = self.progress();
+            Resume { fence: progress.fence, last: progress.last.clone() }
+        };
+        sink.opened = false;
+        sink.sink.open(&resume).await?;
+        sink.opened = true;
+        if let Some(committable) = resume.last.committable() {
+            self.progress().last = LastCommit::Visible(committable.mark);
+        }
+        Ok(())
+    }
+
+    /// The sink is dropped: nothing is tried again.
+    pub(super) fn drop_sink(&self) {
+        self.dropped.send_replace(true);
+    }
+
+    /// True if at `now` the last commit is at least `interval` ago, the sink is not at work, and no
+    /// pause after a failure is under way.
     pub(super) fn is_due(&self, now: Duration, interval: Duration) -> bool {
-        let waiting = self.waiting();
-        let rested = waiting.committed_at.is_none_or(|at| now.saturating_sub(at) >= interval);
-        rested && !self.is_busy()
+        let progress = self.progress();
+        let rested = progress.committed_at.is_none_or(|at| now.saturating_sub(at) >= interval);
+        rested && now >= progress.retry_at && progress.stopped.is_none() && !self.is_busy()
     }
 
     /// True while it opens, writes or commits.
@@ -153,26 +163,32 @@ impl SinkSlot {
         self.sink.try_lock().is_err()
     }
 
-    /// True if nothing waits and nothing is under way.
+    /// True if nothing is pending or under way, or nothing more will be committed.
     pub(super) fn is_idle(&self) -> bool {
-        let waiting = self.waiting();
-        waiting.pending.is_empty() && waiting.committable.is_none() && !self.is_busy()
+        let progress = self.progress();
+        let is_done = progress.pending.is_empty() && progress.last.committable().is_none();
+        (is_done || progress.stopped.is_some()) && !self.is_busy()
+    }
+
+    /// True if an error has stopped the sink until the next start of the engine.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.progress().stopped.is_some()
     }
 
     /// True if changes of a checkpoint up to `through` are not known to be visible.
     pub(super) fn lacks(&self, through: u64) -> bool {
-        let waiting = self.waiting();
-        let prepared = waiting.committable.is_some() && waiting.committable_first <= through;
-        prepared || waiting.pending.iter().any(|pending| pending.first <= through)
+        let progress = self.progress();
+        let is_prepared = progress.last.committable().is_some() && progress.last_first <= through;
+        is_prepared || progress.pending.iter().any(|pending| pending.first <= through)
     }
 
-    /// True if changes wait.
+    /// True if changes are pending.
     pub(super) fn has_pending(&self) -> bool {
-        !self.waiting().pending.is_empty()
+        !self.progress().pending.is_empty()
     }
 
     /// First phase of checkpoint `sequence`: takes the changes since the last one and prepares all
-    /// that waits if the sink is `due`, or logs them.
+    /// that is pending if the sink is `due`, or logs them.
     ///
     /// # Errors
     /// `Unavailable` if the changes cannot be logged.
@@ -183,62 +199,112 @@ impl SinkSlot {
         (sequence, fence): (u64, u64),
         env: &Env,
     ) -> Result<Prepared> {
-        let fresh = consolidate(Arc::clone(&self.schema), changes)?;
-        let mut garbage = Vec::new();
-        if fresh.num_rows() > 0 {
-            self.waiting().pending.push(Pending { changes: fresh, object: None, first: sequence });
+        if let Err(error) = self.take(changes, sequence) {
+            let error = format!("its changes cannot be kept: {error}");
+            let problem = SinkProblem { severity: Severity::Lost, error };
+            return Ok(self.not_prepared(Vec::new(), Some(problem)));
         }
+        self.progress().fence = fence;
         let mut problem = None;
-        if due
-            && self.has_pending()
-            && let Ok(mut sink) = Arc::clone(&self.sink).try_lock_owned()
-        {
-            match self.write(&mut sink, sequence, fence).await {
-                Ok(committable) => {
-                    env.reach("sink.prepared");
-                    return Ok(self.prepared(sink, committable));
-                }
-                Err(error) => {
-                    sink.opened = false;
-                    problem = Some(error);
-                }
+        if due {
+            let mark = CommitMark { checkpoint: sequence, fence, id: env.random_id() };
+            match self.try_prepare(mark, env).await {
+                Ok(None) => {}
+                Ok(Some(prepared)) => return Ok(prepared),
+                Err(error) => problem = Some(error),
             }
         }
-        let fresh = {
-            let mut waiting = self.waiting();
-            merge_newest(&mut waiting.pending, &self.schema, &mut garbage)?;
-            let fresh = waiting.pending.last().filter(|newest| newest.object.is_none());
-            fresh.map(|fresh| fresh.changes.clone())
+        let mut garbage = Vec::new();
+        let unlogged: Vec<(usize, ChangeBatch)> = {
+            let mut progress = self.progress();
+            merge_newest(&mut progress.pending, &self.schema, &mut garbage)?;
+            let pending = progress.pending.iter().enumerate();
+            let unlogged = pending.filter(|(_, pending)| pending.object.is_none());
+            unlogged.map(|(at, pending)| (at, pending.changes.clone())).collect()
         };
-        let object = match fresh {
-            None => None,
-            Some(fresh) => Some(log(&fresh, self.relation, sequence, env).await?),
-        };
-        let mut waiting = self.waiting();
-        if let (Some(object), Some(newest)) = (object, waiting.pending.last_mut()) {
-            newest.object = Some(object);
+        for (at, changes) in unlogged {
+            let object = sink_log::write(&changes, self.relation, sequence, env).await?;
+            self.progress().pending[at].object = Some(object);
         }
-        let record = self.record(&waiting);
-        Ok(Prepared { record, commit: None, garbage, problem })
+        Ok(self.not_prepared(garbage, problem))
+    }
+
+    /// Adds changes to those that are pending, net, in batches that are not too large.
+    fn take(&self, changes: Vec<ChangeBatch>, first: u64) -> Result<()> {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        let mut groups = Vec::new();
+        for changes in changes {
+            let size = changes.rows().get_array_memory_size();
+            if bytes + size > MERGE_BYTES_MAX && !group.is_empty() {
+                groups.push(std::mem::take(&mut group));
+                bytes = 0;
+            }
+            bytes += size;
+            group.push(changes);
+        }
+        groups.push(group);
+        for group in groups {
+            let changes = consolidate(Arc::clone(&self.schema), group)?;
+            if changes.num_rows() > 0 {
+                self.progress().pending.push(Pending { changes, object: None, first });
+            }
+        }
+        Ok(())
+    }
+
+    /// Prepares all that is pending; `None` if the sink is at work or has nothing to do.
+    async fn try_prepare(
+        &self,
+        mark: CommitMark,
+        env: &Env,
+    ) -> std::result::Result<Option<Prepared>, SinkProblem> {
+        if let Some(error) = self.progress().stopped.clone() {
+            return Err(SinkProblem { severity: Severity::Stopped, error });
+        }
+        if !self.has_pending() {
+            return Ok(None);
+        }
+        let Ok(mut sink) = Arc::clone(&self.sink).try_lock_owned() else { return Ok(None) };
+        match caught(self.write(&mut sink, mark)).await {
+            Ok(committable) => {
+                env.reach("sink.prepared");
+                Ok(Some(self.prepared(sink, committable)))
+            }
+            Err(error) => {
+                sink.opened = false;
+                Err(self.note(&error, env.elapsed()))
+            }
+        }
+    }
+
+    /// Notes an error of the sink: it is stopped, or has a pause that grows.
+    fn note(&self, error: &ConnectorError, now: Duration) -> SinkProblem {
+        let text = described(error);
+        let mut progress = self.progress();
+        if error.retry == Retry::Never {
+            progress.stopped = Some(text.clone());
+            return SinkProblem { severity: Severity::Stopped, error: text };
+        }
+        progress.failures += 1;
+        progress.retry_at = now + pause(progress.failures);
+        SinkProblem { severity: Severity::Retried { attempts: progress.failures }, error: text }
     }
 
     async fn write(
         &self,
         sink: &mut OpenSink,
-        sequence: u64,
-        fence: u64,
+        mark: CommitMark,
     ) -> frazil_connector_api::Result<Option<Committable>> {
-        let (committable, pending, bytes) = {
-            let waiting = self.waiting();
-            let pending = waiting.pending.iter().map(|pending| pending.changes.clone());
-            let bytes: usize = waiting.pending.iter().map(Pending::bytes).sum();
-            (waiting.committable.clone(), pending.collect::<Vec<_>>(), bytes)
-        };
-        // Opening commits what is pending: no committable is ever put in the place of another.
-        if !sink.opened || committable.is_some() {
-            sink.sink.open(committable.as_ref()).await?;
-            sink.opened = true;
+        // Opening commits what is prepared: no committable is ever put in the place of another.
+        if !sink.opened || self.progress().last.committable().is_some() {
+            self.reopen(sink).await?;
         }
+        let (pending, bytes) = {
+            let progress = self.progress();
+            let pending = progress.pending.iter().map(|pending| pending.changes.clone());
+            let bytes: usize = progress.pending.iter().map(Pending::bytes).sum();
+            (pending.collect::<Vec<_>>(), bytes)
+        };
         // Each of them is consolidated already. What is too large for one batch is written in its
         // order, so that rows come and go that are in none of the snapshots.
         let net = match pending.len() {
@@ -252,148 +318,145 @@ impl SinkSlot {
         for changes in net.into_iter().filter(|changes| changes.num_rows() > 0) {
             sink.sink.write(changes).await?;
         }
-        sink.sink.prepare(sequence, fence).await
+        sink.sink.prepare(mark).await
     }
 
     fn prepared(&self, sink: BusySink, committable: Option<Committable>) -> Prepared {
-        let mut waiting = self.waiting();
-        waiting.committable_first = waiting.pending.iter().map(|it| it.first).min().unwrap_or(0);
-        let garbage = waiting.pending.drain(..).filter_map(|pending| pending.object).collect();
-        waiting.committable.clone_from(&committable);
-        let record = self.record(&waiting);
+        let mut progress = self.progress();
+        let first = progress.pending.iter().map(|it| it.first).min().unwrap_or(0);
+        let garbage = progress.pending.drain(..).filter_map(|pending| pending.object).collect();
+        (progress.failures, progress.retry_at) = (0, Duration::ZERO);
+        if let Some(committable) = &committable {
+            progress.last = LastCommit::Prepared(committable.clone());
+            progress.last_first = first;
+        }
+        let record = self.record(&progress);
+        let is_settled = committable.is_none();
         let commit = committable.map(|committable| (sink, committable));
-        Prepared { record, commit, garbage, problem: None }
+        Prepared { record, commit, garbage, problem: None, is_settled }
     }
 
-    fn record(&self, waiting: &Waiting) -> SinkRecord {
+    fn not_prepared(&self, garbage: Vec<String>, problem: Option<SinkProblem>) -> Prepared {
+        let record = self.record(&self.progress());
+        Prepared { record, commit: None, garbage, problem, is_settled: false }
+    }
+
+    fn record(&self, progress: &Progress) -> SinkRecord {
         SinkRecord {
             id: self.id,
-            committable: waiting.committable.clone(),
-            pending: waiting.pending.iter().filter_map(|it| it.object.clone()).collect(),
+            last: progress.last.clone(),
+            pending: progress.pending.iter().filter_map(|it| it.object.clone()).collect(),
         }
     }
 
-    /// Second phase: tries until the changes are visible. `tell` hears of each failure.
+    /// Second phase: tries until the changes are visible, or the sink is dropped, which gives
+    /// `None`. `report` gets each failure.
     ///
     /// # Errors
-    /// `Fenced`, or what will never succeed.
+    /// What will never succeed; the sink is stopped then.
     pub(super) async fn commit(
         &self,
         mut busy: BusySink,
         committable: &Committable,
         env: &Env,
-        tell: impl Fn(u32, String),
-    ) -> Result<(CommitOutcome, SinkStatus)> {
+        report: impl Fn(u32, String),
+    ) -> Result<Option<(CommitOutcome, SinkStatus)>> {
+        let mut dropped = self.dropped.subscribe();
         let mut attempts = 0;
-        loop {
+        while !*dropped.borrow() {
             let outcome = match busy.opened {
-                true => busy.sink.commit(committable).await,
-                // Opening commits what is pending.
-                false => busy.sink.open(Some(committable)).await.map(|()| {
-                    busy.opened = true;
-                    CommitOutcome::AlreadyVisible
-                }),
+                true => caught(busy.sink.commit(committable)).await,
+                // Opening commits what is prepared.
+                false => {
+                    let opened = caught(self.reopen(&mut busy)).await;
+                    opened.map(|()| CommitOutcome::AlreadyVisible)
+                }
             };
             let outcome = match env.fails("sink.reply_lost") {
                 true => Err(ConnectorError::unavailable("the reply of the commit was lost")),
                 false => outcome,
             };
-            match outcome {
+            let error = match outcome {
                 Ok(outcome) => {
                     env.reach("sink.committed");
-                    let mut waiting = self.waiting();
-                    waiting.committable = None;
-                    waiting.committed_at = Some(env.elapsed());
-                    return Ok((outcome, busy.sink.status()));
+                    let mut progress = self.progress();
+                    progress.last = LastCommit::Visible(committable.mark);
+                    progress.committed_at = Some(env.elapsed());
+                    return Ok(Some((outcome, busy.sink.status())));
                 }
-                Err(error) if error.kind == ConnectorErrorKind::Fenced => return Err(error.into()),
-                Err(error) => {
-                    attempts += 1;
-                    tracing::warn!(sink = self.name, %error, attempts, "commit failed, again");
-                    tell(attempts, error.to_string());
-                    busy.opened = false;
-                    let pause = PAUSE * 2_u32.pow(attempts.min(7));
-                    tokio::time::sleep(pause.min(PAUSE_MAX)).await;
-                }
+                Err(error) => error,
+            };
+            busy.opened = false;
+            if error.retry == Retry::Never {
+                let problem = self.note(&error, env.elapsed());
+                return Err(Error::new(ErrorKind::JobFailed, problem.error));
+            }
+            attempts += 1;
+            tracing::warn!(sink = self.name, %error, attempts, "commit failed, again");
+            report(attempts, error.to_string());
+            tokio::select! {
+                _ = dropped.wait_for(|dropped| *dropped) => {}
+                () = tokio::time::sleep(pause(attempts)) => {}
             }
         }
+        Ok(None)
     }
 
-    /// Commits what the manifest of the last process left, in the background of a start.
+    /// Opens the sink in the background of a start, and commits what the manifest of the last
+    /// process left. What may heal is tried again by the next prepare.
     ///
     /// # Errors
     /// As [`SinkSlot::commit`].
     pub(super) async fn recover(
         &self,
         env: &Env,
-        tell: impl Fn(u32, String),
+        report: impl Fn(u32, String),
     ) -> Result<Option<SinkStatus>> {
-        let committable = self.waiting().committable.clone();
-        let Some(committable) = committable else {
-            return Ok(self.open().await.ok());
-        };
-        let busy = Arc::clone(&self.sink).lock_owned().await;
-        let (_, status) = self.commit(busy, &committable, env, tell).await?;
-        Ok(Some(status))
+        let committable = self.progress().last.committable().cloned();
+        let mut busy = Arc::clone(&self.sink).lock_owned().await;
+        if let Some(committable) = committable {
+            let committed = self.commit(busy, &committable, env, report).await?;
+            return Ok(committed.map(|(_, status)| status));
+        }
+        match caught(self.reopen(&mut busy)).await {
+            Ok(()) => Ok(Some(busy.sink.status())),
+            Err(error) => match self.note(&error, env.elapsed()) {
+                SinkProblem { severity: Severity::Retried { attempts }, error } => {
+                    report(attempts, error);
+                    Ok(None)
+                }
+                problem => Err(Error::new(ErrorKind::JobFailed, problem.error)),
+            },
+        }
+    }
+}
+
+/// What a sink does, with a panic as an error: it must not end the engine.
+async fn caught<T>(
+    work: impl Future<Output = frazil_connector_api::Result<T>>,
+) -> frazil_connector_api::Result<T> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let text = text.unwrap_or("no message");
+            Err(ConnectorError::internal(format!("the connector panicked: {text}")))
+        }
     }
 }
 
-/// Merges the newest changes with those before them, while these are not much more: of n changes
-/// that wait there are about log2(n) objects, and each was written about as often.
-fn merge_newest(
-    pending: &mut Vec<Pending>,
-    schema: &SchemaRef,
-    garbage: &mut Vec<String>,
-) -> Result<()> {
-    while let [.., before, newest] = pending.as_slice() {
-        let (rows, rows_before) = (newest.changes.num_rows(), before.changes.num_rows());
-        let is_large = before.bytes() + newest.bytes() > MERGE_BYTES_MAX;
-        if newest.object.is_some() || is_large || rows_before > rows.saturating_mul(2) {
-            return Ok(());
-        }
-        let both = vec![before.changes.clone(), newest.changes.clone()];
-        let first = before.first.min(newest.first);
-        let changes = consolidate(Arc::clone(schema), both)?;
-        pending.pop();
-        garbage.extend(pending.pop().and_then(|before| before.object));
-        if changes.num_rows() > 0 {
-            pending.push(Pending { changes, object: None, first });
-        }
+/// An error with its hint, for SHOW JOBS.
+fn described(error: &ConnectorError) -> String {
+    match &error.hint {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
     }
-    Ok(())
 }
 
-async fn log(
-    changes: &ChangeBatch,
-    relation: RelationId,
-    sequence: u64,
-    env: &Env,
-) -> Result<String> {
-    let schema = changes.schema();
-    let mut fields: Vec<Field> =
-        schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-    fields.push(Field::new(WEIGHT, DataType::Int64, false));
-    let mut columns = changes.rows().columns().to_vec();
-    columns.push(Arc::new(changes.weight_column()));
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-    let mut bytes = Vec::new();
-    append_batches(&mut bytes, &[batch], Packing::Fast)?;
-    let name = Uuid::new_v4().simple();
-    let object = format!("state/pending-{}-{sequence:012}-{name}.seg", relation.0);
-    env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
-    Ok(object)
-}
-
-fn decode(batch: &RecordBatch) -> Result<ChangeBatch> {
-    let width = batch.num_columns().saturating_sub(1);
-    // A column of the sink may have its name.
-    let weights = batch.columns().last();
-    let weights = weights.and_then(|column| column.as_any().downcast_ref::<Int64Array>());
-    let weights = weights.ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, "an object of pending changes has no weights")
-    })?;
-    let rows = batch.project(&(0..width).collect::<Vec<_>>())?;
-    Ok(ChangeBatch::try_new(rows, weights.clone())?)
+/// The pause after a number of failures in a row.
+fn pause(failures: u32) -> Duration {
+    (PAUSE * 2_u32.pow(failures.min(7))).min(PAUSE_MAX)
 }
 
 #[cfg(test)]

@@ -32,8 +32,11 @@ impl Sinks {
         self.slots.insert(slot.relation, (slot, interval));
     }
 
+    /// Forgets a sink that is dropped; a commit that fails is not tried again.
     pub(super) fn remove(&mut self, relation: RelationId) {
-        self.slots.remove(&relation);
+        if let Some((slot, _)) = self.slots.remove(&relation) {
+            slot.drop_sink();
+        }
     }
 
     pub(super) fn slots(&self) -> Vec<Arc<SinkSlot>> {
@@ -83,7 +86,7 @@ impl Sinks {
     }
 
     /// Sinks among `only` one, or all that have an interval, with changes of checkpoints up to
-    /// `through` that are not known to be visible.
+    /// `through` that are not known to be visible, or that are stopped.
     pub(super) fn lacking(
         &self,
         only: Option<RelationId>,
@@ -92,10 +95,13 @@ impl Sinks {
     ) -> BTreeSet<RelationId> {
         let asked = self.slots.iter().filter(|(relation, (slot, interval))| {
             let is_asked = only.map_or(interval.is_some(), |only| only == **relation);
-            is_asked && (slot.lacks(through) || self.committing.contains(relation))
+            let lacks = slot.lacks(through) || self.committing.contains(relation);
+            is_asked && (lacks || slot.is_stopped())
         });
-        let sound = asked.filter(|(relation, _)| {
-            !matches!(self.obstacle(**relation, state), Some(Obstacle::Failed(_)))
+        // What follows a failed job has nothing more to commit; a sink that is stopped has.
+        let sound = asked.filter(|(relation, (slot, _))| {
+            let obstacle = self.obstacle(**relation, state);
+            slot.is_stopped() || !matches!(obstacle, Some(Obstacle::Failed(_)))
         });
         sound.map(|(relation, _)| *relation).collect()
     }
@@ -138,9 +144,9 @@ impl Sinks {
         let relation = slot.relation;
         self.committing.insert(relation);
         let work = async move {
-            let status = slot.recover(&env, problems(slot.relation, &state)).await;
-            let status = status.map_err(|error| error.within(slot.name.clone()))?;
-            settled(slot.relation, status, &state);
+            if let Some(status) = slot.recover(&env, problems(relation, &state)).await? {
+                settled(relation, status, &state);
+            }
             Ok(())
         };
         in_background(work, done, move |outcome| Done::Recovered(relation, outcome));
@@ -157,13 +163,15 @@ impl Sinks {
         done: &UnboundedSender<Done>,
     ) {
         let (env, state, relation) = (env.clone(), Arc::clone(state), slot.relation);
-        let checkpoint = committable.checkpoint;
+        let checkpoint = committable.mark.checkpoint;
         self.committing.insert(relation);
         let work = async move {
-            let tell = problems(relation, &state);
-            let (outcome, status) = slot.commit(sink, &committable, &env, tell).await?;
-            settled(relation, Some(status), &state);
-            Ok(outcome)
+            let report = problems(relation, &state);
+            let committed = slot.commit(sink, &committable, &env, report).await?;
+            Ok(committed.map(|(outcome, status)| {
+                settled(relation, status, &state);
+                outcome
+            }))
         };
         in_background(work, done, move |outcome| Done::Commit(relation, checkpoint, outcome));
     }
@@ -176,9 +184,7 @@ fn problems(relation: RelationId, state: &Arc<EngineState>) -> impl Fn(u32, Stri
 }
 
 /// Notes that a sink has no problem any more, and what its table has become.
-fn settled(relation: RelationId, status: Option<SinkStatus>, state: &EngineState) {
+fn settled(relation: RelationId, status: SinkStatus, state: &EngineState) {
     state.set_problem(relation, None);
-    if let Some(status) = status {
-        state.set_sink(relation, status);
-    }
+    state.set_sink(relation, status);
 }

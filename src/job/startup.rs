@@ -205,7 +205,7 @@ async fn recover(
                         build_sink(&options, Arc::clone(&schema), def.mode.clone(), record.id)?;
                     let name = relation.name.clone();
                     let slot = SinkSlot::new(relation.id, name, record.id, schema, sink);
-                    slot.restore(record, env).await?;
+                    slot.restore(record, manifest.fence, env).await?;
                     slots.push(Arc::new(slot));
                 }
             }

@@ -25,7 +25,9 @@ pub use error::{ConnectorError, ConnectorErrorKind, Result, Retry};
 pub use format::{Decoded, Decoder, Format, Message};
 pub use intake::Intake;
 pub use options::Options;
-pub use sink::{CommitOutcome, Committable, Sink, SinkMode, SinkStatus};
+pub use sink::{
+    CommitMark, CommitOutcome, Committable, LastCommit, Resume, Sink, SinkMode, SinkStatus,
+};
 pub use source::{
     BadMessage, Offset, Offsets, Source, SourceBatch, SourcePoll, SourceReader, SplitId,
 };

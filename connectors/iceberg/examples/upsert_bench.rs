@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use frazil_connector_api::{ChangeBatch, Options, Sink, SinkMode};
+use frazil_connector_api::{ChangeBatch, CommitMark, LastCommit, Options, Resume, Sink, SinkMode};
 use frazil_iceberg::build_iceberg_sink;
 use uuid::Uuid;
 
@@ -98,6 +98,10 @@ fn round(
     batches.map(change).collect()
 }
 
+fn mark(checkpoint: u64) -> CommitMark {
+    CommitMark { checkpoint, fence: 1, id: Uuid::new_v4() }
+}
+
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "a bench prints its figures")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -105,8 +109,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for version in ["3", "2"] {
         let folder = tempfile::tempdir()?;
         let mut writer = sink(folder.path(), version);
-        writer.open(None).await?;
+        writer.open(&Resume::default()).await?;
         let mut live: Vec<i64> = (0..keys as i64).collect();
+        let mut last = LastCommit::None;
         let (mut next, mut seed) = (keys as i64, 0x5eed_u64);
         let batches: Vec<_> =
             live.chunks(BATCH_ROWS).map(|ids| ChangeBatch::inserts(batch(ids, 1))).collect();
@@ -114,7 +119,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         for batch in batches {
             writer.write(batch).await?;
         }
-        let first = writer.prepare(1, 1).await?.ok_or("there are changes")?;
+        let first = writer.prepare(mark(1)).await?.ok_or("there are changes")?;
         let seconds = start.elapsed().as_secs_f64();
         println!("v{version} insert: {:.2} M rows/s", keys as f64 / seconds / 1e6);
         writer.commit(&first).await?;
@@ -129,10 +134,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             for batch in batches {
                 writer.write(batch).await?;
             }
-            let committable = writer.prepare(n as u64, 1).await?.ok_or("there are changes")?;
+            let committable = writer.prepare(mark(n as u64)).await?.ok_or("there are changes")?;
             written += start.elapsed().as_secs_f64();
             let start = Instant::now();
             writer.commit(&committable).await?;
+            last = LastCommit::Visible(committable.mark);
             committed.push(start.elapsed().as_secs_f64() * 1e3);
         }
         committed.sort_by(f64::total_cmp);
@@ -148,7 +154,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         drop(writer);
         let mut writer = sink(folder.path(), version);
         let start = Instant::now();
-        writer.open(None).await?;
+        writer.open(&Resume { fence: 1, last }).await?;
         println!(
             "v{version} open with {} keys: {:.0} ms; index {:.1} MB",
             live.len(),

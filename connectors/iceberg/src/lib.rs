@@ -12,25 +12,21 @@
 //!
 //! Not here: compaction, expiry and orphan removal.
 
-mod catalog;
 mod commit;
-mod committable;
-mod data_writer;
-mod deletion_vector;
 mod error;
+mod files;
+#[cfg(test)]
+mod foreign;
 mod key_index;
-mod live_files;
 mod options;
-mod parquet_file;
-mod partition;
-mod position_delete;
 mod reader;
-mod relocate;
-mod row_delta;
-mod schema;
 mod sink;
-mod summary;
+mod table;
 mod upsert;
+
+use commit::{committable, marker, relocate, row_delta, summary};
+use files::{data_writer, deletion_vector, parquet_file, position_delete};
+use table::{catalog, live_files, partition, schema};
 
 pub use catalog::{CommitSink, TableName};
 pub use reader::{DataFileScan, IcebergCatalog, IcebergTable};

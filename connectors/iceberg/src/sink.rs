@@ -17,11 +17,11 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use frazil_connector_api::{
-    ChangeBatch, CommitOutcome, Committable, ConnectorError, Options, Result, Sink, SinkMode,
-    SinkStatus,
+    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, Options, Result, Resume,
+    Sink, SinkMode, SinkStatus,
 };
 use iceberg::TableCreation;
-use iceberg::spec::FormatVersion;
+use iceberg::spec::{FormatVersion, TableMetadata};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, CommitSink, LoadedTable, sync_folder};
@@ -31,6 +31,7 @@ use crate::data_writer::{DataFolder, DataWriter, Written};
 use crate::error::target;
 use crate::key_index::Place;
 use crate::live_files::{Manifests, live_files};
+use crate::marker::{check_resume, last_commit};
 use crate::options::SinkOptions;
 use crate::partition::{Partitioner, parse_partition_by};
 use crate::relocate::RowKey;
@@ -99,8 +100,29 @@ impl fmt::Debug for IcebergSink {
     }
 }
 
+/// What the writer is made for. A table whose shape changes needs another writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shape {
+    version: FormatVersion,
+    location: String,
+    schema_id: i32,
+    spec_id: i32,
+}
+
+impl Shape {
+    fn of(metadata: &TableMetadata) -> Self {
+        Self {
+            version: metadata.format_version(),
+            location: metadata.location().to_string(),
+            schema_id: metadata.current_schema_id(),
+            spec_id: metadata.default_partition_spec_id(),
+        }
+    }
+}
+
 /// What an open sink works with.
 struct Opened {
+    shape: Shape,
     catalog: Arc<Catalog>,
     door: Arc<dyn CommitSink>,
     table: LoadedTable,
@@ -203,21 +225,27 @@ impl Plan {
             upsert.as_ref().map_or(0, UpsertState::next_number),
         );
         let partitioner = Partitioner::new(spec, &schema)?;
-        Ok(Opened { catalog, door, table, manifests, conform, partitioner, writer, upsert })
+        let shape = Shape::of(metadata);
+        Ok(Opened { shape, catalog, door, table, manifests, conform, partitioner, writer, upsert })
     }
 }
 
 #[async_trait]
 impl Sink for IcebergSink {
-    async fn open(&mut self, pending: Option<&Committable>) -> Result<()> {
+    async fn open(&mut self, resume: &Resume) -> Result<()> {
         if let Some(mut before) = self.opened.take() {
             before.writer.discard().await;
         }
         let catalog = Arc::new(Catalog::open(&self.plan.options.catalog).await?);
         let door = (self.plan.door)(catalog.clone());
         let mut manifests = Manifests::default();
-        let table = match pending {
-            None => self.plan.load_or_create(&catalog).await?,
+        let table = match resume.last.committable() {
+            None => {
+                let table = self.plan.load_or_create(&catalog).await?;
+                let name = &self.plan.options.table;
+                check_resume(name, &table.metadata, self.plan.sink_id, resume)?;
+                table
+            }
             Some(pending) => {
                 let (table, key) = (&self.plan.options.table, self.plan.row_key());
                 let committer = Committer { catalog: &catalog, door: &*door, table, key };
@@ -255,12 +283,14 @@ impl Sink for IcebergSink {
         opened.append(&rows).await.map(drop)
     }
 
-    async fn prepare(&mut self, checkpoint: u64, fence: u64) -> Result<Option<Committable>> {
+    async fn prepare(&mut self, mark: CommitMark) -> Result<Option<Committable>> {
         let sink_id = self.plan.sink_id;
         let opened = self.opened()?;
         let Some(delta) = opened.finish().await? else { return Ok(None) };
-        let payload = Payload::new(&opened.table.metadata, sink_id, checkpoint, delta)?;
-        Ok(Some(Committable { checkpoint, fence, payload: payload.to_text()? }))
+        let metadata = &opened.table.metadata;
+        let previous = last_commit(metadata, sink_id)?.map(|last| last.id);
+        let payload = Payload::new(metadata, sink_id, mark.id, previous, delta)?;
+        Ok(Some(Committable { mark, payload: payload.to_text()? }))
     }
 
     async fn commit(&mut self, committable: &Committable) -> Result<CommitOutcome> {
@@ -272,7 +302,8 @@ impl Sink for IcebergSink {
         let landed = committer.commit(committable, known, &mut opened.manifests).await?;
         let Landed { outcome, table, foreign } = landed;
         opened.table = table;
-        if foreign && opened.upsert.is_some() {
+        let is_reshaped = Shape::of(&opened.table.metadata) != opened.shape;
+        if is_reshaped || (foreign && opened.upsert.is_some()) {
             self.rebuild().await?;
         }
         Ok(outcome)
@@ -302,7 +333,7 @@ impl IcebergSink {
         self.opened.as_mut().ok_or_else(|| ConnectorError::internal("the sink is not open"))
     }
 
-    /// Learns a table that someone else has changed as well.
+    /// Learns a table that someone else has changed as well: its rows, or its shape.
     async fn rebuild(&mut self) -> Result<()> {
         let Some(opened) = self.opened.take() else { return Ok(()) };
         if !opened.is_empty() {
@@ -311,7 +342,9 @@ impl IcebergSink {
                 self.plan.options.table
             )));
         }
-        let Opened { catalog, door, table, manifests, .. } = opened;
+        let Opened { catalog, door, table, manifests, upsert, .. } = opened;
+        // The old index goes before the new one comes.
+        drop(upsert);
         self.opened = Some(self.plan.build(catalog, door, table, manifests).await?);
         Ok(())
     }
@@ -386,7 +419,7 @@ impl Opened {
             return Ok(None);
         }
         let io = self.catalog.io();
-        let spec_id = self.table.metadata.default_partition_spec_id();
+        let Shape { spec_id, schema_id, .. } = self.shape;
         let mut closed = self.writer.close().await?;
         let mut deletes = Vec::new();
         if let Some(state) = &mut self.upsert {
@@ -400,6 +433,7 @@ impl Opened {
         }
         sync_folder(&self.writer.folder().new_path("parquet"))?;
         let data = closed.into_iter().map(|closed| closed.file).collect();
-        Ok(Some(RowDelta { spec_id, data, deletes }))
+        let (written, superseded) = (Vec::new(), Vec::new());
+        Ok(Some(RowDelta { spec_id, schema_id, data, deletes, written, superseded }))
     }
 }

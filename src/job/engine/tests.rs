@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use frazil_connector_api::ChangeBatch;
+use futures::TryStreamExt;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::*;
+use crate::job::JobState;
 
 const DDL: [&str; 7] = [
     "CREATE TABLE log (k BIGINT, g BIGINT) APPEND ONLY",
@@ -171,5 +174,90 @@ async fn a_pipeline_is_remembered_and_its_table_is_its_own() {
     let jobs = engine.jobs();
     let status = jobs.iter().find(|job| job.name == "s").unwrap().sink.as_ref().unwrap();
     assert_eq!(status.row_count, Some(3));
+    engine.shutdown().await.unwrap();
+}
+
+/// All objects of a data directory, as a backup has them.
+async fn copy(store: &InMemory) -> Arc<InMemory> {
+    let copy = InMemory::new();
+    let mut objects = store.list(None);
+    while let Some(object) = objects.try_next().await.unwrap() {
+        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
+        copy.put(&object.location, bytes.into()).await.unwrap();
+    }
+    Arc::new(copy)
+}
+
+async fn lake_rows(lake: &[(String, String)], table: &str) -> u64 {
+    let options = frazil_connector_api::Options::new(lake.to_vec());
+    let catalog = frazil_iceberg::IcebergCatalog::open(options).await.unwrap();
+    catalog.load("d", table).await.unwrap().row_count()
+}
+
+/// A data directory is put back from an older copy: its sink is stopped with the reason, instead of
+/// taking the commits of the other life for its own; every other job continues, and nothing that
+/// the stopped sink should have written is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_directory_from_a_backup_stops_the_sinks_that_are_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().display();
+    let lake = [
+        ("catalog.uri".to_string(), format!("sqlite://{place}/lake.db")),
+        ("warehouse.path".to_string(), format!("{place}/lake")),
+    ];
+    let sink = |name: &str| {
+        let [(uri, file), (path, warehouse)] = &lake;
+        format!(
+            "CREATE SINK {name} FROM items WITH (connector = 'iceberg', type = 'upsert', \
+             primary_key = 'k', {uri} = '{file}', {path} = '{warehouse}', database.name = 'd', \
+             table.name = '{name}', create_table_if_not_exists = 'true')"
+        )
+    };
+    let open = |store: &Arc<InMemory>| {
+        let env = Env::real(Arc::clone(store) as _).unwrap();
+        let config = Config { workers: 2, epoch_interval_ms: 0, ..Config::default() };
+        async move { Engine::open(config, env).await.unwrap() }
+    };
+    let store = Arc::new(InMemory::new());
+    let engine = open(&store).await;
+    engine.apply("CREATE TABLE items (k BIGINT PRIMARY KEY, g BIGINT)").await.unwrap();
+    engine.apply(&sink("one")).await.unwrap();
+    write(&engine, "items", changes(&[(1, 1)])).await;
+    engine.flush().await.unwrap();
+    engine.shutdown().await.unwrap();
+    let older = copy(&store).await;
+    let engine = open(&store).await;
+    for key in 2..8 {
+        write(&engine, "items", changes(&[(key, key)])).await;
+        engine.flush().await.unwrap();
+    }
+    engine.shutdown().await.unwrap();
+    assert_eq!(lake_rows(&lake, "one").await, 7);
+
+    let engine = open(&older).await;
+    engine.apply(&sink("two")).await.unwrap();
+    for round in 0..3 {
+        write(&engine, "items", changes(&[(100 + round, 0)])).await;
+        let error = engine.flush().await.unwrap_err();
+        assert!(error.message.contains("is ahead of the data directory"), "{error}");
+        assert!(error.message.contains("restored from an older copy"), "{error}");
+        let jobs = engine.jobs();
+        let state = |name: &str| &jobs.iter().find(|job| job.name == name).unwrap().state;
+        let stopped = |state: &JobState| match state {
+            JobState::Failed { error } => error.contains("is ahead of the data directory"),
+            _ => false,
+        };
+        assert!(stopped(state("one")), "{:?}", state("one"));
+        assert_eq!(state("two"), &JobState::Running);
+    }
+    engine.shutdown().await.unwrap();
+    assert_eq!(lake_rows(&lake, "one").await, 7, "the table is as the other life left it");
+    assert_eq!(lake_rows(&lake, "two").await, 4, "the other sink has committed");
+
+    // The newest copy continues, as if nothing had been.
+    let engine = open(&store).await;
+    write(&engine, "items", changes(&[(8, 8)])).await;
+    engine.flush().await.unwrap();
+    assert_eq!(lake_rows(&lake, "one").await, 8);
     engine.shutdown().await.unwrap();
 }

@@ -1,8 +1,8 @@
-//! What waits for a sink that is not due.
+//! Pending changes of a sink, and what its errors do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
 use frazil_connector_api::Result as Answer;
@@ -16,7 +16,7 @@ struct Sums(Arc<Mutex<BTreeMap<i64, i64>>>);
 
 #[async_trait]
 impl Sink for Sums {
-    async fn open(&mut self, _: Option<&Committable>) -> Answer<()> {
+    async fn open(&mut self, _: &Resume) -> Answer<()> {
         Ok(())
     }
 
@@ -30,8 +30,8 @@ impl Sink for Sums {
         Ok(())
     }
 
-    async fn prepare(&mut self, checkpoint: u64, fence: u64) -> Answer<Option<Committable>> {
-        Ok(Some(Committable { checkpoint, fence, payload: String::new() }))
+    async fn prepare(&mut self, mark: CommitMark) -> Answer<Option<Committable>> {
+        Ok(Some(Committable { mark, payload: String::new() }))
     }
 
     async fn commit(&mut self, _: &Committable) -> Answer<CommitOutcome> {
@@ -85,7 +85,7 @@ async fn what_waits_stays_net_and_in_few_objects() {
         most = most.max(objects.len());
         if number % 50 == 49 {
             daily = slot(&sums);
-            daily.restore(&prepared.record, &env).await.unwrap();
+            daily.restore(&prepared.record, 1, &env).await.unwrap();
         }
     }
     assert!((2..=12).contains(&most), "{most} objects");
@@ -94,4 +94,186 @@ async fn what_waits_stays_net_and_in_few_objects() {
     assert_eq!(prepared.garbage.into_iter().collect::<std::collections::BTreeSet<_>>(), objects);
     expected.retain(|_, weight| *weight != 0);
     assert_eq!(*sums.lock().unwrap(), expected);
+}
+
+/// What a call of [`Scripted`] does.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Succeeds,
+    /// Prepares nothing.
+    Nothing,
+    Unavailable,
+    Refused,
+    Panics,
+}
+
+/// A sink that does what it is told, call by call of prepare and commit, and succeeds then.
+#[derive(Clone, Default)]
+struct Scripted {
+    calls: Arc<Mutex<VecDeque<Call>>>,
+    resumes: Arc<Mutex<Vec<Resume>>>,
+}
+
+impl Scripted {
+    fn slot(&self, calls: impl IntoIterator<Item = Call>) -> SinkSlot {
+        self.calls.lock().unwrap().extend(calls);
+        let (schema, sink) = (batch(&[]).schema(), Box::new(self.clone()));
+        SinkSlot::new(RelationId(1), "s".to_string(), Uuid::from_u128(7), schema, sink)
+    }
+
+    fn next(&self) -> Answer<Call> {
+        let call = self.calls.lock().unwrap().pop_front().unwrap_or(Call::Succeeds);
+        match call {
+            Call::Unavailable => Err(ConnectorError::unavailable("connection refused")),
+            Call::Refused => Err(ConnectorError::config("column is missing").with_hint("add it")),
+            Call::Panics => panic!("a fault of the connector"),
+            Call::Succeeds | Call::Nothing => Ok(call),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for Scripted {
+    async fn open(&mut self, resume: &Resume) -> Answer<()> {
+        self.resumes.lock().unwrap().push(resume.clone());
+        match resume.last.committable() {
+            Some(_) => self.next().map(drop),
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&mut self, _: ChangeBatch) -> Answer<()> {
+        Ok(())
+    }
+
+    async fn prepare(&mut self, mark: CommitMark) -> Answer<Option<Committable>> {
+        let payload = String::new();
+        Ok(match self.next()? {
+            Call::Nothing => None,
+            _ => Some(Committable { mark, payload }),
+        })
+    }
+
+    async fn commit(&mut self, _: &Committable) -> Answer<CommitOutcome> {
+        self.next().map(|_| CommitOutcome::AlreadyVisible)
+    }
+
+    fn status(&self) -> SinkStatus {
+        SinkStatus::default()
+    }
+}
+
+fn env(store: &Arc<InMemory>) -> Env {
+    Env::real(Arc::clone(store) as _).unwrap().seeded(1)
+}
+
+async fn due(slot: &SinkSlot, number: u64, env: &Env) -> Prepared {
+    let changes = vec![batch(&[(number as i64, 1)])];
+    slot.prepare(changes, true, (number, 1), env).await.unwrap()
+}
+
+/// An error that cannot heal and a panic stop the sink, at once and with the reason; its changes
+/// are logged on, and a new process continues with them.
+#[tokio::test]
+async fn a_sink_that_cannot_prepare_is_stopped_and_keeps_its_changes() {
+    for (call, expected) in [
+        (Call::Refused, "column is missing; add it"),
+        (Call::Panics, "the connector panicked: a fault of the connector"),
+    ] {
+        let store = Arc::new(InMemory::new());
+        let (env, scripted) = (env(&store), Scripted::default());
+        let slot = scripted.slot([call]);
+        for number in 1..4 {
+            let prepared = due(&slot, number, &env).await;
+            let problem = prepared.problem.unwrap();
+            assert_eq!((problem.severity, &*problem.error), (Severity::Stopped, expected));
+            assert!(prepared.commit.is_none());
+            assert!(
+                !slot.is_due(Duration::from_secs(100), Duration::ZERO),
+                "it is not tried again"
+            );
+            assert!(slot.is_idle(), "nothing more will be committed");
+        }
+        let prepared = slot.prepare(Vec::new(), false, (4, 1), &env).await.unwrap();
+        assert_eq!(scripted.resumes.lock().unwrap().len(), 1);
+        let next = scripted.slot([]);
+        next.restore(&prepared.record, 2, &env).await.unwrap();
+        assert_eq!(
+            next.progress().pending.iter().map(|it| it.changes.num_rows()).sum::<usize>(),
+            3
+        );
+        assert!(due(&next, 5, &env).await.commit.is_some());
+    }
+}
+
+/// An error that may heal makes a pause, which grows; after success there is none.
+#[tokio::test]
+async fn a_sink_out_of_reach_is_tried_again_after_a_pause() {
+    let (env, scripted) = (env(&Arc::default()), Scripted::default());
+    let slot = scripted.slot([Call::Unavailable, Call::Unavailable, Call::Nothing]);
+    for attempts in 1..3 {
+        let problem = due(&slot, u64::from(attempts), &env).await.problem.unwrap();
+        assert_eq!(problem.severity, Severity::Retried { attempts });
+        let rested = |after: Duration| slot.is_due(env.elapsed() + after, Duration::ZERO);
+        assert!(!rested(Duration::ZERO) && rested(pause(attempts)));
+    }
+    let prepared = due(&slot, 3, &env).await;
+    assert!(prepared.is_settled && prepared.problem.is_none() && prepared.commit.is_none());
+    assert!(slot.is_due(env.elapsed(), Duration::ZERO));
+    assert!(due(&slot, 4, &env).await.commit.is_some());
+}
+
+/// A commit that cannot heal, or panics, ends with the reason and leaves its committable to the
+/// next process.
+#[tokio::test]
+async fn a_commit_that_cannot_succeed_ends() {
+    for call in [Call::Refused, Call::Panics] {
+        let (env, scripted) = (env(&Arc::default()), Scripted::default());
+        let slot = scripted.slot([Call::Succeeds, Call::Unavailable, call]);
+        let (busy, committable) = due(&slot, 1, &env).await.commit.unwrap();
+        let told = Mutex::new(Vec::new());
+        let report = |attempts, error| told.lock().unwrap().push((attempts, error));
+        let error = slot.commit(busy, &committable, &env, report).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::JobFailed);
+        assert_eq!(*told.lock().unwrap(), [(1, "connection refused".to_string())]);
+        let prepared = due(&slot, 2, &env).await;
+        assert_eq!(prepared.problem.unwrap().error, error.message);
+        assert_eq!(prepared.record.last, LastCommit::Prepared(committable.clone()));
+        let next = scripted.slot([]);
+        next.restore(&prepared.record, 2, &env).await.unwrap();
+        next.recover(&env, |_, _| ()).await.unwrap();
+        let resume = scripted.resumes.lock().unwrap().pop().unwrap();
+        assert_eq!(resume, Resume { fence: 2, last: LastCommit::Prepared(committable.clone()) });
+        let record = next.prepare(Vec::new(), false, (3, 2), &env).await.unwrap().record;
+        assert_eq!(record.last, LastCommit::Visible(committable.mark));
+    }
+}
+
+/// DROP SINK ends a commit that is tried again and again.
+#[tokio::test]
+async fn a_dropped_sink_does_not_commit_any_more() {
+    let (env, scripted) = (env(&Arc::default()), Scripted::default());
+    let failing = std::iter::repeat_n(Call::Unavailable, 1000);
+    let slot = scripted.slot([Call::Succeeds].into_iter().chain(failing));
+    let (busy, committable) = due(&slot, 1, &env).await.commit.unwrap();
+    let report = |attempts, _| {
+        if attempts == 2 {
+            slot.drop_sink();
+        }
+    };
+    assert!(slot.commit(busy, &committable, &env, report).await.unwrap().is_none());
+    assert_eq!(scripted.calls.lock().unwrap().len(), 998);
+}
+
+/// Each prepare has an id of its own, and the same ones under the same seed.
+#[tokio::test]
+async fn commits_have_ids_of_their_own() {
+    let (one, two) = (env(&Arc::default()), env(&Arc::default()));
+    let mut ids = Vec::new();
+    for (number, env) in [(1, &one), (2, &one), (1, &two), (2, &two)] {
+        let prepared = due(&Scripted::default().slot([]), number, env).await;
+        ids.push(prepared.record.last.mark().unwrap().id);
+    }
+    assert_eq!(ids[..2], ids[2..]);
+    assert_ne!(ids[0], ids[1]);
 }

@@ -6,12 +6,14 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Int16Array, Int64Array, RecordBatch, StringViewArray,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use frazil_connector_api::{ChangeBatch, ConnectorErrorKind, Options, Result, Sink, SinkMode};
+use frazil_connector_api::{
+    ChangeBatch, ConnectorErrorKind, Options, Result, Resume, Sink, SinkMode,
+};
 use frazil_iceberg::{IcebergCatalog, build_iceberg_sink};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use crate::harness::{Layout, catalog_options, options, schema};
+use crate::harness::{Layout, catalog_options, mark, options, schema, visible};
 
 const V3: Layout = Layout { version: "3", partition_by: None, key: &[0] };
 const KEY: SinkMode = SinkMode::AppendOnly;
@@ -44,14 +46,18 @@ async fn wrong_options_are_refused() {
     let upsert = SinkMode::Upsert { key: vec![0] };
     for partition_by in ["bucket(0, id)", "nothing(id)", "bucket(4 id", "day(region)", "city"] {
         let given = with(&good, "partition_by", partition_by);
-        let error = build(given, schema(), upsert.clone()).unwrap().open(None).await.unwrap_err();
+        let error = build(given, schema(), upsert.clone())
+            .unwrap()
+            .open(&Resume::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, ConnectorErrorKind::Config, "{partition_by}: {error}");
         assert!(error.message.contains("partition_by"), "{error}");
     }
 }
 
 async fn open(given: Options, schema: SchemaRef, mode: SinkMode) -> Result<()> {
-    build(given, schema, mode)?.open(None).await
+    build(given, schema, mode)?.open(&Resume::default()).await
 }
 
 #[tokio::test]
@@ -109,10 +115,10 @@ async fn an_append_only_sink_fills_part_of_a_table() {
     ];
     let rows = RecordBatch::try_new(narrow.clone(), columns).unwrap();
     let mut sink = build(given, narrow, KEY).unwrap();
-    sink.open(None).await.unwrap();
+    sink.open(&Resume::default()).await.unwrap();
     let twice = Int64Array::from(vec![1, 2]);
     sink.write(ChangeBatch::try_new(rows.clone(), twice).unwrap()).await.unwrap();
-    let committable = sink.prepare(1, 1).await.unwrap().unwrap();
+    let committable = sink.prepare(mark(1, 1)).await.unwrap().unwrap();
     sink.commit(&committable).await.unwrap();
 
     let catalog = Options::new(catalog_options(folder.path()));
@@ -147,17 +153,19 @@ async fn keys_may_be_null() {
         let weights = rows.iter().map(|row| row.2).collect::<Int64Array>();
         let rows = RecordBatch::try_new(rows_of(true), vec![keys, values]).unwrap();
         sink.write(ChangeBatch::try_new(rows, weights).unwrap()).await.unwrap();
-        let committable = sink.prepare(number, 1).await.unwrap().unwrap();
+        let committable = sink.prepare(mark(number, 1)).await.unwrap().unwrap();
         sink.commit(&committable).await.unwrap();
+        visible(&committable, 1)
     };
     let mode = SinkMode::Upsert { key: vec![0] };
+    let mut resume = Resume::default();
     for (number, changes) in [
         (1, vec![(None, 10, 1), (Some(2), 20, 1), (Some(0), 5, 1)]),
         (2, vec![(None, 10, -1), (None, 11, 1), (Some(2), 20, -1)]),
     ] {
         let mut sink = build(given.clone(), rows_of(true), mode.clone()).unwrap();
-        sink.open(None).await.unwrap();
-        write(&mut sink, number, &changes).await;
+        sink.open(&resume).await.unwrap();
+        resume = write(&mut sink, number, &changes).await;
     }
     let catalog = Options::new(catalog_options(folder.path()));
     let table = IcebergCatalog::open(catalog).await.unwrap().load("shop", "t").await.unwrap();

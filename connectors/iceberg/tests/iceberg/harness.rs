@@ -1,7 +1,7 @@
 //! A table of known content: rows as text, batches of them, and what the table must hold.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{
@@ -10,9 +10,13 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
-use frazil_connector_api::{ChangeBatch, ConnectorError, Options, Result, Sink, SinkMode};
+use frazil_connector_api::{
+    ChangeBatch, CommitMark, Committable, ConnectorError, LastCommit, Options, Result, Resume,
+    Sink, SinkMode,
+};
 use frazil_iceberg::{
-    CommitSink, DoorFactory, IcebergCatalog, IcebergTable, TableName, build_iceberg_sink_behind,
+    CommitSink, DoorFactory, IcebergCatalog, IcebergTable, TableName, build_iceberg_sink,
+    build_iceberg_sink_behind,
 };
 use futures::TryStreamExt;
 use uuid::Uuid;
@@ -198,6 +202,21 @@ pub(crate) fn sink(folder: &Path, table: &str, layout: Layout, door: &Door) -> B
     build_iceberg_sink_behind(options, schema(), mode, SINK, door.factory()).unwrap()
 }
 
+/// A commit of its own for a checkpoint.
+pub(crate) fn mark(checkpoint: u64, fence: u64) -> CommitMark {
+    CommitMark { checkpoint, fence, id: Uuid::new_v4() }
+}
+
+/// What a data directory knows that has prepared this.
+pub(crate) fn prepared(committable: &Committable, fence: u64) -> Resume {
+    Resume { fence, last: LastCommit::Prepared(committable.clone()) }
+}
+
+/// What a data directory knows that has committed this.
+pub(crate) fn visible(committable: &Committable, fence: u64) -> Resume {
+    Resume { fence, last: LastCommit::Visible(committable.mark) }
+}
+
 pub(crate) async fn load(folder: &Path, table: &str) -> IcebergTable {
     let options = Options::new(catalog_options(folder));
     IcebergCatalog::open(options).await.unwrap().load("shop", table).await.unwrap()
@@ -248,7 +267,7 @@ pub(crate) enum Fault {
     LoseReply,
     /// It is not made, and the reply is an error.
     FailBefore,
-    /// It is not made, as if someone else had been faster.
+    /// It is not made: someone else was faster, and has appended a row.
     Conflict,
 }
 
@@ -256,6 +275,34 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Door {
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    foreign: Option<Arc<Foreign>>,
+}
+
+/// Value of the rows that another writer appends.
+pub(crate) const FOREIGN_VALUE: i64 = 1000;
+
+/// Another writer of the same table.
+#[derive(Debug)]
+struct Foreign {
+    folder: PathBuf,
+    layout: Layout,
+    /// Ids of rows, and how many of them the model has already.
+    ids: Mutex<(Vec<i64>, usize)>,
+}
+
+impl Foreign {
+    async fn append(&self) {
+        let number = self.ids.lock().unwrap().0.len() as i64;
+        let row = Row { id: 1_000_000 + number, value: FOREIGN_VALUE };
+        let given = options(&self.folder, "t", self.layout);
+        let sink = build_iceberg_sink(given, schema(), SinkMode::AppendOnly, Uuid::new_v4());
+        let mut sink = sink.unwrap();
+        sink.open(&Resume::default()).await.unwrap();
+        sink.write(ChangeBatch::inserts(batch(&[row]))).await.unwrap();
+        let committable = sink.prepare(mark(1, 1)).await.unwrap().unwrap();
+        sink.commit(&committable).await.unwrap();
+        self.ids.lock().unwrap().0.push(row.id);
+    }
 }
 
 impl Door {
@@ -267,25 +314,46 @@ impl Door {
         self.faults.lock().unwrap().clear();
     }
 
+    /// A door at which another writer may be faster.
+    pub(crate) fn with_foreign(folder: &Path, layout: Layout) -> Self {
+        let foreign = Foreign { folder: folder.to_path_buf(), layout, ids: Mutex::default() };
+        Self { faults: Arc::default(), foreign: Some(Arc::new(foreign)) }
+    }
+
+    /// The ids of rows that the other writer has appended since the last call.
+    pub(crate) fn take_foreign(&self) -> Vec<i64> {
+        let Some(foreign) = &self.foreign else { return Vec::new() };
+        let mut ids = foreign.ids.lock().unwrap();
+        let (all, told) = &mut *ids;
+        let new = all[*told..].to_vec();
+        *told = all.len();
+        new
+    }
+
     pub(crate) fn factory(&self) -> DoorFactory {
-        let faults = self.faults.clone();
-        Arc::new(move |inner| Arc::new(FaultyDoor { inner, faults: faults.clone() }))
+        let door = self.clone();
+        Arc::new(move |inner| Arc::new(FaultyDoor { inner, door: door.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct FaultyDoor {
     inner: Arc<dyn CommitSink>,
-    faults: Arc<Mutex<VecDeque<Fault>>>,
+    door: Door,
 }
 
 #[async_trait]
 impl CommitSink for FaultyDoor {
     async fn swap(&self, table: &TableName, from: &str, to: &str) -> Result<bool> {
-        let fault = self.faults.lock().unwrap().pop_front();
+        let fault = self.door.faults.lock().unwrap().pop_front();
         match fault {
             None => self.inner.swap(table, from, to).await,
-            Some(Fault::Conflict) => Ok(false),
+            Some(Fault::Conflict) => {
+                self.door.foreign.as_ref().expect("the door has another writer").append().await;
+                let moved = self.inner.swap(table, from, to).await?;
+                assert!(!moved, "the swap is lost to the other writer");
+                Ok(moved)
+            }
             Some(Fault::FailBefore) => Err(ConnectorError::unavailable("connection refused")),
             Some(Fault::LoseReply) => {
                 self.inner.swap(table, from, to).await?;

@@ -1,11 +1,14 @@
 //! Law: after `commit(n)` the table equals the sum of all changes up to checkpoint n, however often
 //! a crash, a lost reply or a repeated call came between.
 
-use frazil_connector_api::{CommitOutcome, Committable, Sink};
-use proptest::prelude::*;
 use std::path::Path;
 
-use crate::harness::{Door, Fault, Layout, Model, assert_holds, changes, sink};
+use frazil_connector_api::{CommitOutcome, Committable, LastCommit, Resume, Sink};
+use proptest::prelude::*;
+
+use crate::harness::{
+    Door, FOREIGN_VALUE, Fault, Layout, Model, assert_holds, changes, mark, prepared, sink,
+};
 
 /// How a checkpoint ends.
 #[derive(Debug, Clone)]
@@ -61,6 +64,7 @@ struct Run<'a> {
     model: Model,
     checkpoint: u64,
     fence: u64,
+    last: LastCommit,
 }
 
 impl Run<'_> {
@@ -76,10 +80,10 @@ impl Run<'_> {
         }
     }
 
-    async fn restart(&mut self, pending: Option<&Committable>) {
+    async fn restart(&mut self) {
         self.fence += 1;
         self.sink = sink(self.folder, "t", self.layout, &self.door);
-        self.sink.open(pending).await.unwrap();
+        self.sink.open(&Resume { fence: self.fence, last: self.last.clone() }).await.unwrap();
     }
 
     async fn step(&mut self, step: &Step) {
@@ -87,15 +91,19 @@ impl Run<'_> {
         let before = self.model.clone();
         self.write(step).await;
         if matches!(step.end, End::CrashUnprepared) {
-            self.restart(None).await;
+            self.restart().await;
             self.model = before;
             self.write(step).await;
         }
-        let Some(committable) = self.sink.prepare(self.checkpoint, self.fence).await.unwrap()
-        else {
-            return;
-        };
+        let mark = mark(self.checkpoint, self.fence);
+        let Some(committable) = self.sink.prepare(mark).await.unwrap() else { return };
+        self.last = LastCommit::Prepared(committable.clone());
         self.finish(&step.end, &committable).await;
+        self.last = LastCommit::Visible(mark);
+        // Another writer's rows are rows of the table like others.
+        for id in self.door.take_foreign() {
+            self.model.rows.insert(id, FOREIGN_VALUE);
+        }
     }
 
     async fn finish(&mut self, end: &End, committable: &Committable) {
@@ -115,14 +123,14 @@ impl Run<'_> {
                 let again = self.sink.commit(committable).await.unwrap();
                 assert_eq!(again, CommitOutcome::AlreadyVisible);
                 let mut other = sink(self.folder, "t", self.layout, &Door::default());
-                other.open(Some(committable)).await.unwrap();
+                other.open(&prepared(committable, 9)).await.unwrap();
                 assert_eq!(other.status().row_count, self.sink.status().row_count);
             }
-            End::CrashPrepared => self.restart(Some(committable)).await,
+            End::CrashPrepared => self.restart().await,
             End::Reopened => {
                 self.door.next([Fault::LoseReply]);
                 self.sink.commit(committable).await.unwrap();
-                self.sink.open(Some(committable)).await.unwrap();
+                self.sink.open(&prepared(committable, self.fence)).await.unwrap();
             }
         }
     }
@@ -130,15 +138,15 @@ impl Run<'_> {
 
 async fn run(layout: Layout, steps: &[Step]) {
     let folder = tempfile::tempdir().unwrap();
-    let door = Door::default();
+    let door = Door::with_foreign(folder.path(), layout);
     let first = sink(folder.path(), "t", layout, &door);
     let model = Model::default();
-    let mut run =
-        Run { folder: folder.path(), layout, door, sink: first, model, checkpoint: 0, fence: 1 };
-    run.sink.open(None).await.unwrap();
+    let (folder, last) = (folder.path(), LastCommit::None);
+    let mut run = Run { folder, layout, door, sink: first, model, checkpoint: 0, fence: 1, last };
+    run.sink.open(&Resume::default()).await.unwrap();
     for step in steps {
         run.step(step).await;
-        assert_holds(folder.path(), "t", &run.model).await;
+        assert_holds(folder, "t", &run.model).await;
         assert_eq!(run.sink.status().row_count, Some(run.model.rows.len() as u64));
     }
 }

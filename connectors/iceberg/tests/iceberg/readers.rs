@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use frazil_connector_api::Resume;
 use serde_json::Value;
 
-use crate::harness::{Door, Layout, Model, Row, assert_holds, changes, sink};
+use crate::harness::{Door, Layout, Model, Row, assert_holds, changes, mark, prepared, sink};
 
 /// Several checkpoints of inserts, updates and deletes, with vectors that are replaced, keys that
 /// change twice in a checkpoint, and a process that starts anew.
@@ -16,7 +17,7 @@ async fn fill(folder: &Path, table: &str, layout: Layout) -> Model {
     let mut model = Model::default();
     let mut fence = 1;
     let mut writer = sink(folder, table, layout, &Door::default());
-    writer.open(None).await.unwrap();
+    writer.open(&Resume::default()).await.unwrap();
     for checkpoint in 1..=8_u64 {
         let n = checkpoint as i64;
         let fresh: Vec<_> = (0..40).map(|i| (n * 20 + i, Some(n + i))).collect();
@@ -26,11 +27,11 @@ async fn fill(folder: &Path, table: &str, layout: Layout) -> Model {
         for sets in [fresh, updates, deletes, again] {
             writer.write(changes(&model.apply(&sets))).await.unwrap();
         }
-        let committable = writer.prepare(checkpoint, fence).await.unwrap().unwrap();
+        let committable = writer.prepare(mark(checkpoint, fence)).await.unwrap().unwrap();
         if checkpoint % 3 == 0 {
             fence += 1;
             writer = sink(folder, table, layout, &Door::default());
-            writer.open(Some(&committable)).await.unwrap();
+            writer.open(&prepared(&committable, fence)).await.unwrap();
         }
         writer.commit(&committable).await.unwrap();
     }

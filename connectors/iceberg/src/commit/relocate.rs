@@ -13,7 +13,7 @@ use roaring::RoaringTreemap;
 
 use crate::data_writer::DataFolder;
 use crate::error::target;
-use crate::live_files::{Manifests, live_files};
+use crate::live_files::{LiveFile, Manifests, live_files};
 use crate::row_delta::{DeleteFile, RowDelta};
 use crate::schema::file_schema;
 use crate::upsert::UpsertState;
@@ -63,7 +63,9 @@ pub(crate) async fn relocated(
     // A vector of a file that is gone goes with it. A file of positions may be about other files
     // as well; positions in a file that is gone mean nothing.
     if version >= FormatVersion::V3 {
-        delta.deletes.retain(|delete| !delete.targets.iter().any(|path| gone.contains(path)));
+        let is_lost = |delete: &mut DeleteFile| delete.targets.iter().any(|it| gone.contains(it));
+        let lost = delta.deletes.extract_if(.., is_lost);
+        delta.superseded.extend(lost.map(|delete| delete.file.file_path().to_string()));
     }
     for delete in &mut delta.deletes {
         delete.targets.retain(|path| !gone.contains(path));
@@ -71,6 +73,7 @@ pub(crate) async fn relocated(
     let folder = DataFolder::new(metadata.location());
     let spec_id = metadata.default_partition_spec_id();
     let (moved, _) = state.delete_files(io, spec_id, &mut Vec::new(), &folder).await?;
+    delta.written.extend(moved.iter().map(|delete| delete.file.file_path().to_string()));
     if version >= FormatVersion::V3 {
         let kept: HashSet<&String> = delta.deletes.iter().flat_map(|it| &it.targets).collect();
         if let Some(path) = moved.iter().flat_map(|it| &it.targets).find(|it| kept.contains(it)) {
@@ -81,6 +84,60 @@ pub(crate) async fn relocated(
         }
     }
     delta.deletes.extend(moved);
+    Ok(delta)
+}
+
+/// True if the delta has position deletes that the table does not take any more: it was upgraded to
+/// format version 3 since.
+pub(crate) fn has_old_deletes(metadata: &TableMetadata, delta: &RowDelta) -> bool {
+    let is_old = |delete: &DeleteFile| delete.file.file_format() != DataFileFormat::Puffin;
+    metadata.format_version() >= FormatVersion::V3 && delta.deletes.iter().any(is_old)
+}
+
+/// The delta with its position deletes as deletion vectors. A vector has what was deleted before in
+/// its file as well, since readers look at nothing else then.
+///
+/// # Errors
+/// `Unavailable` if a file of deletes cannot be read.
+pub(crate) async fn as_vectors(
+    io: &FileIO,
+    metadata: &TableMetadata,
+    mut delta: RowDelta,
+    manifests: &mut Manifests,
+) -> Result<RowDelta> {
+    let mut live: HashMap<String, LiveFile> = HashMap::new();
+    for file in live_files(io, metadata, manifests).await? {
+        live.insert(file.file.file_path().to_string(), file);
+    }
+    let folder = DataFolder::new(metadata.location());
+    let mut deletes = Vec::new();
+    for delete in std::mem::take(&mut delta.deletes) {
+        if delete.file.file_format() == DataFileFormat::Puffin {
+            deletes.push(delete);
+            continue;
+        }
+        let new = delta.data.iter().map(|file| file.file_path().to_string());
+        let mut positions: HashMap<String, RoaringTreemap> =
+            new.chain(delete.targets).map(|path| (path, RoaringTreemap::new())).collect();
+        position_delete::read_into(io, &delete.file, &mut positions).await?;
+        let spec_id = delete.spec_id;
+        for (data_file, mut deleted) in positions.into_iter().filter(|(_, it)| !it.is_empty()) {
+            let before = live.get(&data_file);
+            if let Some(before) = before {
+                deleted |= &*before.deleted;
+            }
+            let is_new = delta.data.iter().any(|file| file.file_path() == data_file);
+            let targets = if is_new { Vec::new() } else { vec![data_file.clone()] };
+            let replaces = before.and_then(|before| before.vector.clone());
+            let (path, partition) = (folder.new_path("puffin"), delete.file.partition().clone());
+            let file =
+                deletion_vector::write(io, &path, &data_file, spec_id, partition, &deleted).await?;
+            delta.written.push(path);
+            deletes.push(DeleteFile { spec_id, replaces, targets, file });
+        }
+        delta.superseded.push(delete.file.file_path().to_string());
+    }
+    delta.deletes = deletes;
     Ok(delta)
 }
 

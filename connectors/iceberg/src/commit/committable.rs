@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::error::{ErrorContext, target};
+use crate::partition::spec_and_schema;
 use crate::row_delta::{DeleteFile, RowDelta};
 
 /// The files of one checkpoint; they exist, and no snapshot names them yet.
@@ -20,8 +21,11 @@ pub(crate) struct Payload {
     pub(crate) table_uuid: Uuid,
     /// The sink that wrote them.
     pub(crate) sink_id: Uuid,
-    /// The Iceberg snapshot that will show them; follows from sink and checkpoint alone.
+    /// The Iceberg snapshot that will show them; follows from the commit's id.
     pub(crate) snapshot_id: i64,
+    /// The sink's commit that the table had when the files were written: they are only good as
+    /// the next one after it.
+    pub(crate) previous: Option<Uuid>,
     /// Schema that the files' bounds refer to.
     schema_id: i32,
     /// Partition spec of the data files.
@@ -41,10 +45,10 @@ struct StoredDelete {
     file: Box<RawValue>,
 }
 
-/// The Iceberg snapshot of a sink's checkpoint: 63 bits of a hash of both, never 0.
-pub(crate) fn snapshot_id(sink_id: Uuid, checkpoint: u64) -> i64 {
-    let (high, _) = Uuid::new_v5(&sink_id, &checkpoint.to_be_bytes()).as_u64_pair();
-    ((high >> 1) as i64).max(1)
+/// The Iceberg snapshot of a commit: 63 random bits, never 0.
+fn snapshot_id(commit: Uuid) -> i64 {
+    let (high, low) = commit.as_u64_pair();
+    (((high ^ low) >> 1) as i64).max(1)
 }
 
 impl Payload {
@@ -52,15 +56,17 @@ impl Payload {
     pub(crate) fn new(
         metadata: &TableMetadata,
         sink_id: Uuid,
-        checkpoint: u64,
+        commit: Uuid,
+        previous: Option<Uuid>,
         delta: RowDelta,
     ) -> Result<Self> {
         let version = metadata.format_version();
-        let data = delta.data.into_iter();
+        let RowDelta { spec_id, schema_id, data, deletes, .. } = delta;
+        let data = data.into_iter();
         let data = data
-            .map(|file| to_json(file, &partition_type(metadata, delta.spec_id)?, version))
+            .map(|file| to_json(file, &partition_type(metadata, spec_id)?, version))
             .collect::<Result<_>>()?;
-        let deletes = delta.deletes.into_iter().map(|delete| {
+        let deletes = deletes.into_iter().map(|delete| {
             let file = to_json(delete.file, &partition_type(metadata, delete.spec_id)?, version)?;
             let DeleteFile { spec_id, replaces, targets, .. } = delete;
             Ok(StoredDelete { spec_id, replaces, targets, file })
@@ -68,9 +74,10 @@ impl Payload {
         Ok(Self {
             table_uuid: metadata.uuid(),
             sink_id,
-            snapshot_id: snapshot_id(sink_id, checkpoint),
-            schema_id: metadata.current_schema_id(),
-            spec_id: delta.spec_id,
+            snapshot_id: snapshot_id(commit),
+            previous,
+            schema_id,
+            spec_id,
             data,
             deletes: deletes.collect::<Result<_>>()?,
         })
@@ -91,7 +98,9 @@ impl Payload {
         })
     }
 
-    /// The files again.
+    /// The files again. They keep the partition spec and schema that they were written with,
+    /// whatever the table has become since: Iceberg allows files of any spec that the table still
+    /// has.
     ///
     /// # Errors
     /// `Target` if the table is another one or has lost the files' schema or partition spec.
@@ -117,17 +126,18 @@ impl Payload {
         });
         Ok(RowDelta {
             spec_id: self.spec_id,
+            schema_id: self.schema_id,
             data: data.collect::<Result<_>>()?,
             deletes: deletes.collect::<Result<_>>()?,
+            written: Vec::new(),
+            superseded: Vec::new(),
         })
     }
 }
 
 fn partition_type(metadata: &TableMetadata, spec_id: i32) -> Result<StructType> {
-    let Some(spec) = metadata.partition_spec_by_id(spec_id) else {
-        return Err(target(format!("the table has no partition spec {spec_id}")));
-    };
-    spec.partition_type(metadata.current_schema())
+    let (spec, schema) = spec_and_schema(metadata, spec_id)?;
+    spec.partition_type(&schema)
         .context(|| format!("partition spec {spec_id} does not fit the table's schema"))
 }
 

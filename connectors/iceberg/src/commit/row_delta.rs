@@ -22,10 +22,11 @@ use iceberg::{MetadataLocation, TableUpdate};
 use roaring::RoaringTreemap;
 use uuid::Uuid;
 
-use crate::catalog::{LoadedTable, write_metadata};
+use crate::catalog::{LoadedTable, sync_folder, write_metadata};
 use crate::deletion_vector;
 use crate::error::{ErrorContext, target};
 use crate::live_files::{Manifests, manifest_list};
+use crate::partition::spec_and_schema;
 use crate::summary;
 
 /// Delete manifests are merged when a snapshot would have more than this many.
@@ -49,10 +50,16 @@ pub(crate) struct DeleteFile {
 pub(crate) struct RowDelta {
     /// Partition spec of the data files.
     pub(crate) spec_id: i32,
+    /// Schema of the data files.
+    pub(crate) schema_id: i32,
     /// New data files.
     pub(crate) data: Vec<DataFile>,
     /// New deletes, in older and in the new data files.
     pub(crate) deletes: Vec<DeleteFile>,
+    /// Files of deletes that were written for this attempt of a commit, to be removed if it fails.
+    pub(crate) written: Vec<String>,
+    /// Files that others have taken the place of, to be removed if it succeeds.
+    pub(crate) superseded: Vec<String>,
 }
 
 /// What marks the snapshot as this sink's.
@@ -77,6 +84,10 @@ pub(crate) struct Staged {
     pub(crate) files: Vec<String>,
     /// Metadata files that the new metadata no longer lists.
     pub(crate) expired: Vec<String>,
+    /// Files that no snapshot will name once the swap is made.
+    pub(crate) superseded: Vec<String>,
+    /// The manifest of the new data files, and these.
+    pub(crate) data: Option<(String, Vec<String>)>,
 }
 
 /// Stages one snapshot; see [`stage`].
@@ -85,31 +96,34 @@ struct Stage<'a> {
     base: &'a TableMetadata,
     snapshot_id: i64,
     files: Vec<String>,
+    superseded: Vec<String>,
     summary: summary::Totals,
 }
 
 /// Stages `delta` on top of `base`.
 ///
-/// The data files that it deletes from are in the table, see [`missing_targets`]; deletion vectors
-/// of others are united with ours.
+/// `list` are the base's [`telling_manifests`]. The data files that the delta deletes from are in
+/// the table, see [`missing_targets`]; deletion vectors of others are united with ours.
 ///
 /// # Errors
 /// `Target` if the table's manifests cannot be read.
 pub(crate) async fn stage(
     io: &FileIO,
     base: &LoadedTable,
+    mut list: Vec<ManifestFile>,
     delta: RowDelta,
     marker: &Marker,
     manifests: &mut Manifests,
 ) -> Result<Staged> {
-    let mut list = telling_manifests(io, &base.metadata).await?;
     let mut stage = Stage {
         io,
         base: &base.metadata,
         snapshot_id: marker.snapshot_id,
-        files: Vec::new(),
+        files: delta.written,
+        superseded: delta.superseded,
         summary: summary::Totals::default(),
     };
+    let data_files = delta.data.iter().map(|file| file.file_path().to_string()).collect();
     let operation = match (delta.data.is_empty(), delta.deletes.is_empty()) {
         (_, true) => Operation::Append,
         (true, false) => Operation::Delete,
@@ -117,35 +131,49 @@ pub(crate) async fn stage(
     };
     let added = stage.data_manifest(delta.spec_id, delta.data).await?;
     stage.delete_manifests(&mut list, delta.deletes, manifests).await?;
+    let data = added.as_ref().map(|added| (added.manifest_path.clone(), data_files));
     list.extend(added);
+    // Deletes that this attempt has written are as durable as the prepared files.
+    let metadata = format!("{}/metadata/", base.metadata.location());
+    if let Some(path) = stage.files.iter().find(|path| !path.starts_with(&metadata)) {
+        sync_folder(path)?;
+    }
     let staged = stage.metadata(base, list, operation, marker).await?;
-    Ok(staged)
+    Ok(Staged { data, ..staged })
 }
 
 /// The manifests of a table; not those that only tell what older snapshots removed.
-async fn telling_manifests(io: &FileIO, metadata: &TableMetadata) -> Result<Vec<ManifestFile>> {
+pub(crate) async fn telling_manifests(
+    io: &FileIO,
+    metadata: &TableMetadata,
+) -> Result<Vec<ManifestFile>> {
     let all = manifest_list(io, metadata).await?.into_iter();
     Ok(all.filter(|file| file.has_added_files() || file.has_existing_files()).collect())
 }
 
 /// The data files that a delta deletes from and that are not in the table any more.
+///
+/// A file is in the table as long as the manifest that was seen to have it is in the `list`;
+/// manifests are read only for files of which that is not known.
 pub(crate) async fn missing_targets(
     io: &FileIO,
-    metadata: &TableMetadata,
+    list: &[ManifestFile],
     delta: &RowDelta,
     manifests: &mut Manifests,
 ) -> Result<HashSet<String>> {
+    let listed: HashSet<&str> = list.iter().map(|file| file.manifest_path.as_str()).collect();
     let targets = delta.deletes.iter().flat_map(|delete| &delete.targets);
-    let mut missing: HashSet<String> = targets.cloned().collect();
-    let list = telling_manifests(io, metadata).await?;
+    let unsure =
+        targets.filter(|path| !manifests.home(path).is_some_and(|home| listed.contains(home)));
+    let mut missing: HashSet<String> = unsure.cloned().collect();
     for file in list.iter().filter(|file| file.content == ManifestContentType::Data) {
         if missing.is_empty() {
             break;
         }
         let manifest = manifests.load(io, file).await?;
-        for entry in manifest.entries().iter().filter(|entry| entry.is_alive()) {
-            missing.remove(entry.file_path());
-        }
+        let live = manifest.entries().iter().filter(|entry| entry.is_alive());
+        let found: Vec<String> = live.filter_map(|entry| missing.take(entry.file_path())).collect();
+        manifests.add_home(Some((file.manifest_path.clone(), found)));
     }
     Ok(missing)
 }
@@ -160,11 +188,8 @@ impl Stage<'_> {
     fn writer(&mut self, spec_id: i32, content: ManifestContentType) -> Result<ManifestWriter> {
         let path = self.new_path("-m.avro");
         let what = || format!("cannot make manifest \"{path}\"");
-        let Some(spec) = self.base.partition_spec_by_id(spec_id) else {
-            return Err(target(format!("the table has no partition spec {spec_id}")));
-        };
+        let (spec, schema) = spec_and_schema(self.base, spec_id)?;
         let output = self.io.new_output(&path).context(what)?;
-        let schema = self.base.current_schema().clone();
         let builder = ManifestWriterBuilder::new(
             output,
             Some(self.snapshot_id),
@@ -295,6 +320,7 @@ impl Stage<'_> {
             let both: RoaringTreemap = theirs | ours;
             let path = format!("{}/data/{}.puffin", self.base.location(), Uuid::new_v4());
             self.files.push(path.clone());
+            self.superseded.push(delete.file.file_path().to_string());
             let partition = delete.file.partition().clone();
             delete.file = deletion_vector::write(
                 self.io,
@@ -375,6 +401,8 @@ impl Stage<'_> {
             table: LoadedTable { metadata: built.metadata.into(), location },
             manifests: list,
             files: self.files,
+            superseded: self.superseded,
+            data: None,
         })
     }
 }

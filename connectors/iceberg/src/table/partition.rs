@@ -13,10 +13,11 @@ use arrow::row::{RowConverter, SortField};
 use frazil_connector_api::{ConnectorError, Result};
 use iceberg::arrow::{PartitionValueCalculator, arrow_struct_to_literal};
 use iceberg::spec::{
-    Literal, PartitionSpec, Schema, Struct, Transform, UnboundPartitionField, UnboundPartitionSpec,
+    Literal, PartitionSpec, PartitionSpecRef, Schema, SchemaRef, Struct, TableMetadata, Transform,
+    UnboundPartitionField, UnboundPartitionSpec,
 };
 
-use crate::error::ErrorContext;
+use crate::error::{ErrorContext, target};
 
 /// Parses `partition_by` against a schema.
 ///
@@ -41,6 +42,30 @@ pub(crate) fn parse_partition_by(text: &str, schema: &Schema) -> Result<UnboundP
         ConnectorError::config(format!("option \"partition_by\" has a bad value \"{text}\""))
             .with_source(source)
     })
+}
+
+/// A partition spec of a table by its id, with a schema that has its columns: the current one, or
+/// the newest of the older ones if a column was dropped since.
+///
+/// # Errors
+/// `Target` if the table has no such spec any more, or no schema for it.
+pub(crate) fn spec_and_schema(
+    metadata: &TableMetadata,
+    spec_id: i32,
+) -> Result<(PartitionSpecRef, SchemaRef)> {
+    let Some(spec) = metadata.partition_spec_by_id(spec_id) else {
+        return Err(target(format!("the table has no partition spec {spec_id} any more")));
+    };
+    let mut schemas: Vec<&SchemaRef> = metadata.schemas_iter().collect();
+    schemas.sort_by_key(|schema| std::cmp::Reverse(schema.schema_id()));
+    let schemas = std::iter::once(metadata.current_schema()).chain(schemas);
+    let mut fitting = schemas.filter(|schema| spec.partition_type(schema).is_ok());
+    match fitting.next() {
+        Some(schema) => Ok((spec.clone(), schema.clone())),
+        None => Err(target(format!(
+            "the table has no schema with the columns of its partition spec {spec_id}"
+        ))),
+    }
 }
 
 /// Parts between the commas that stand outside parentheses.

@@ -1,32 +1,28 @@
 //! [`Committer`]: makes a committable visible, once, whatever the catalog answers.
 //!
 //! ```text
-//! ┌─► load ─► visible? ─yes─► done
-//! │             │ no ─► fenced? ─yes─► error
-//! │             ▼ no
+//! ┌─► load ─► the table's last commit of the sink ─ newer fence, or unknown ─► error
+//! │             │ the one before       └─ this one ─► done
+//! │             ▼
 //! │           stage on that same metadata ─► swap ─ok─► done
 //! └──────────── conflict, error, lost reply ◄──┘
 //! ```
 //!
-//! **Invariant:** "is it visible?" is asked of the same metadata that the swap is made on,
-//! so that a late or lost reply cannot make changes visible twice. The answer is in a table
-//! property, which outlives snapshots that are expired or compacted away.
+//! **Invariant:** the table's last commit is read from the same metadata that the swap is made on,
+//! so that a late or lost reply cannot make changes visible twice; see [`crate::marker`].
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use frazil_connector_api::{
-    CommitOutcome, Committable, ConnectorError, ConnectorErrorKind, Result, Retry,
-};
+use frazil_connector_api::{CommitOutcome, Committable, ConnectorError, Result, Retry};
 use iceberg::spec::TableMetadata;
-use uuid::Uuid;
 
 use crate::catalog::{Catalog, CommitSink, LoadedTable, TableName};
 use crate::committable::Payload;
 use crate::error::target;
 use crate::live_files::Manifests;
-use crate::relocate::{RowKey, relocated};
-use crate::row_delta::{self, Marker, Staged, missing_targets, stage};
+use crate::marker::{Standing, marker, standing};
+use crate::relocate::{RowKey, as_vectors, has_old_deletes, relocated};
+use crate::row_delta::{self, Staged, missing_targets, stage, telling_manifests};
 
 const ATTEMPTS_MAX: u32 = 10;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -39,7 +35,7 @@ const DELETE_OLD_METADATA: &str = "write.metadata.delete-after-commit.enabled";
 pub(crate) struct Landed {
     pub(crate) outcome: CommitOutcome,
     pub(crate) table: LoadedTable,
-    /// Whether the table has changes that neither this commit nor the caller knows.
+    /// True if the table's rows may not be what the caller's index and this commit make them.
     pub(crate) foreign: bool,
 }
 
@@ -50,21 +46,6 @@ pub(crate) struct Committer<'a> {
     pub(crate) table: &'a TableName,
     /// By which deletes are found again in files that another writer has rewritten.
     pub(crate) key: RowKey,
-}
-
-/// Names of the properties that mark a sink's commits.
-struct Names {
-    checkpoint: String,
-    fence: String,
-}
-
-impl Names {
-    fn new(sink_id: Uuid) -> Self {
-        Self {
-            checkpoint: format!("frazil.{sink_id}.checkpoint"),
-            fence: format!("frazil.{sink_id}.fence"),
-        }
-    }
 }
 
 impl Committer<'_> {
@@ -94,19 +75,20 @@ impl Committer<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            let found = base.metadata.current_snapshot_id();
-            if is_visible(&base.metadata, &payload, committable)? {
-                let foreign = found != Some(payload.snapshot_id) && known != Some(found);
+            let Payload { sink_id, previous, .. } = payload;
+            let standing =
+                standing(self.table, &base.metadata, sink_id, previous, &committable.mark)?;
+            if standing == Standing::Visible {
+                let foreign = is_foreign(&base.metadata, payload.snapshot_id, known);
                 let outcome = match staged_before {
                     true => committed(&payload),
                     false => CommitOutcome::AlreadyVisible,
                 };
                 return Ok(Landed { outcome, table: base, foreign });
             }
-            check_fence(&base.metadata, &payload, committable)?;
-            let foreign = known != Some(found);
-            match self.attempt(&base, &payload, committable, manifests, foreign).await {
+            match self.attempt(&base, &payload, committable, manifests).await {
                 Ok(Some(table)) => {
+                    let foreign = is_foreign(&table.metadata, payload.snapshot_id, known);
                     return Ok(Landed { outcome: committed(&payload), table, foreign });
                 }
                 Ok(None) => last = None,
@@ -129,32 +111,35 @@ impl Committer<'_> {
         })
     }
 
-    /// Stages and swaps once; `None` if someone else was faster. `verify` says that others may have
-    /// changed the table since the files were written.
+    /// Stages and swaps once; `None` if someone else was faster. Nothing is taken for granted of
+    /// the table: others may have rewritten, upgraded or compacted it since the files were written.
     async fn attempt(
         &self,
         base: &LoadedTable,
         payload: &Payload,
         committable: &Committable,
         manifests: &mut Manifests,
-        verify: bool,
     ) -> Result<Option<LoadedTable>> {
-        let mut delta = payload.delta(&base.metadata)?;
-        let marker = marker(payload, committable);
+        let marker = marker(payload.sink_id, payload.snapshot_id, &committable.mark);
         let io = self.catalog.io();
-        if verify {
-            let gone = missing_targets(io, &base.metadata, &delta, manifests).await?;
-            if !gone.is_empty() {
-                delta = relocated(io, &base.metadata, &self.key, delta, &gone, manifests).await?;
-            }
+        let list = telling_manifests(io, &base.metadata).await?;
+        let mut delta = payload.delta(&base.metadata)?;
+        if has_old_deletes(&base.metadata, &delta) {
+            delta = as_vectors(io, &base.metadata, delta, manifests).await?;
         }
-        let staged = stage(io, base, delta, &marker, manifests).await?;
+        let gone = missing_targets(io, &list, &delta, manifests).await?;
+        if !gone.is_empty() {
+            delta = relocated(io, &base.metadata, &self.key, delta, &gone, manifests).await?;
+        }
+        let staged = stage(io, base, list, delta, &marker, manifests).await?;
         let moved = self.door.swap(self.table, &base.location, &staged.table.location).await?;
         if !moved {
             row_delta::remove_files(io, &staged.files).await;
             return Ok(None);
         }
-        let Staged { table, manifests: list, expired, .. } = staged;
+        let Staged { table, manifests: list, expired, superseded, data, .. } = staged;
+        row_delta::remove_files(io, &superseded).await;
+        manifests.add_home(data);
         let wanted = table.metadata.properties().get(DELETE_OLD_METADATA);
         if wanted.is_some_and(|value| value == "true") {
             row_delta::remove_files(io, &expired).await;
@@ -164,53 +149,17 @@ impl Committer<'_> {
     }
 }
 
+/// False if the newest snapshot is `known`, on which the caller's index was built, or `ours` right
+/// on top of it. The table itself tells it, so that no attempt has to remember what another found.
+fn is_foreign(metadata: &TableMetadata, ours: i64, known: Option<Option<i64>>) -> bool {
+    let Some(known) = known else { return true };
+    match metadata.current_snapshot() {
+        Some(newest) if known == Some(newest.snapshot_id()) => false,
+        Some(newest) if newest.snapshot_id() == ours => newest.parent_snapshot_id() != known,
+        _ => true,
+    }
+}
+
 fn committed(payload: &Payload) -> CommitOutcome {
     CommitOutcome::Committed { snapshot: payload.snapshot_id.to_string() }
-}
-
-fn number(metadata: &TableMetadata, name: &str) -> Result<Option<u64>> {
-    let Some(value) = metadata.properties().get(name) else { return Ok(None) };
-    value.parse().map(Some).map_err(|_| row_delta::bad_property(name, value))
-}
-
-fn is_visible(
-    metadata: &TableMetadata,
-    payload: &Payload,
-    committable: &Committable,
-) -> Result<bool> {
-    let name = Names::new(payload.sink_id).checkpoint;
-    let visible = number(metadata, &name)?.is_some_and(|done| done >= committable.checkpoint);
-    Ok(visible || metadata.snapshot_by_id(payload.snapshot_id).is_some())
-}
-
-fn check_fence(
-    metadata: &TableMetadata,
-    payload: &Payload,
-    committable: &Committable,
-) -> Result<()> {
-    match number(metadata, &Names::new(payload.sink_id).fence)? {
-        Some(fence) if fence > committable.fence => Err(ConnectorError::new(
-            ConnectorErrorKind::Fenced,
-            format!(
-                "a newer process (fence {fence}) writes the sink; this one has fence {}",
-                committable.fence
-            ),
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn marker(payload: &Payload, committable: &Committable) -> Marker {
-    let names = Names::new(payload.sink_id);
-    let checkpoint = committable.checkpoint.to_string();
-    let fence = committable.fence.to_string();
-    Marker {
-        snapshot_id: payload.snapshot_id,
-        summary: HashMap::from([
-            ("frazil.sink-id".to_string(), payload.sink_id.to_string()),
-            ("frazil.checkpoint".to_string(), checkpoint.clone()),
-            ("frazil.fence".to_string(), fence.clone()),
-        ]),
-        properties: HashMap::from([(names.checkpoint, checkpoint), (names.fence, fence)]),
-    }
 }

@@ -34,10 +34,13 @@ pub(crate) struct LiveFile {
     pub(crate) deleted: Arc<RoaringTreemap>,
 }
 
-/// Manifests by path, as far as they have been read.
+/// Manifests by path, as far as they have been read, and where data files were seen.
 #[derive(Debug, Default)]
 pub(crate) struct Manifests {
     read: HashMap<String, Arc<Manifest>>,
+    /// The manifest that has a data file as a live one. A manifest never changes, so the file is in
+    /// every snapshot that lists it.
+    homes: HashMap<String, Arc<str>>,
 }
 
 impl Manifests {
@@ -53,6 +56,18 @@ impl Manifests {
         let manifest = Arc::new(manifest);
         self.read.insert(file.manifest_path.clone(), manifest.clone());
         Ok(manifest)
+    }
+
+    /// The manifest in which a data file was last seen.
+    pub(crate) fn home(&self, data_file: &str) -> Option<&str> {
+        self.homes.get(data_file).map(|home| &**home)
+    }
+
+    /// Notes which data files a manifest has.
+    pub(crate) fn add_home(&mut self, data: Option<(String, Vec<String>)>) {
+        let Some((manifest, files)) = data else { return };
+        let manifest: Arc<str> = manifest.into();
+        self.homes.extend(files.into_iter().map(|file| (file, Arc::clone(&manifest))));
     }
 
     /// Forgets manifests that are not of this content or not in the list.
@@ -88,14 +103,19 @@ pub(crate) async fn live_files(
     manifests: &mut Manifests,
 ) -> Result<Vec<LiveFile>> {
     let (mut data, mut deletes) = (Vec::new(), Vec::new());
+    manifests.homes.clear();
     for file in manifest_list(io, metadata).await? {
         let manifest = manifests.load(io, &file).await?;
         let target = match file.content {
             ManifestContentType::Data => &mut data,
             ManifestContentType::Deletes => &mut deletes,
         };
-        let live = manifest.entries().iter().filter(|entry| entry.is_alive());
-        target.extend(live.map(|entry| (entry.data_file.clone(), file.partition_spec_id)));
+        let live = || manifest.entries().iter().filter(|entry| entry.is_alive());
+        if file.content == ManifestContentType::Data {
+            let paths = live().map(|entry| entry.file_path().to_string()).collect();
+            manifests.add_home(Some((file.manifest_path.clone(), paths)));
+        }
+        target.extend(live().map(|entry| (entry.data_file.clone(), file.partition_spec_id)));
     }
     let (vectors, positions) = split_deletes(deletes)?;
     let mut deleted: HashMap<String, RoaringTreemap> = HashMap::new();
