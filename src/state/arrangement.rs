@@ -225,6 +225,14 @@ impl Arrangement {
         self.mark(slot);
     }
 
+    /// Forgets the key of a slot that has no row and had none at the last [`Arrangement::delta`].
+    /// Slots of other deleted rows are freed there.
+    pub(crate) fn release(&mut self, slot: u32) {
+        if self.location(slot) == NO_ROW && !self.is_dirty[slot as usize] {
+            self.keys.remove(slot);
+        }
+    }
+
     /// Inserts rows of slots that have none.
     pub(crate) fn insert(&mut self, rows: RecordBatch, owners: Vec<u32>) {
         owners.iter().for_each(|slot| self.mark(*slot));

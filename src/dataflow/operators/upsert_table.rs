@@ -340,6 +340,8 @@ impl Operator for UpsertTable {
             self.rows.insert(new, come);
         }
         touched.iter().for_each(|slot| self.latest[*slot as usize] = UNTOUCHED);
+        // A key that came and went within the epoch is forgotten.
+        touched.iter().for_each(|slot| self.rows.release(*slot));
         self.pending.clear();
         self.rows.maintain()
     }
@@ -385,6 +387,22 @@ mod tests {
         table.push(0, "+ 1 d");
         assert_changes!(table.end(), "");
         assert_eq!(table.operator.snapshot().row_count(), 1);
+    }
+
+    #[test]
+    fn forgets_keys_that_come_and_go_within_an_epoch() {
+        let mut table = table();
+        table.push(0, "+ 1 a\n + 2 b");
+        table.end();
+        for key in 10..1000 {
+            table.push(0, &format!("+ {key} a")).push(0, &format!("- {key} a"));
+            // One that was stored goes and comes back.
+            table.push(0, "- 1 a").push(0, "+ 1 a");
+            assert_changes!(table.end(), "");
+        }
+        assert!(table.operator.rows.slot_count() < 10, "{}", table.operator.rows.slot_count());
+        table.push(0, "- 1 a\n + 2 c\n + 7 d");
+        assert_changes!(table.end(), "- 1 a\n - 2 b\n + 2 c\n + 7 d");
     }
 
     #[test]
