@@ -109,7 +109,10 @@ fn put(
 ) -> std::io::Result<()> {
     let parent = path.parent().unwrap_or(root);
     if !parent.is_dir() {
-        std::fs::create_dir_all(parent)?;
+        // Not as "already exists": that says that the object is there.
+        std::fs::create_dir_all(parent).map_err(|error| {
+            std::io::Error::other(format!("folder {} cannot be made: {error}", parent.display()))
+        })?;
         File::open(root)?.sync_all()?;
     }
     // Lists leave out names that end so.
