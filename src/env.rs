@@ -99,6 +99,20 @@ impl Env {
         }
     }
 
+    /// The same world, in which a fault point is reached for a test: `point:n`.
+    ///
+    /// # Errors
+    /// `InvalidParameter` if it is not of that form.
+    #[cfg(test)]
+    pub(crate) fn with_fault(self, text: &str) -> Result<Self> {
+        Ok(Self { fault: Some(Arc::new(CrashPoint::parse("a fault", text)?)), ..self })
+    }
+
+    /// True if some call was asked to fail.
+    pub fn has_fault(&self) -> bool {
+        self.fault.is_some()
+    }
+
     /// True if the call at this place was asked to fail.
     pub fn fails(&self, point: &str) -> bool {
         self.fault.as_ref().is_some_and(|fault| fault.counts(point))

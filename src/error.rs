@@ -1,14 +1,17 @@
 //! [`Error`]: one error type for the engine, and its SQLSTATE.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 
 use frazil_connector_api::{ConnectorError, ConnectorErrorKind, Retry};
+use serde::{Deserialize, Serialize};
 
 /// Result of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A kind only where a caller acts differently or a client sees another SQLSTATE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// The text is not SQL.
     Syntax,
@@ -107,8 +110,8 @@ impl ErrorKind {
 /// An error of the engine.
 ///
 /// `message` is lower case, without a full stop, names in double quotes, with the value seen;
-/// `hint` tells the next step.
-#[derive(Debug, Clone)]
+/// `hint` tells the next step. It crosses workers and processes as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     /// What kind.
     pub kind: ErrorKind,
@@ -124,6 +127,8 @@ pub struct Error {
     pub context: Vec<String>,
     /// Whether the same work may succeed later.
     pub retryable: bool,
+    /// The error that caused this one.
+    pub source: Option<Box<Error>>,
 }
 
 impl Error {
@@ -137,6 +142,7 @@ impl Error {
             position: None,
             context: Vec::new(),
             retryable: matches!(kind, ErrorKind::Unavailable | ErrorKind::SerializationFailure),
+            source: None,
         }
     }
 
@@ -148,6 +154,20 @@ impl Error {
     /// A fault of ours.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
+    }
+
+    /// A job does not run, because of `cause`.
+    pub fn job_failed(message: impl Into<String>, cause: &Self) -> Self {
+        let error = Self::new(ErrorKind::JobFailed, message).with_detail(cause.to_string());
+        Self { hint: cause.hint.clone(), source: Some(Box::new(cause.clone())), ..error }
+    }
+
+    /// A panic, which is a fault of ours, met by `place`.
+    pub fn panicked(place: &str, panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Self::internal(format!("a fault of the engine in {place}"))
+            .with_detail(format!("panic: {text}"))
     }
 
     /// Adds detail.
@@ -192,7 +212,20 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Runs a step of `place`; a panic in it is an error.
+///
+/// # Errors
+/// What the step says; `Internal` for a panic.
+pub fn caught<T>(place: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(step))
+        .unwrap_or_else(|panic| Err(Error::panicked(place, panic.as_ref())))
+}
 
 impl From<ConnectorError> for Error {
     fn from(error: ConnectorError) -> Self {
@@ -235,6 +268,7 @@ impl From<&arrow::error::ArrowError> for Error {
                 told(ErrorKind::OutOfRange, text)
             }
             Arrow::CastError(text) | Arrow::ParseError(text) => told(ErrorKind::InvalidValue, text),
+            Arrow::NotYetImplemented(text) => Self::unsupported(uncapitalised(text)),
             other => Self::internal(uncapitalised(&other.to_string())),
         }
     }

@@ -5,6 +5,8 @@ use datafusion::logical_expr::LogicalPlan;
 use frazil_connector_api::{Options, SinkMode};
 use std::sync::Arc;
 
+use crate::error::Error;
+
 /// A column of a table or source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnDef {
@@ -101,6 +103,15 @@ pub struct CatalogDef {
     pub options: Options,
 }
 
+/// A stored CREATE statement that this program cannot bind.
+#[derive(Debug, Clone)]
+pub struct UnboundDef {
+    /// What the statement makes, as [`Definition::noun`] says it.
+    pub noun: &'static str,
+    /// Why it cannot be bound.
+    pub error: Error,
+}
+
 /// What a CREATE statement says, bound.
 #[derive(Debug, Clone)]
 pub enum Definition {
@@ -120,6 +131,9 @@ pub enum Definition {
     Catalog(CatalogDef),
     /// Messages that the table or source of this name could not decode; made along with it.
     Errors,
+    /// What an earlier program made and this one does not understand. It has failed, and can be
+    /// dropped.
+    Unbound(UnboundDef),
 }
 
 impl Definition {
@@ -142,12 +156,13 @@ impl Definition {
             Self::Sink(_) => "sink",
             Self::Pipeline(_) => "pipeline",
             Self::Catalog(_) => "catalog",
+            Self::Unbound(unbound) => unbound.noun,
         }
     }
 
     /// Whether it has rows that a query can read.
     pub fn is_readable(&self) -> bool {
-        !matches!(self, Self::Sink(_) | Self::Pipeline(_) | Self::Catalog(_))
+        !matches!(self, Self::Sink(_) | Self::Pipeline(_) | Self::Catalog(_) | Self::Unbound(_))
     }
 
     /// Whether messages that cannot be decoded may arrive.

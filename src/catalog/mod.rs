@@ -11,7 +11,7 @@ mod relation;
 pub use change::{Creation, Removal, errors_schema};
 pub use definition::{
     CatalogDef, ColumnDef, Definition, FormatDef, LogicalViewDef, PipelineDef, SinkDef, SourceDef,
-    TableDef, ViewDef, columns_schema,
+    TableDef, UnboundDef, ViewDef, columns_schema,
 };
 pub use identity::{ChangelogMode, RelationId};
 pub use relation::{Catalog, Relation};

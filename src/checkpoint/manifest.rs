@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::pipeline_record::PipelineRecord;
 use crate::catalog::RelationId;
 use crate::dataflow::SourceOffsets;
+use crate::error::Error;
 use crate::plan::FragmentIdentity;
 use crate::state::SegmentRef;
 
@@ -44,7 +45,7 @@ pub struct Manifest {
     /// Scheduled pipelines.
     pub pipelines: BTreeMap<RelationId, PipelineRecord>,
     /// Relations that failed for good, and why.
-    pub failed: BTreeMap<RelationId, String>,
+    pub failed: BTreeMap<RelationId, Error>,
 }
 
 /// A CREATE statement that is in force.

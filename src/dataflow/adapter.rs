@@ -23,7 +23,7 @@ use timely::dataflow::{Scope, Stream};
 use super::context::FragmentContext;
 use super::operators::{Operator, Output};
 use super::packet::Packet;
-use crate::error::Error;
+use crate::error::{Error, Result, caught};
 use crate::state::OperatorId;
 
 /// Bytes of an operator's output beyond which it is sent before all input of the turn is read.
@@ -57,10 +57,10 @@ pub(crate) fn add_operator<'scope>(
     context: FragmentContext,
     after_epoch: Option<Box<dyn FnMut(u64)>>,
 ) -> Packets<'scope> {
-    let name = operator.borrow().name().to_string();
+    let name = operator.borrow().name();
     let key_columns =
         operator.borrow().state_tables().iter().map(|table| table.key_columns).collect();
-    let mut builder = OperatorBuilder::new(name, scope);
+    let mut builder = OperatorBuilder::new(name.to_string(), scope);
     let mut pullers: Vec<Puller> = Vec::new();
     for input in inputs {
         pullers.push(match input {
@@ -81,6 +81,7 @@ pub(crate) fn add_operator<'scope>(
             current: context.start_epoch(),
             stash: BTreeMap::new(),
             capability,
+            name,
             operator,
             id,
             key_columns,
@@ -122,6 +123,8 @@ struct Adapter {
     stash: BTreeMap<u64, Vec<(usize, Decoded)>>,
     /// For the current epoch; `None` once the inputs have closed.
     capability: Option<Capability<u64>>,
+    /// The operator's name.
+    name: &'static str,
     operator: SharedOperator,
     id: Option<OperatorId>,
     /// Of each of the operator's state tables.
@@ -161,13 +164,13 @@ impl Adapter {
         }
         let mut out = Output::default();
         for (input, data) in waiting {
-            let outcome = {
+            let outcome = self.guarded(|| {
                 let mut operator = self.operator.borrow_mut();
                 match data {
                     Decoded::Changes(changes) => operator.on_changes(input, changes, &mut out),
                     Decoded::Upserts(upserts) => operator.on_upserts(upserts, &mut out),
                 }
-            };
+            });
             if let Err(error) = outcome {
                 return self.fail(error);
             }
@@ -182,20 +185,33 @@ impl Adapter {
         if self.context.has_failed() {
             return;
         }
-        let mut out = Output::default();
-        let outcome = self.operator.borrow_mut().on_epoch_end(&mut out);
+        let (operator, mut out) = (Rc::clone(&self.operator), Output::default());
+        let outcome = self.guarded(|| operator.borrow_mut().on_epoch_end(&mut out));
         match outcome {
             Ok(()) => self.send(&mut out),
-            Err(error) => self.fail(error),
+            Err(error) => return self.fail(error),
         }
+        let current = self.current;
         if let Some(after_epoch) = &mut self.after_epoch {
-            after_epoch(self.current);
+            let published = caught(self.name, || {
+                after_epoch(current);
+                Ok(())
+            });
+            published.unwrap_or_else(|error| self.context.fail(error));
         }
     }
 
+    /// Runs a step of the operator. A panic is this fragment's failure alone: what the operator
+    /// holds is not used any more.
+    fn guarded(&self, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        caught(self.name, || {
+            self.context.pass_fault_points()?;
+            step()
+        })
+    }
+
     fn fail(&self, error: Error) {
-        let name = self.operator.borrow().name();
-        self.context.fail(error.within(name));
+        self.context.fail(error.within(self.name));
     }
 
     /// Sends what a step has emitted at the current epoch.
@@ -215,10 +231,10 @@ impl Adapter {
             if self.context.has_failed() {
                 return;
             }
-            let deltas = self.operator.borrow_mut().checkpoint();
+            let deltas = caught(self.name, || self.operator.borrow_mut().checkpoint());
             let deposit = |deltas| self.context.deposit(epoch, self.id, deltas, &self.key_columns);
             if let Err(error) = deltas.and_then(deposit) {
-                self.context.fail(error);
+                self.fail(error);
             }
         }
     }

@@ -20,7 +20,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use frazil_connector_api::{ChangeBatch, Decoded, Offsets, Source};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -33,23 +32,17 @@ use super::connect::build_source;
 use super::context::{FragmentContext, WorkerContext};
 use super::control::FragmentProgress;
 use super::fragment::{Backfill, Feed, Fragment, RelationInput, SourceInput, Tap};
-use super::operators::{
-    Aggregate, AggregateFunction, AggregateSpec, Filter, HashAggregate, HashJoin, InputKind,
-    JoinInput, JoinSpec, Materialize, Operator, Project, TopN, TopNSpec, UpsertTable,
-};
+use super::node_operators::{check_operators, hash_aggregate, hash_join, is_append_only, top_n};
+use super::operators::{Filter, Materialize, Operator, Project, UpsertTable};
 use super::packet::Packet;
 use super::route::{Route, add_route, own_rows};
 use super::sink::SinkCollect;
 use super::source::{ReaderConfig, SourceHandle};
-use crate::catalog::{
-    Catalog, ChangelogMode, Definition, Relation, RelationId, SourceDef, TableDef,
-};
+use crate::catalog::{Catalog, Definition, Relation, RelationId, SourceDef, TableDef};
 use crate::config::Config;
 use crate::env::Env;
-use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{
-    AggregateCall, IncrementalPlan, JoinKind, Node, OperatorIds, SortKey, plan, rows_operator,
-};
+use crate::error::{Error, ErrorKind, Result, caught};
+use crate::plan::{FragmentPlan, IncrementalPlan, Node, OperatorIds, plan, rows_operator};
 use crate::state::{OperatorId, RowsSnapshot, SnapshotStore};
 
 /// What a worker builds with.
@@ -84,6 +77,8 @@ pub(crate) struct Restore {
     /// True if only the rows that the relation kept are stored: its plan starts empty and is
     /// backfilled, and the first epoch emits the difference to those rows.
     pub(crate) is_rebuilt: bool,
+    /// Why this worker could not read the state.
+    pub(crate) unreadable: Option<Error>,
 }
 
 /// What a worker has read of a state table.
@@ -121,8 +116,11 @@ struct Parts<'b, 'a, 'scope> {
 
 /// Builds the fragment of a relation; `None` if the relation has none (a source, a catalog).
 ///
+/// What goes wrong on this worker alone (stored state, a connector, a thread) fails the fragment,
+/// which is built all the same: the dataflows of all workers must have one shape.
+///
 /// # Errors
-/// What the connector says; `Corrupt` if stored state does not fit.
+/// What the plan says, on every worker; then nothing is built.
 pub(crate) fn build_fragment(
     timely: &mut timely::worker::Worker,
     builder: &Builder<'_>,
@@ -130,13 +128,20 @@ pub(crate) fn build_fragment(
 ) -> Result<Option<Fragment>> {
     if matches!(
         *relation.definition,
-        Definition::Source(_) | Definition::Catalog(_) | Definition::LogicalView(_)
+        Definition::Source(_)
+            | Definition::Catalog(_)
+            | Definition::LogicalView(_)
+            | Definition::Unbound(_)
     ) {
         return Ok(None);
     }
+    let Relation { definition, schema, upsert_key, mode, .. } = relation;
+    check_operators(definition, schema, upsert_key.as_ref(), *mode)?;
+    builder.check_inputs(relation)?;
     let tap = Tap::new(builder.epoch);
     let mut fragment = timely.dataflow_named(&relation.name, |scope| {
-        let context = FragmentContext::new(builder.context.clone(), relation.id, builder.epoch);
+        let context = builder.context.clone();
+        let context = FragmentContext::new(context, relation, builder.epoch, builder.env);
         let mut parts = Parts {
             builder,
             scope,
@@ -167,28 +172,55 @@ pub(crate) fn build_fragment(
                 let plan = plan(&pipeline.sink.plan)?;
                 parts.sink(&plan, &mut collected)?
             }
-            Definition::Source(_) | Definition::Catalog(_) | Definition::LogicalView(_) => {
+            Definition::Source(_)
+            | Definition::Catalog(_)
+            | Definition::LogicalView(_)
+            | Definition::Unbound(_) => {
                 return Err(Error::internal("a relation without a fragment was built"));
             }
         };
-        parts.check_claims(&relation.name)?;
+        parts.check_claims(&relation.name);
         Ok::<_, Error>(parts.finish(output, tap, collected))
     })?;
-    fragment.start(builder)?;
+    let started = caught("a backfill", || fragment.start(builder));
+    started.unwrap_or_else(|error| fragment.context.fail(error));
     Ok(Some(fragment))
+}
+
+impl Builder<'_> {
+    /// Every relation that the fragment follows must run.
+    fn check_inputs(&self, relation: &Relation) -> Result<()> {
+        let fragment = FragmentPlan::of(relation)?;
+        let reads = fragment.map(|fragment| fragment.reads).unwrap_or_default();
+        let mut inputs = reads.iter().filter_map(|id| self.catalog.by_id(*id));
+        let stands = |input: &&Arc<Relation>| {
+            !matches!(*input.definition, Definition::Source(_))
+                && !self.taps.contains_key(&input.id)
+        };
+        match inputs.find(stands) {
+            None => Ok(()),
+            Some(input) => {
+                let message = format!("\"{}\", which it reads, does not run", input.name);
+                Err(Error::new(ErrorKind::JobFailed, message))
+            }
+        }
+    }
 }
 
 impl Fragment {
     /// Brings all inputs to the first epoch and feeds what is there already.
     fn start(&mut self, builder: &Builder<'_>) -> Result<()> {
+        // All of them first: what follows may fail, and the epochs of a failed fragment end, too.
         for feed in &mut self.feeds {
             feed.advance_to(builder.epoch);
         }
         for input in &mut self.relations {
             input.feed.advance_to(builder.epoch);
-            if !builder.is_backfilled() {
-                continue;
-            }
+        }
+        if !builder.is_backfilled() {
+            return Ok(());
+        }
+        for input in &mut self.relations {
             let shard = builder.snapshots.newest(input.upstream, builder.worker);
             input.backfill = shard.map(Backfill::new);
         }
@@ -227,6 +259,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
         }
         Fragment {
             relation: self.relation,
+            context: self.context,
             relations: self.relations,
             sources: self.sources,
             feeds: self.feeds,
@@ -251,8 +284,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let (feed, stream) = self.feed();
         if let Some(options) = &table.connector {
             let schema = Arc::clone(&relation.schema);
-            let source = build_source(options, table.format.as_ref(), schema, &table.primary_key)?;
-            self.source(relation, source, None, feed)?;
+            let source = build_source(options, table.format.as_ref(), schema, &table.primary_key);
+            self.source(relation, source, None, feed);
         }
         if table.primary_key.is_empty() {
             return self.kept_rows(relation, Some(stream));
@@ -264,7 +297,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let stream = self.routed(stream, self.kept_by(key));
         let readable = Rc::clone(&operator);
         let id = rows_operator(relation);
-        self.restore(&(Rc::clone(&operator) as SharedOperator), id, &[stored])?;
+        self.restore(&(Rc::clone(&operator) as SharedOperator), id, &[stored]);
         Ok(self.readable(relation, stream, operator, move || readable.borrow().snapshot()))
     }
 
@@ -292,12 +325,15 @@ impl<'scope> Parts<'_, '_, 'scope> {
         };
         let stored = self.kept_by(stored);
         let id = rows_operator(relation);
-        self.restore(&(Rc::clone(&operator) as SharedOperator), id, &[stored])?;
+        self.restore(&(Rc::clone(&operator) as SharedOperator), id, &[stored]);
         let stream = match self.builder.restore {
             Some(restore) if restore.is_rebuilt => {
                 let (feed, former) = self.feed();
-                for rows in operator.borrow().snapshot().batches(None)? {
-                    self.initial.push((feed, ChangeBatch::retractions(rows)));
+                match caught("a view's rows", || operator.borrow().snapshot().batches(None)) {
+                    Ok(former) => self
+                        .initial
+                        .extend(former.into_iter().map(|it| (feed, ChangeBatch::retractions(it)))),
+                    Err(error) => self.context.fail(error),
                 }
                 self.scope.concatenate([stream, former])
             }
@@ -363,7 +399,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
     ) -> Result<Packets<'scope>> {
         let id = self.ids.next(plan)?;
         let operator: SharedOperator = Rc::new(RefCell::new(operator));
-        self.restore(&operator, id, stored)?;
+        self.restore(&operator, id, stored);
         Ok(self.add(inputs, operator, Some(id), None))
     }
 
@@ -379,15 +415,26 @@ impl<'scope> Parts<'_, '_, 'scope> {
         add_operator(self.scope, inputs, operator, id, context, after_epoch)
     }
 
-    /// Gives an operator its stored rows, if it starts from a checkpoint. Tables beyond the last
-    /// route follow that one.
-    fn restore(
+    /// Gives an operator its stored rows, if it starts from a checkpoint. If they do not fit, the
+    /// fragment has failed.
+    fn restore(&mut self, operator: &SharedOperator, id: OperatorId, routes: &[Route]) {
+        let Some(restore) = self.builder.restore else { return };
+        let name = operator.borrow().name();
+        let restored = match &restore.unreadable {
+            Some(error) => Err(error.clone()),
+            None => caught(name, || self.try_restore(restore, operator, id, routes)),
+        };
+        restored.unwrap_or_else(|error| self.context.fail(error.within(name)));
+    }
+
+    /// Tables beyond the last route follow that one.
+    fn try_restore(
         &mut self,
+        restore: &Restore,
         operator: &SharedOperator,
         id: OperatorId,
         routes: &[Route],
     ) -> Result<()> {
-        let Some(restore) = self.builder.restore else { return Ok(()) };
         let tables = operator.borrow().state_tables();
         for (table, description) in tables.iter().enumerate() {
             let Some(stored) = restore.state.get(&(id, table)) else { continue };
@@ -410,19 +457,35 @@ impl<'scope> Parts<'_, '_, 'scope> {
         Ok(())
     }
 
-    /// Refuses stored state that no operator has taken: it would be lost without a word.
-    fn check_claims(&self, name: &str) -> Result<()> {
-        let Some(restore) = self.builder.restore else { return Ok(()) };
+    /// Fails the fragment if no operator has taken a part of its stored state: it would be lost
+    /// without a word.
+    fn check_claims(&self, name: &str) {
+        let Some(restore) = self.builder.restore else { return };
+        if self.context.has_failed() {
+            return;
+        }
         let left = restore.state.keys().filter(|key| !self.claimed.contains(key)).count();
         if left == 0 {
-            return Ok(());
+            return;
         }
         let message = format!("{left} stored tables of \"{name}\" belong to none of its operators");
-        Err(Error::new(ErrorKind::Corrupt, message))
+        self.context.fail(Error::new(ErrorKind::Corrupt, message));
     }
 
-    /// Starts reading a source into a feed, on the workers that have splits of it.
+    /// Starts reading a source into a feed, on the workers that have splits of it. If that cannot
+    /// be, the fragment has failed.
     fn source(
+        &mut self,
+        relation: &Relation,
+        source: Result<Arc<dyn Source>>,
+        projection: Option<Vec<usize>>,
+        feed: usize,
+    ) {
+        let read = source.and_then(|source| self.read(relation, source, projection, feed));
+        read.unwrap_or_else(|error| self.context.fail(error.within("source")));
+    }
+
+    fn read(
         &mut self,
         relation: &Relation,
         source: Arc<dyn Source>,
@@ -474,9 +537,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
             .ok_or_else(|| Error::internal(format!("relation {relation} is not in the catalog")))?;
         if let Definition::Source(SourceDef { connector, format, .. }) = &*relation.definition {
             let schema = Arc::clone(&relation.schema);
-            let source = build_source(connector, format.as_ref(), schema, &[])?;
+            let source = build_source(connector, format.as_ref(), schema, &[]);
             let (feed, stream) = self.feed();
-            self.source(relation, source, projection, feed)?;
+            self.source(relation, source, projection, feed);
             return Ok(stream);
         }
         let tap = builder.taps.get(&relation.id).ok_or_else(|| {
@@ -496,7 +559,6 @@ impl<'scope> Parts<'_, '_, 'scope> {
     }
 
     fn node(&mut self, plan: &IncrementalPlan) -> Result<Packets<'scope>> {
-        let schema = Arc::clone(&plan.schema);
         let peers = self.builder.peers;
         match &plan.node {
             Node::Scan { relation, projection, .. } => self.scan(*relation, projection.clone()),
@@ -514,7 +576,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             }
             Node::Project { input, exprs } => {
                 let rows = self.node(input)?;
-                let operator = Project::new(exprs.clone(), schema);
+                let operator = Project::new(exprs.clone(), Arc::clone(&plan.schema));
                 Ok(self.stateless(rows, operator))
             }
             Node::Union { inputs } => {
@@ -534,15 +596,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     ),
                 };
                 let rows = self.routed(rows, route);
-                let operator = HashAggregate::try_new(AggregateSpec {
-                    input_schema: Arc::clone(&input.schema),
-                    is_append_only: is_append_only(input.mode),
-                    group: group.clone(),
-                    aggregates: aggregates.iter().map(aggregate).collect::<Result<_>>()?,
-                    schema,
-                    // A group-less aggregate has its one row on worker 0 alone.
-                    emits_empty: self.builder.worker == 0,
-                })?;
+                let worker = self.builder.worker;
+                let operator = hash_aggregate(plan, input, group, aggregates, worker)?;
                 self.stateful(plan, vec![rows], operator, &[stored])
             }
             Node::Join { left, right, kind, left_keys, right_keys, filter } => {
@@ -554,26 +609,14 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     self.routed(left_rows, routes[0].clone()),
                     self.routed(right_rows, routes[1].clone()),
                 ];
-                let operator = HashJoin::try_new(JoinSpec {
-                    left: join_input(left, left_keys),
-                    right: join_input(right, right_keys),
-                    is_left: *kind == JoinKind::Left,
-                    filter: filter.clone(),
-                    schema,
-                    writer: self.builder.writer,
-                })?;
+                let sides = [(left.as_ref(), left_keys.as_slice()), (right.as_ref(), right_keys)];
+                let operator = hash_join(plan, sides, *kind, filter.clone(), self.builder.writer)?;
                 self.stateful(plan, inputs, operator, &routes)
             }
             Node::TopN { input, order, offset, limit } => {
                 let rows = self.node(input)?;
                 let rows = self.routed(rows, Route::Single);
-                let operator = TopN::try_new(TopNSpec {
-                    schema,
-                    is_append_only: is_append_only(input.mode),
-                    order: order.iter().map(sort_expr).collect(),
-                    offset: *offset,
-                    limit: *limit,
-                })?;
+                let operator = top_n(plan, input, order, (*offset, *limit))?;
                 self.stateful(plan, vec![rows], operator, &[Route::Single])
             }
         }
@@ -591,31 +634,4 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let operator: SharedOperator = Rc::new(RefCell::new(operator));
         Ok(self.add(vec![rows], operator, None, None))
     }
-}
-
-fn is_append_only(mode: ChangelogMode) -> bool {
-    mode == ChangelogMode::AppendOnly
-}
-
-fn join_input(plan: &IncrementalPlan, keys: &[Arc<dyn PhysicalExpr>]) -> JoinInput {
-    let kind = match (plan.mode, &plan.upsert_key) {
-        (ChangelogMode::AppendOnly, _) => InputKind::AppendOnly,
-        (_, Some(_)) => InputKind::Unique,
-        (_, None) => InputKind::Retracting,
-    };
-    JoinInput { schema: Arc::clone(&plan.schema), keys: keys.to_vec(), kind }
-}
-
-fn aggregate(call: &AggregateCall) -> Result<Aggregate> {
-    Ok(Aggregate {
-        function: AggregateFunction::from_name(&call.function)?,
-        arg: call.args.first().cloned(),
-        distinct: call.distinct,
-        filter: call.filter.clone(),
-        field: Arc::clone(&call.field),
-    })
-}
-
-fn sort_expr(key: &SortKey) -> PhysicalSortExpr {
-    PhysicalSortExpr { expr: Arc::clone(&key.expr), options: key.options }
 }

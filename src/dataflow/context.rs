@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::catalog::RelationId;
+use crate::catalog::{Relation, RelationId};
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::state::{OperatorId, StateDelta};
 
@@ -52,12 +53,40 @@ pub(crate) struct FragmentContext {
     relation: RelationId,
     start_epoch: u64,
     failed: Rc<Cell<bool>>,
+    fault: Option<Fault>,
+}
+
+/// Where a test may have the fragment of a relation fail.
+#[derive(Debug, Clone)]
+struct Fault {
+    env: Env,
+    relation: Rc<str>,
 }
 
 impl FragmentContext {
     /// For the fragment of `relation`, which begins with `start_epoch`.
-    pub(crate) fn new(worker: WorkerContext, relation: RelationId, start_epoch: u64) -> Self {
-        Self { worker, relation, start_epoch, failed: Rc::default() }
+    pub(crate) fn new(
+        worker: WorkerContext,
+        relation: &Relation,
+        start_epoch: u64,
+        env: &Env,
+    ) -> Self {
+        let name = || Rc::from(relation.name.as_str());
+        let fault = env.has_fault().then(|| Fault { env: env.clone(), relation: name() });
+        Self { worker, relation: relation.id, start_epoch, failed: Rc::default(), fault }
+    }
+
+    /// Fails or panics if a test asked for it at `operator.error.NAME` or `operator.panic.NAME`,
+    /// which each step of the operators of relation NAME passes.
+    pub(crate) fn pass_fault_points(&self) -> Result<()> {
+        let Some(Fault { env, relation }) = &self.fault else { return Ok(()) };
+        if env.fails(&format!("operator.panic.{relation}")) {
+            std::panic::resume_unwind(Box::new("fault point".to_string()));
+        }
+        match env.fails(&format!("operator.error.{relation}")) {
+            true => Err(Error::internal("fault point")),
+            false => Ok(()),
+        }
     }
 
     /// The first epoch of the fragment.

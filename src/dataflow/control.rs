@@ -13,6 +13,7 @@ use frazil_connector_api::Offsets;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::RelationId;
+use crate::error::{Error, Result};
 use crate::state::SegmentRef;
 
 /// Offsets of the sources that feed fragments: by fragment, then by the relation read.
@@ -29,6 +30,11 @@ pub enum Command {
         epoch: u64,
         /// State to start from, after a restart.
         recovery: Option<Box<Recovery>>,
+    },
+    /// Takes back relations that were created: their fragments and what they published.
+    Remove {
+        /// The relations.
+        relations: Vec<RelationId>,
     },
     /// No more input belongs to `epoch`.
     CloseEpoch {
@@ -70,11 +76,14 @@ pub struct Recovery {
 pub enum Report {
     /// Statements are applied, or not.
     Applied {
-        /// What went wrong.
-        error: Option<String>,
+        /// Why they are not; then the worker has nothing of them.
+        error: Option<Error>,
     },
-    /// The first input of the open epoch has come.
-    Dirty,
+    /// The first input of an open epoch has come.
+    Dirty {
+        /// The epoch.
+        epoch: u64,
+    },
     /// Everything of the epoch has been processed here.
     EpochDone {
         /// The epoch.
@@ -85,7 +94,7 @@ pub enum Report {
         /// The epoch.
         epoch: u64,
         /// New segments, or why there are none.
-        outcome: std::result::Result<Vec<SegmentRef>, String>,
+        outcome: Result<Vec<SegmentRef>>,
         /// Next offsets of the splits that this worker reads.
         offsets: SourceOffsets,
     },
@@ -107,8 +116,8 @@ pub enum Report {
     Failed {
         /// Its relation.
         relation: RelationId,
-        /// Why: message, detail, SQLSTATE's name are in the text.
-        error: String,
+        /// Why.
+        error: Error,
     },
     /// A source is out of reach and tried again; `None`: it answers again.
     Retrying {

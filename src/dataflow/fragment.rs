@@ -16,6 +16,7 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::ProbeHandle;
 
 use super::adapter::SharedOperator;
+use super::context::FragmentContext;
 use super::control::FragmentProgress;
 use super::packet::Packet;
 use super::source::SourceHandle;
@@ -146,6 +147,15 @@ impl RelationInput {
         }
         Ok(true)
     }
+
+    /// Drops all epochs before `limit`: the fragment has failed.
+    pub(crate) fn skip_to(&mut self, limit: u64) {
+        self.backfill = None;
+        self.queue.borrow_mut().retain(|(epoch, _)| *epoch >= limit);
+        if *self.feed.time() < limit {
+            self.feed.advance_to(limit);
+        }
+    }
 }
 
 /// Memory of rows in bytes.
@@ -187,6 +197,8 @@ pub(crate) struct SourceInput {
 pub(crate) struct Fragment {
     /// The relation.
     pub(crate) relation: RelationId,
+    /// What its operators share with the worker's loop.
+    pub(crate) context: FragmentContext,
     /// Inputs that follow relations; each closes its epochs as they complete.
     pub(crate) relations: Vec<RelationInput>,
     /// Inputs that follow sources.
@@ -247,10 +259,11 @@ impl Fragment {
         self.sources.iter().map(|source| (source.relation, source.offsets.clone())).collect()
     }
 
-    /// Takes the figures since the last call, with the state's size now.
+    /// Takes the figures since the last call, with the state's size now; a failed fragment's state
+    /// is not looked at.
     pub(crate) fn take_progress(&mut self) -> FragmentProgress {
-        let operator_bytes = self
-            .operators
+        let operators = if self.context.has_failed() { &[] } else { self.operators.as_slice() };
+        let operator_bytes = operators
             .iter()
             .map(|operator| {
                 let operator = operator.borrow();

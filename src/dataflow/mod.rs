@@ -18,6 +18,7 @@ mod context;
 mod control;
 mod errors_table;
 mod fragment;
+mod node_operators;
 pub mod operators;
 mod packet;
 mod route;
@@ -28,4 +29,5 @@ mod worker;
 
 pub use connect::{build_sink, build_source};
 pub use control::{Command, FragmentProgress, Recovery, Report, SourceOffsets};
+pub use node_operators::check_operators;
 pub use worker::{Event, ProcessShared, Request, run_worker};

@@ -12,7 +12,7 @@ use super::adapter::Packets;
 use super::context::FragmentContext;
 use super::packet::Packet;
 use crate::change;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, caught};
 
 /// Which worker takes a row.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ pub(crate) fn add_route<'scope>(
                 }
                 let mut session = output.session(&capability);
                 for packet in packets.drain(..) {
-                    match split(packet, &route) {
+                    match caught("Route", || split(packet, &route)) {
                         Ok(parts) => session.give_iterator(parts.into_iter()),
                         Err(error) => context.fail(error.within("Route")),
                     }

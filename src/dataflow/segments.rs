@@ -1,12 +1,28 @@
 //! Writes the deltas of a worker's operators as one object.
 
+use std::time::Duration;
+
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
 use super::context::OperatorDelta;
+use crate::catalog::RelationId;
 use crate::env::Env;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, caught};
 use crate::state::{SegmentRef, encode_delta};
+
+/// Reads of an object before its state counts as lost, and the first pause between them, doubled.
+const READ_ATTEMPTS_MAX: u32 = 6;
+const READ_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a worker has written of a checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Segments of all relations.
+    pub(crate) segments: Vec<SegmentRef>,
+    /// Relations whose deltas could not be encoded; their state is not complete.
+    pub(crate) failures: Vec<(RelationId, Error)>,
+}
 
 /// Encodes deltas off the worker's thread and puts them as one object; none if there is nothing.
 ///
@@ -17,53 +33,70 @@ pub(crate) async fn write(
     worker: usize,
     epoch: u64,
     deltas: Vec<OperatorDelta>,
-) -> Result<Vec<SegmentRef>> {
+) -> Result<Written> {
     // The name is new for every start, so that a stale process never overwrites a live object.
     let object = format!("state/{epoch:020}-{worker}-{}.seg", uuid::Uuid::new_v4().simple());
     let name = object.clone();
     let encode = move || encode(&name, worker, &deltas);
-    let (bytes, segments) = tokio::task::spawn_blocking(encode)
+    let (bytes, written) = tokio::task::spawn_blocking(encode)
         .await
-        .map_err(|error| Error::internal(format!("a segment could not be encoded: {error}")))??;
-    if !segments.is_empty() {
+        .map_err(|error| Error::internal(format!("a segment could not be encoded: {error}")))?;
+    if !written.segments.is_empty() {
         env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
         env.reach("checkpoint.segments_written");
     }
-    Ok(segments)
+    Ok(written)
 }
 
-/// Reads an object.
+/// Reads an object. A store that does not answer is tried some times: what is built on the object
+/// would have failed for good.
 ///
 /// # Errors
-/// `Unavailable`, also if it is gone.
+/// `Corrupt` if it is gone; `Unavailable`.
 pub(crate) async fn read(env: &Env, object: &str) -> Result<bytes::Bytes> {
-    Ok(env.store().get(&Path::from(object)).await?.bytes().await?)
+    let path = Path::from(object);
+    let mut attempts = 1;
+    loop {
+        let read = async { env.store().get(&path).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => return Ok(bytes),
+            Err(object_store::Error::NotFound { .. }) => {
+                let message = format!("object \"{object}\" is missing");
+                return Err(Error::new(ErrorKind::Corrupt, message));
+            }
+            Err(error) if attempts == READ_ATTEMPTS_MAX => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, object, attempts, "an object could not be read, again");
+                tokio::time::sleep(READ_PAUSE * 2_u32.pow(attempts)).await;
+                attempts += 1;
+            }
+        }
+    }
 }
 
-fn encode(
-    object: &str,
-    worker: usize,
-    deltas: &[OperatorDelta],
-) -> Result<(Vec<u8>, Vec<SegmentRef>)> {
+fn encode(object: &str, worker: usize, deltas: &[OperatorDelta]) -> (Vec<u8>, Written) {
     let mut bytes = Vec::new();
-    let mut segments = Vec::new();
-    for OperatorDelta { relation, operator, key_columns, delta } in deltas {
-        let rows = delta.row_count();
-        if rows == 0 {
-            continue;
+    let mut written = Written::default();
+    for delta in deltas.iter().filter(|delta| delta.delta.row_count() > 0) {
+        let start = bytes.len();
+        let encoded = caught("a checkpoint", || encode_delta(&mut bytes, &delta.delta));
+        match encoded {
+            Ok((offset, length)) => written.segments.push(SegmentRef {
+                relation: delta.relation,
+                operator: delta.operator,
+                table: delta.delta.table,
+                worker: Some(worker),
+                key_columns: delta.key_columns,
+                object: object.to_string(),
+                offset,
+                length,
+                rows: delta.delta.row_count() as u64,
+            }),
+            Err(error) => {
+                bytes.truncate(start);
+                written.failures.push((delta.relation, error));
+            }
         }
-        let (offset, length) = encode_delta(&mut bytes, delta)?;
-        segments.push(SegmentRef {
-            relation: *relation,
-            operator: *operator,
-            table: delta.table,
-            worker: Some(worker),
-            key_columns: *key_columns,
-            object: object.to_string(),
-            offset,
-            length,
-            rows: rows as u64,
-        });
     }
-    Ok((bytes, segments))
+    (bytes, written)
 }

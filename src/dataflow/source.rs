@@ -18,7 +18,7 @@ use frazil_connector_api::{
 };
 
 use crate::env::Env;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, caught};
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(50);
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
@@ -104,7 +104,17 @@ impl SourceHandle {
             attempts: 0,
             told_empty: false,
         };
-        std::thread::Builder::new().name("frazil-source".to_string()).spawn(|| reader.run())?;
+        std::thread::Builder::new().name("frazil-source".to_string()).spawn(move || {
+            let (sender, worker) = (reader.sender.clone(), reader.worker.clone());
+            let run = || {
+                reader.run();
+                Ok(())
+            };
+            if let Err(error) = caught("a source's reader", run) {
+                let _ = sender.send(SourceEvent::Failed(error));
+                worker.unpark();
+            }
+        })?;
         Ok(Self { events, has_ended: false, asked })
     }
 
@@ -180,6 +190,10 @@ impl Reader {
         let mut reader: Option<Box<dyn SourceReader>> = None;
         let mut discovered_at: Option<Duration> = None;
         loop {
+            // A reader that has nothing to send would never learn that nobody takes it.
+            if self.asked.stop.load(Ordering::SeqCst) {
+                return Err(Stop);
+            }
             let due = discovered_at.is_none_or(|at| self.env.elapsed() - at >= DISCOVERY_INTERVAL);
             // A flush covers the splits that exist when it is called, so it looks for them first.
             let flush = self.new_flush();

@@ -9,29 +9,30 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
 use frazil_connector_api::{BadMessage, ChangeBatch, Decoded, SourceBatch};
+use futures::FutureExt;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Exchange, Inspect};
 
 use super::asked_flushes::AskedFlushes;
-use super::build::{Builder, Restore, build_fragment};
 use super::context::WorkerContext;
-use super::control::{Command, Recovery, Report, SourceOffsets};
+use super::control::{Command, Report, SourceOffsets};
 use super::errors_table::bad_message_rows;
 use super::fragment::{Fragment, decoded_bytes, project};
+use super::segments::Written;
 use super::source::SourceEvent;
 use crate::catalog::{Catalog, RelationId};
 use crate::config::Config;
 use crate::env::Env;
-use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{self, Bound};
-use crate::state::{SegmentRef, SnapshotStore, read_batches};
+use crate::error::{Error, Result, caught};
+use crate::state::SnapshotStore;
 
 /// Bytes that a worker's sources feed into one open epoch: beyond, they wait for it to close.
 const EPOCH_BYTES_MAX: usize = 64 << 20;
@@ -80,16 +81,14 @@ pub struct ProcessShared {
     pub events: Option<tokio::sync::mpsc::UnboundedSender<Event>>,
 }
 
+mod relations;
+
 type Feed<D> = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<D>>>;
 type Inbox = Rc<RefCell<VecDeque<Command>>>;
 
 /// What a worker's own I/O tells it.
 enum Finished {
-    Checkpoint {
-        epoch: u64,
-        outcome: std::result::Result<Vec<SegmentRef>, String>,
-        offsets: SourceOffsets,
-    },
+    Checkpoint { epoch: u64, outcome: Result<Written>, offsets: SourceOffsets },
 }
 
 /// One worker.
@@ -196,17 +195,41 @@ impl Worker {
         busy |= self.read_sources();
         busy |= self.hand_on();
         busy |= self.finish_epochs();
-        while let Ok(Finished::Checkpoint { epoch, outcome, offsets }) = self.finished.1.try_recv()
-        {
-            self.report(Report::CheckpointDone { epoch, outcome, offsets });
-            busy = true;
-        }
-        for (relation, error) in self.context.take_failures() {
-            self.report(Report::Failed { relation, error: error.to_string() });
-            busy = true;
-        }
+        busy |= self.finish_checkpoints();
+        self.report_failures();
         self.report_progress();
         busy
+    }
+
+    /// Reports what has failed. This comes before the report that an epoch or a checkpoint is done,
+    /// so that nobody takes the rows of a failed fragment for those of the whole epoch.
+    fn report_failures(&mut self) {
+        for (relation, error) in self.context.take_failures() {
+            self.report(Report::Failed { relation, error });
+        }
+    }
+
+    fn finish_checkpoints(&mut self) -> bool {
+        let mut busy = false;
+        while let Ok(Finished::Checkpoint { epoch, outcome, offsets }) = self.finished.1.try_recv()
+        {
+            busy = true;
+            let outcome = outcome.map(|Written { segments, failures }| {
+                for (relation, error) in failures {
+                    self.fail(relation, error);
+                }
+                segments
+            });
+            self.report_failures();
+            self.report(Report::CheckpointDone { epoch, outcome, offsets });
+        }
+        busy
+    }
+
+    fn fail(&self, relation: RelationId, error: Error) {
+        if let Some(fragment) = self.fragments.get(&relation) {
+            fragment.context.fail(error);
+        }
     }
 
     fn report(&mut self, report: Report) {
@@ -219,15 +242,23 @@ impl Worker {
         let Some(requests) = &self.requests else { return false };
         let mut taken = false;
         let mut writes = Vec::new();
-        while let Ok(request) = requests.try_recv() {
-            taken = true;
-            match request {
-                Request::Command(command) => {
+        loop {
+            match requests.try_recv() {
+                Ok(Request::Command(command)) => {
                     self.commands.send(command);
                     self.commands.flush();
                 }
-                Request::Write(relation, data) => writes.push((relation, data)),
+                Ok(Request::Write(relation, data)) => writes.push((relation, data)),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    // The engine could not start: all workers end.
+                    self.requests = None;
+                    self.commands.send(Command::Shutdown);
+                    self.commands.flush();
+                    return true;
+                }
             }
+            taken = true;
         }
         for (relation, data) in writes {
             self.admit(decoded_bytes(&data));
@@ -241,7 +272,7 @@ impl Worker {
     /// Counts bytes into the open epoch; the first ones are reported, so that it is closed.
     fn admit(&mut self, bytes: usize) {
         if self.open_bytes == 0 {
-            self.report(Report::Dirty);
+            self.report(Report::Dirty { epoch: self.open_epoch });
         }
         self.open_bytes += bytes.max(1);
     }
@@ -250,13 +281,24 @@ impl Worker {
         match command {
             Command::Apply { statements, epoch, recovery } => {
                 self.open_epoch = epoch;
-                if let Some(recovery) = &recovery {
-                    self.fence = recovery.fence;
+                let outcome = match recovery {
+                    None => self.apply(timely, &statements),
+                    Some(recovery) => {
+                        self.recover(timely, &statements, &recovery);
+                        Ok(())
+                    }
+                };
+                self.report_failures();
+                self.report(Report::Applied { error: outcome.err() });
+            }
+            Command::Remove { relations } => {
+                for id in relations {
+                    self.remove(id);
+                    if let Some(relation) = self.catalog.by_id(id).cloned() {
+                        self.catalog.remove(&relation.name);
+                    }
                 }
-                let outcome = self.apply(timely, &statements, recovery.as_deref());
-                self.report(Report::Applied {
-                    error: outcome.err().map(|error| error.to_string()),
-                });
+                self.report(Report::Applied { error: None });
             }
             Command::CloseEpoch { epoch, checkpoint } => self.close_epoch(epoch, checkpoint),
             Command::Flush { number, relations } => {
@@ -278,109 +320,6 @@ impl Worker {
         self.closed.push_back((epoch, offsets));
         self.open_epoch = epoch + 1;
         self.open_bytes = 0;
-    }
-
-    /// Applies statements to the catalog and builds or drops the fragments.
-    fn apply(
-        &mut self,
-        timely: &mut timely::worker::Worker,
-        statements: &[(RelationId, String)],
-        recovery: Option<&Recovery>,
-    ) -> Result<()> {
-        let mut state = match recovery {
-            None => BTreeMap::new(),
-            Some(recovery) => self.read_state(recovery)?,
-        };
-        for (first_id, text) in statements {
-            self.catalog.set_next_id(*first_id);
-            for statement in sql::parse(text)? {
-                match sql::bind(&self.catalog, &statement)? {
-                    Bound::Create(creation) => {
-                        for relation in self.catalog.create(*creation, &statement.text)? {
-                            let stored = state.remove(&relation.id);
-                            let restore = recovery.map(|_| stored.unwrap_or_default());
-                            let failed = recovery
-                                .is_some_and(|recovery| recovery.failed.contains(&relation.id));
-                            if !failed {
-                                self.build(timely, relation.id, restore)?;
-                            }
-                        }
-                    }
-                    Bound::Drop(removal) => {
-                        for relation in self.catalog.drop_relations(&removal)? {
-                            self.fragments.remove(&relation.id);
-                            self.shared.snapshots.remove(relation.id);
-                        }
-                    }
-                    _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn build(
-        &mut self,
-        timely: &mut timely::worker::Worker,
-        id: RelationId,
-        restore: Option<Restore>,
-    ) -> Result<()> {
-        let taps = self.fragments.iter().map(|(id, fragment)| (*id, fragment.tap.clone()));
-        let shared = Arc::clone(&self.shared);
-        let relation = self.catalog.by_id(id).cloned();
-        let relation = relation.ok_or_else(|| Error::internal("a new relation is missing"))?;
-        let builder = Builder {
-            config: &shared.config,
-            env: &shared.env,
-            catalog: &self.catalog,
-            snapshots: &shared.snapshots,
-            context: &self.context,
-            taps: &taps.collect(),
-            worker: self.index,
-            peers: self.peers,
-            serving: shared.serving,
-            writer: (self.fence << 16) | self.index as u64,
-            epoch: self.open_epoch,
-            restore: restore.as_ref(),
-        };
-        if let Some(fragment) = build_fragment(timely, &builder, &relation)? {
-            self.fragments.insert(id, fragment);
-            // What a backfill feeds belongs to the open epoch.
-            self.admit(1);
-        }
-        Ok(())
-    }
-
-    /// Reads the segments of a manifest, by fragment.
-    fn read_state(&self, recovery: &Recovery) -> Result<BTreeMap<RelationId, Restore>> {
-        let mut state: BTreeMap<RelationId, Restore> = BTreeMap::new();
-        let mut object: Option<(String, bytes::Bytes)> = None;
-        for segment in &recovery.segments {
-            if segment.worker.is_some_and(|worker| worker != self.index) {
-                continue;
-            }
-            if object.as_ref().is_none_or(|(name, _)| *name != segment.object) {
-                let bytes = super::segments::read(&self.shared.env, &segment.object);
-                object = Some((segment.object.clone(), self.shared.tokio.block_on(bytes)?));
-            }
-            let range = segment.offset as usize..(segment.offset + segment.length) as usize;
-            let bytes = object.as_ref().and_then(|(_, bytes)| bytes.get(range));
-            let bytes = bytes.ok_or_else(|| {
-                let message = format!("object \"{}\" is shorter than it was", segment.object);
-                Error::new(ErrorKind::Corrupt, message)
-            })?;
-            let restore = state.entry(segment.relation).or_default();
-            let stored = restore.state.entry((segment.operator, segment.table)).or_default();
-            stored.segments.extend(read_batches(bytes)?);
-            stored.is_shared |= segment.worker.is_none();
-        }
-        for relation in &recovery.rebuilt {
-            state.entry(*relation).or_default().is_rebuilt = true;
-        }
-        for (relation, offsets) in &recovery.offsets {
-            state.entry(*relation).or_default().offsets = offsets.clone();
-        }
-        Ok(state)
     }
 
     /// Takes a batch from every source that has one.
@@ -438,7 +377,8 @@ impl Worker {
                 self.source(relation, index, |source| {
                     (source.flushed, source.ended) = (u64::MAX, true);
                 });
-                Some(Report::Failed { relation, error: error.to_string() })
+                self.fail(relation, error.within("source"));
+                None
             }
         };
         if let Some(report) = report {
@@ -471,19 +411,16 @@ impl Worker {
         fragment.progress.bytes_in += batch.bytes;
         fragment.progress.bad_messages += batch.bad.len() as u64;
         for (feed, columns) in feeds {
-            let projected = match &batch.data {
+            let projected = caught("source", || match &batch.data {
                 Decoded::Changes(changes) => {
                     project(changes, columns.as_deref()).map(Decoded::Changes)
                 }
                 data => Ok(data.clone()),
-            };
+            });
             match projected {
                 Ok(data) if data.num_rows() > 0 => fragment.feed(feed, data),
                 Ok(_) => {}
-                Err(error) => {
-                    self.report(Report::Failed { relation, error: error.to_string() });
-                    return;
-                }
+                Err(error) => return fragment.context.fail(error),
             }
         }
         if batch.bad.is_empty() {
@@ -513,12 +450,11 @@ impl Worker {
                     None => self.open_epoch,
                     Some(upstream) => upstream.done_before(self.open_epoch),
                 };
-                match input.advance(limit) {
+                match caught("an input", || input.advance(limit)) {
                     Ok(moved) => busy |= moved,
                     Err(error) => {
-                        let error = error.to_string();
-                        self.reports.send((self.index, Report::Failed { relation: id, error }));
-                        self.reports.flush();
+                        fragment.context.fail(error);
+                        input.skip_to(limit);
                     }
                 }
             }
@@ -537,6 +473,7 @@ impl Worker {
             }
             busy = true;
             let checkpoint = self.closed.pop_front().and_then(|(_, offsets)| offsets);
+            self.report_failures();
             self.report(Report::EpochDone { epoch });
             if let Some(offsets) = checkpoint {
                 self.write_checkpoint(epoch, offsets);
@@ -559,8 +496,11 @@ impl Worker {
         let (shared, worker) = (Arc::clone(&self.shared), self.index);
         let (finished, thread) = (self.finished.0.clone(), std::thread::current());
         self.shared.tokio.spawn(async move {
-            let written = super::segments::write(&shared.env, worker, epoch, deltas).await;
-            let outcome = written.map_err(|error| error.to_string());
+            // A panic must not leave the checkpoint without an answer.
+            let write = super::segments::write(&shared.env, worker, epoch, deltas);
+            let outcome = AssertUnwindSafe(write).catch_unwind().await;
+            let outcome = outcome
+                .unwrap_or_else(|panic| Err(Error::panicked("a checkpoint", panic.as_ref())));
             let _ = finished.send(Finished::Checkpoint { epoch, outcome, offsets });
             thread.unpark();
         });

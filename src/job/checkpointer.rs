@@ -16,7 +16,7 @@ use crate::catalog::RelationId;
 use crate::checkpoint::{Manifest, Manifests, PipelineRecord, StatementRecord};
 use crate::dataflow::SourceOffsets;
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::FragmentIdentity;
 use crate::state::SegmentRef;
 
@@ -93,7 +93,7 @@ impl Checkpointer {
     }
 
     /// The next manifest says that a relation has failed.
-    pub(super) fn fail(&self, relation: RelationId, error: String) {
+    pub(super) fn fail(&self, relation: RelationId, error: Error) {
         self.lock().failed.insert(relation, error);
     }
 
@@ -136,8 +136,10 @@ impl Checkpointer {
         next.statements = parts.statements;
         next.fragments = parts.fragments;
         next.next_relation = parts.next_relation;
-        next.segments.extend(parts.segments);
         // A failed job stays where it was before it failed.
+        let is_sound = |it: &SegmentRef| !before.failed.contains_key(&it.relation);
+        let (segments, useless): (Vec<_>, Vec<_>) = parts.segments.into_iter().partition(is_sound);
+        next.segments.extend(segments);
         let offsets = parts.offsets.into_iter();
         next.offsets.extend(offsets.filter(|(relation, _)| !before.failed.contains_key(relation)));
 
@@ -155,7 +157,7 @@ impl Checkpointer {
             async move { (slot, work.await) }
         });
         let mut commits = Vec::new();
-        let mut garbage = Vec::new();
+        let mut garbage: Vec<String> = useless.into_iter().map(|segment| segment.object).collect();
         let mut problems = BTreeMap::new();
         for prepared in futures::future::join_all(prepare.collect::<Vec<_>>()).await {
             let (slot, prepared) = prepared;
@@ -186,6 +188,8 @@ impl Checkpointer {
         let needed = next.objects();
         garbage.extend(before.objects().into_iter().map(str::to_string));
         garbage.retain(|object| !needed.contains(object.as_str()));
+        garbage.sort_unstable();
+        garbage.dedup();
         self.publish(next.clone());
         self.compactor.start(&next);
         let checkpoint = next.sequence;
@@ -238,8 +242,11 @@ fn note(
     problems.insert(slot.relation, format!("sink \"{}\": {error}", slot.name));
     match severity {
         Severity::Retried { attempts } => state.set_problem(slot.relation, Some((attempts, error))),
-        Severity::Stopped => state.set_failure(slot.relation, error),
+        Severity::Stopped => {
+            state.set_failure(slot.relation, Error::new(ErrorKind::JobFailed, error));
+        }
         Severity::Lost => {
+            let error = Error::new(ErrorKind::JobFailed, error);
             next.failed.insert(slot.relation, error.clone());
             state.set_failure(slot.relation, error);
         }

@@ -17,6 +17,7 @@ use frazil_connector_api::{ChangeBatch, Decoded};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpointer::Checkpointer;
+use super::ddl::Applying;
 use super::done::{Done, in_background};
 use super::engine::dropped;
 use super::flushes::{Flushed, Flushes, Scope};
@@ -30,8 +31,7 @@ use crate::config::Config;
 use crate::dataflow::{Command, Event, Report, Request, SourceOffsets};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{FragmentIdentity, FragmentPlan};
-use crate::sql::{self, Bound};
+use crate::plan::FragmentIdentity;
 use crate::state::SegmentRef;
 
 /// How long a shutdown waits for commits: what is not committed then is when the engine starts.
@@ -62,29 +62,20 @@ pub(super) enum Message {
     Shutdown { reply: Reply<()> },
 }
 
-/// A statement under way.
-struct Applying {
-    sql: String,
-    sink: Option<Arc<SinkSlot>>,
-    reply: Reply<Vec<Arc<Relation>>>,
-    /// Workers that have applied it, and the first error; `None` before it is sent.
-    applied: Option<(usize, Option<String>)>,
-}
-
 /// A checkpoint that workers are writing.
-struct Gathering {
+pub(super) struct Gathering {
     epoch: u64,
     workers: usize,
     segments: Vec<SegmentRef>,
     offsets: SourceOffsets,
     sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
     due: BTreeSet<RelationId>,
-    problem: Option<String>,
+    problem: Option<Error>,
     acks: Vec<Reply<()>>,
-    statements: Vec<StatementRecord>,
+    pub(super) statements: Vec<StatementRecord>,
     fragments: BTreeMap<RelationId, FragmentIdentity>,
-    catalog: Arc<Catalog>,
-    created: Vec<AppliedReply>,
+    next_relation: RelationId,
+    pub(super) created: Vec<AppliedReply>,
 }
 
 pub(super) struct Coordinator {
@@ -99,13 +90,17 @@ pub(super) struct Coordinator {
     pub(super) done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
     pub(super) checkpointer: Checkpointer,
     pub(super) sinks: Sinks,
-    statements: Vec<StatementRecord>,
-    fragments: BTreeMap<RelationId, FragmentIdentity>,
+    /// The catalog with what is being created, which sessions do not see yet.
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) statements: Vec<StatementRecord>,
+    pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
     /// The epoch that takes input.
-    open_epoch: u64,
+    pub(super) open_epoch: u64,
     dirty: bool,
     /// Changes since the last checkpoint was ordered.
-    dirty_since_checkpoint: bool,
+    pub(super) dirty_since_checkpoint: bool,
+    /// The epoch of the last checkpoint that was ordered.
+    checkpoint_epoch: u64,
     closed_at: Duration,
     checkpoint_at: Duration,
     /// Closed epochs and the workers that have finished them.
@@ -113,11 +108,13 @@ pub(super) struct Coordinator {
     gathering: Option<Gathering>,
     /// True while a manifest is written.
     writing: bool,
-    applying: VecDeque<Applying>,
+    pub(super) applying: VecDeque<Applying>,
+    /// Failures of relations that some workers have built and others have not.
+    pub(super) early_failures: Vec<(RelationId, Error)>,
     acks: Vec<Reply<()>>,
     /// Writes that had not read a newer one, with the epoch that has it.
     refused: Vec<(u64, Reply<()>)>,
-    created: Vec<AppliedReply>,
+    pub(super) created: Vec<AppliedReply>,
     flushes: Flushes,
     /// Who asked for the end, and when.
     shutdown: Option<(Reply<()>, Duration)>,
@@ -143,6 +140,7 @@ impl Coordinator {
             statements: manifest.statements.clone(),
             fragments: manifest.fragments.clone(),
             open_epoch: manifest.epoch + 1,
+            catalog: state.catalog(),
             config,
             env,
             state,
@@ -156,12 +154,14 @@ impl Coordinator {
             sinks,
             dirty: true,
             dirty_since_checkpoint: false,
+            checkpoint_epoch: manifest.epoch,
             closed_at: Duration::ZERO,
             checkpoint_at: Duration::ZERO,
             in_flight: BTreeMap::new(),
             gathering: None,
             writing: false,
             applying: VecDeque::new(),
+            early_failures: Vec::new(),
             acks: Vec::new(),
             refused: Vec::new(),
             created: Vec::new(),
@@ -172,14 +172,14 @@ impl Coordinator {
         }
     }
 
-    /// Runs until the engine shuts down or cannot go on; `backlog` is what workers reported before.
-    pub(super) async fn run(mut self, backlog: Vec<Event>) {
-        for event in backlog {
-            if let Err(error) = self.take_event(event) {
-                self.state.stop_with(error);
-                return;
-            }
-        }
+    /// Takes what workers reported while they were restored.
+    pub(super) fn take_backlog(&mut self, backlog: Vec<Event>) -> Result<()> {
+        backlog.into_iter().try_for_each(|event| self.take_event(event))
+    }
+
+    /// Runs until the engine shuts down or cannot continue.
+    pub(super) async fn run(mut self) {
+        let mut failure = None;
         for slot in self.sinks.slots() {
             self.sinks.recover(&slot, &self.env, &self.state, &self.done.0);
         }
@@ -195,14 +195,15 @@ impl Coordinator {
                 () = tokio::time::sleep(pause) => Ok(()),
             };
             if let Err(error) = step.and_then(|()| self.drive()) {
-                self.state.stop_with(error);
+                self.state.stop_with(error.clone());
+                failure = Some(error);
                 self.running = false;
             }
         }
         self.request(Request::Command(Command::Shutdown));
         self.checkpointer.finish().await;
         if let Some((reply, _)) = self.shutdown.take() {
-            let _ = reply.send(Ok(()));
+            let _ = reply.send(failure.map_or(Ok(()), Err));
         }
     }
 
@@ -217,7 +218,7 @@ impl Coordinator {
         due.saturating_sub(now).max(Duration::from_millis(1))
     }
 
-    fn request(&self, request: Request) {
+    pub(super) fn request(&self, request: Request) {
         // The worker ends only after this task.
         let _ = self.requests.send(request);
         self.worker.unpark();
@@ -226,7 +227,7 @@ impl Coordinator {
     fn take_message(&mut self, message: Message) {
         match message {
             Message::Apply { sql, sink, reply } => {
-                self.applying.push_back(Applying { sql, sink, reply, applied: None });
+                self.applying.push_back(Applying::statement(sql, sink, reply));
             }
             Message::Write { table, changes, keys, read_epoch, reply } => {
                 if let Err(error) = self.may_write(table) {
@@ -254,11 +255,12 @@ impl Coordinator {
     }
 
     fn may_write(&self, table: RelationId) -> Result<()> {
-        if self.state.catalog().by_id(table).is_none() {
-            return Err(dropped(table));
-        }
+        let Some(relation) = self.catalog.by_id(table) else { return Err(dropped(table)) };
         match self.state.failure(table) {
-            Some(error) => Err(Error::new(ErrorKind::JobFailed, error)),
+            Some(error) => {
+                let message = format!("table \"{}\" has failed", relation.name);
+                Err(Error::job_failed(message, &error))
+            }
             None => Ok(()),
         }
     }
@@ -275,7 +277,7 @@ impl Coordinator {
 
     /// What a flush of one sink, or of all that have an interval, concerns.
     fn flush_scope(&self, only: Option<RelationId>) -> Scope {
-        let catalog = self.state.catalog();
+        let catalog = &self.catalog;
         let sinks = match only {
             Some(only) => vec![only],
             None => self.sinks.paced().collect(),
@@ -288,9 +290,15 @@ impl Coordinator {
         Scope { only, needed, beside }
     }
 
-    fn mark_dirty(&mut self) {
-        self.dirty = true;
-        self.dirty_since_checkpoint = true;
+    pub(super) fn mark_dirty(&mut self) {
+        self.mark_dirty_in(self.open_epoch);
+    }
+
+    /// Input has come in `epoch`. A worker reports that after the epoch is closed if the
+    /// coordinator knew of the input before: an epoch more, or a checkpoint, would then be empty.
+    fn mark_dirty_in(&mut self, epoch: u64) {
+        self.dirty |= epoch >= self.open_epoch;
+        self.dirty_since_checkpoint |= epoch > self.checkpoint_epoch;
         self.state.set_finished(false);
     }
 
@@ -305,7 +313,7 @@ impl Coordinator {
             }
         };
         match report {
-            Report::Dirty => self.mark_dirty(),
+            Report::Dirty { epoch } => self.mark_dirty_in(epoch),
             Report::EpochDone { epoch } => self.epoch_done(epoch),
             Report::Applied { error } => self.applied(error)?,
             Report::CheckpointDone { epoch, outcome, offsets } => {
@@ -317,31 +325,11 @@ impl Coordinator {
             Report::SourceEnded { relation } => self.state.set_ended(relation, worker),
             Report::Progress(progress) => self.state.add_progress(worker, progress),
             Report::Failed { relation, error } => self.fail(relation, error),
-            Report::Retrying { relation, problem } => self.state.set_problem(relation, problem),
+            Report::Retrying { relation, problem } => {
+                self.state.set_source_problem(relation, worker, problem);
+            }
         }
         Ok(())
-    }
-
-    /// A job has failed for good; so have all that follow it.
-    fn fail(&mut self, relation: RelationId, error: String) {
-        // A sink that an error has stopped fails with its input as well, for good.
-        if self.checkpointer.has_failed(relation) {
-            return;
-        }
-        let catalog = self.state.catalog();
-        let name = catalog.by_id(relation).map(|relation| relation.name.clone());
-        let name = name.unwrap_or_else(|| relation.to_string());
-        tracing::error!(job = name, error, "job failed");
-        self.state.set_failure(relation, error.clone());
-        self.checkpointer.fail(relation, error);
-        self.dirty_since_checkpoint = true;
-        for dependent in catalog.dependents(relation) {
-            // What it could not decode is there to be read all the more.
-            if matches!(*dependent.definition, Definition::Errors) {
-                continue;
-            }
-            self.fail(dependent.id, format!("\"{name}\", which it reads, has failed"));
-        }
     }
 
     fn epoch_done(&mut self, epoch: u64) {
@@ -359,71 +347,7 @@ impl Coordinator {
         self.answer_refused();
     }
 
-    fn applied(&mut self, error: Option<String>) -> Result<()> {
-        let Some(applying) = self.applying.front_mut() else { return Ok(()) };
-        let Some((workers, first_error)) = &mut applying.applied else { return Ok(()) };
-        *workers += 1;
-        *first_error = first_error.take().or(error);
-        if *workers < self.workers {
-            return Ok(());
-        }
-        let error = first_error.take();
-        let Some(applying) = self.applying.pop_front() else { return Ok(()) };
-        if let Some(error) = error {
-            // Workers may differ now: only a restart from the last manifest is safe.
-            let error = Error::internal(error).within("applying a statement");
-            let _ = applying.reply.send(Err(error.clone()));
-            return Err(error);
-        }
-        let relations = self.enter(&applying)?;
-        self.created.push((applying.reply, relations));
-        self.mark_dirty();
-        Ok(())
-    }
-
-    /// Enters an applied statement into the catalog and the list of statements.
-    fn enter(&mut self, applying: &Applying) -> Result<Vec<Arc<Relation>>> {
-        let mut catalog = (*self.state.catalog()).clone();
-        let mut entered = Vec::new();
-        for statement in sql::parse(&applying.sql)? {
-            match sql::bind(&catalog, &statement)? {
-                Bound::Create(creation) => {
-                    let id = catalog.next_id();
-                    let sql = statement.text.clone();
-                    for relation in catalog.create(*creation, &sql)? {
-                        if let Some(fragment) = FragmentPlan::of(&relation)? {
-                            self.fragments.insert(relation.id, fragment.identity);
-                        }
-                        entered.push(relation);
-                    }
-                    self.statements.push(StatementRecord { id, sql });
-                }
-                Bound::Drop(removal) => {
-                    let dropped = catalog.drop_relations(&removal)?;
-                    for relation in &dropped {
-                        self.statements.retain(|statement| statement.id != relation.id);
-                        self.fragments.remove(&relation.id);
-                        self.sinks.remove(relation.id);
-                        self.checkpointer.forget(relation.id);
-                    }
-                    entered.extend(dropped);
-                }
-                _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
-            }
-        }
-        if let Some(slot) = &applying.sink {
-            self.sinks.add(Arc::clone(slot), &catalog);
-        }
-        self.state.set_catalog(catalog);
-        Ok(entered)
-    }
-
-    fn gathered(
-        &mut self,
-        epoch: u64,
-        outcome: std::result::Result<Vec<SegmentRef>, String>,
-        offsets: SourceOffsets,
-    ) {
+    fn gathered(&mut self, epoch: u64, outcome: Result<Vec<SegmentRef>>, offsets: SourceOffsets) {
         let Some(gathering) = self.gathering.as_mut().filter(|at| at.epoch == epoch) else {
             return;
         };
@@ -442,25 +366,16 @@ impl Coordinator {
 
     /// Does whatever can be done now.
     fn drive(&mut self) -> Result<()> {
-        self.send_statement();
+        self.send_change();
         self.write_manifest()?;
         self.close_epoch();
         self.settle();
         Ok(())
     }
 
-    /// Sends the first waiting statement when nothing is under way.
-    fn send_statement(&mut self) {
-        let quiet = self.in_flight.is_empty() && self.gathering.is_none() && !self.writing;
-        let next_id = self.state.catalog().next_id();
-        let epoch = self.open_epoch;
-        let Some(applying) = self.applying.front_mut() else { return };
-        if applying.applied.is_some() || !quiet {
-            return;
-        }
-        applying.applied = Some((0, None));
-        let statements = vec![(next_id, applying.sql.clone())];
-        self.request(Request::Command(Command::Apply { statements, epoch, recovery: None }));
+    /// True if no epoch is in flight and no checkpoint is.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty() && self.gathering.is_none() && !self.writing
     }
 
     /// Closes the open epoch if it is time to.
@@ -510,6 +425,7 @@ impl Coordinator {
             return;
         }
         self.checkpoint_at = now;
+        self.checkpoint_epoch = epoch;
         self.dirty_since_checkpoint = false;
         self.is_last_ordered |= self.may_order_last(now);
         let mut due = self.flushes.wanted();
@@ -528,7 +444,7 @@ impl Coordinator {
             acks: std::mem::take(&mut self.acks),
             statements: self.statements.clone(),
             fragments: self.fragments.clone(),
-            catalog: self.state.catalog(),
+            next_relation: self.catalog.next_id(),
             created: std::mem::take(&mut self.created),
         });
     }
@@ -539,11 +455,14 @@ impl Coordinator {
         if !complete {
             return Ok(());
         }
-        let Some(gathering) = self.gathering.take() else { return Ok(()) };
+        let Some(mut gathering) = self.gathering.take() else { return Ok(()) };
         if let Some(problem) = gathering.problem {
             let error = Error::new(ErrorKind::Unavailable, "a checkpoint could not be written");
-            return Err(error.with_detail(problem).with_hint("look at the data directory's disk"));
+            let error = error.with_detail(problem.to_string());
+            let error = Error { source: Some(Box::new(problem)), ..error };
+            return Err(error.with_hint("look at the data directory's disk"));
         }
+        self.undo_failed(&mut gathering);
         self.writing = true;
         let parts = super::checkpointer::Parts {
             epoch: gathering.epoch,
@@ -551,7 +470,7 @@ impl Coordinator {
             offsets: gathering.offsets,
             statements: gathering.statements,
             fragments: gathering.fragments,
-            next_relation: gathering.catalog.next_id(),
+            next_relation: gathering.next_relation,
             sink_changes: gathering.sink_changes,
             due: gathering.due,
             acks: gathering.acks,
@@ -572,9 +491,7 @@ impl Coordinator {
                 for ack in written.acks {
                     let _ = ack.send(Ok(()));
                 }
-                for (reply, relations) in written.created {
-                    let _ = reply.send(Ok(relations));
-                }
+                self.answer_created(written.created);
                 let now = self.env.elapsed();
                 for (slot, sink, committable) in written.commits {
                     self.sinks.commit(
@@ -606,7 +523,7 @@ impl Coordinator {
                 tracing::error!(%relation, %error, "sink is stopped");
                 self.sinks.heard(relation);
                 self.flushes.sink_stopped(relation, &error.message);
-                self.state.set_failure(relation, error.message);
+                self.state.set_failure(relation, error);
                 self.forget_settled();
             }
         }
@@ -652,24 +569,33 @@ impl Coordinator {
         if !quiet {
             return;
         }
-        let catalog = self.state.catalog();
-        let mut reading = catalog.iter().filter(|relation| self.reads_outside(&catalog, relation));
+        let mut reading =
+            self.catalog.iter().filter(|relation| reads_outside(&self.catalog, relation));
         let ended = reading.all(|relation| {
             self.state.has_ended(relation.id, self.workers)
                 || self.state.failure(relation.id).is_some()
         });
         self.state.set_finished(ended && self.sinks.all_idle());
     }
+}
 
-    /// True if the relation's fragment reads a source itself.
-    fn reads_outside(&self, catalog: &Catalog, relation: &Relation) -> bool {
-        match &*relation.definition {
-            Definition::Table(table) => table.connector.is_some(),
-            Definition::Source(_) | Definition::Errors => false,
-            _ => relation.depends_on.iter().any(|id| {
-                let upstream = catalog.by_id(*id);
-                upstream.is_some_and(|it| matches!(*it.definition, Definition::Source(_)))
-            }),
+/// True if the relation's fragment reads a source itself.
+fn reads_outside(catalog: &Catalog, relation: &Relation) -> bool {
+    match &*relation.definition {
+        Definition::Table(table) => table.connector.is_some(),
+        Definition::View(_) | Definition::Sink(_) | Definition::Pipeline(_) => {
+            names_source(catalog, relation)
         }
+        _ => false,
     }
+}
+
+/// True if the relation's query names a source, or a plain view that does.
+fn names_source(catalog: &Catalog, relation: &Relation) -> bool {
+    let mut named = relation.depends_on.iter().filter_map(|id| catalog.by_id(*id));
+    named.any(|named| match &*named.definition {
+        Definition::Source(_) => true,
+        Definition::LogicalView(_) => names_source(catalog, named),
+        _ => false,
+    })
 }

@@ -15,7 +15,7 @@ use super::{JobStatus, PipelineRun};
 use crate::catalog::{Catalog, Creation, Definition, Relation, RelationId, SinkDef};
 use crate::change::hash_rows;
 use crate::config::Config;
-use crate::dataflow::{build_sink, build_source};
+use crate::dataflow::{build_sink, build_source, check_operators};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, Bound};
@@ -117,6 +117,10 @@ impl Engine {
             match sql::bind(&catalog, &statement)? {
                 Bound::Create(creation) => sink = self.check(&catalog, &creation).await?,
                 Bound::Drop(_) => {}
+                // Another client was faster.
+                Bound::AlreadyExists { .. } | Bound::NothingToDrop { .. } => {
+                    return Ok(Vec::new());
+                }
                 _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
             }
         }
@@ -128,10 +132,11 @@ impl Engine {
     async fn check(&self, catalog: &Catalog, creation: &Creation) -> Result<Option<Arc<SinkSlot>>> {
         for id in &creation.depends_on {
             if let Some(error) = self.inner.state.failure(*id) {
-                let message = format!("what \"{}\" reads has failed", creation.name);
-                return Err(Error::new(ErrorKind::JobFailed, message).with_detail(error));
+                return Err(input_failed(&creation.name, &error));
             }
         }
+        let Creation { definition, schema, upsert_key, mode, .. } = creation;
+        check_operators(definition, schema, upsert_key.as_ref(), *mode)?;
         match &creation.definition {
             Definition::Table(table) => {
                 if let Some(options) = &table.connector {
@@ -261,8 +266,7 @@ impl Engine {
         let failed = catalog.iter().filter(|it| keeps_rows(&it.definition)).filter_map(|it| {
             let error = self.inner.state.failure(it.id)?;
             let message = format!("the job that keeps the rows of \"{}\" has failed", it.name);
-            let error = Error::new(ErrorKind::JobFailed, message)
-                .with_detail(error)
+            let error = Error::job_failed(message, &error)
                 .with_hint("look at SHOW JOBS; drop and create it again");
             Some((it.id, error))
         });
@@ -342,6 +346,12 @@ impl Engine {
         self.ask(|reply| Message::Shutdown { reply }).await?;
         self.wait().await
     }
+}
+
+/// Why a relation cannot be created over failed ones.
+pub(super) fn input_failed(name: &str, error: &Error) -> Error {
+    Error::job_failed(format!("what \"{name}\" reads has failed"), error)
+        .with_hint("look at SHOW JOBS")
 }
 
 /// A table was dropped while a statement wrote to it.
@@ -451,6 +461,8 @@ pub async fn uncancelled<T: Send + 'static>(
     done.map_err(|error| Error::internal(format!("a statement ended early: {error}")))?
 }
 
+#[cfg(test)]
+mod failure_tests;
 #[cfg(test)]
 mod flush_tests;
 #[cfg(test)]

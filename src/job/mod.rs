@@ -12,8 +12,10 @@
 mod checkpointer;
 mod compaction;
 mod coordinator;
+mod ddl;
 mod done;
 mod engine;
+mod failures;
 mod flushes;
 mod recent_writes;
 mod reconcile;

@@ -10,9 +10,10 @@
 
 use std::collections::BTreeSet;
 
+use super::failures::follows;
 use crate::catalog::{Catalog, ChangelogMode, Definition, Relation, RelationId};
 use crate::checkpoint::Manifest;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind};
 use crate::plan::FragmentPlan;
 
 /// What becomes of a relation whose identity is another one than stored.
@@ -31,13 +32,7 @@ enum Outcome {
 /// Decides for each relation of `catalog` how it starts, and brings `manifest` to that: state that
 /// nobody will use is dropped, failures are entered, identities are those of this program. Returns
 /// the views that are rebuilt.
-///
-/// # Errors
-/// `Unsupported` if a stored query can no longer be planned.
-pub(super) fn reconcile(
-    catalog: &Catalog,
-    manifest: &mut Manifest,
-) -> Result<BTreeSet<RelationId>> {
+pub(super) fn reconcile(catalog: &Catalog, manifest: &mut Manifest) -> BTreeSet<RelationId> {
     let mut relations: Vec<_> = catalog.iter().collect();
     // A relation has a higher id than those that it reads.
     relations.sort_by_key(|relation| relation.id);
@@ -50,7 +45,14 @@ pub(super) fn reconcile(
             manifest.failed.insert(relation.id, error);
             continue;
         }
-        let Some(fragment) = FragmentPlan::of(relation)? else { continue };
+        let fragment = match FragmentPlan::of(relation) {
+            Ok(Some(fragment)) => fragment,
+            Ok(None) => continue,
+            Err(error) => {
+                manifest.failed.insert(relation.id, error);
+                continue;
+            }
+        };
         let inputs_start_over = !fragment.reads.is_disjoint(&starting_over);
         let stored = manifest.fragments.get(&relation.id);
         if stored == Some(&fragment.identity) && !inputs_start_over {
@@ -76,7 +78,7 @@ pub(super) fn reconcile(
         };
         apply(outcome, relation, &fragment, manifest, &mut rebuilt, &mut starting_over);
     }
-    Ok(rebuilt)
+    rebuilt
 }
 
 fn apply(
@@ -106,21 +108,22 @@ fn apply(
         }
         Outcome::Fails(reason) => {
             tracing::error!(relation = name, reason, "the relation cannot continue");
-            let error = format!("\"{name}\" cannot continue from its stored state: {reason}");
-            manifest.failed.insert(id, error);
+            let message = format!("\"{name}\" cannot continue from its stored state: {reason}");
+            manifest.failed.insert(id, Error::new(ErrorKind::Corrupt, message));
         }
     }
     manifest.fragments.insert(id, fragment.identity.clone());
 }
 
-fn failed_input(catalog: &Catalog, relation: &Relation, manifest: &Manifest) -> Option<String> {
+fn failed_input(catalog: &Catalog, relation: &Relation, manifest: &Manifest) -> Option<Error> {
     // The bad messages of a failed table stay readable.
     if matches!(*relation.definition, Definition::Errors) {
         return None;
     }
-    let failed = relation.depends_on.iter().find(|id| manifest.failed.contains_key(id))?;
-    let name = catalog.by_id(*failed).map_or_else(|| failed.to_string(), |it| it.name.clone());
-    Some(format!("\"{name}\", which it reads, has failed"))
+    relation.depends_on.iter().find_map(|id| {
+        let error = manifest.failed.get(id)?;
+        Some(follows(&catalog.by_id(*id)?.name, error))
+    })
 }
 
 fn reads_source(catalog: &Catalog, fragment: &FragmentPlan) -> bool {

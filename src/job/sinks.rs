@@ -76,7 +76,7 @@ impl Sinks {
         if self.committing.contains(&sink) || slot.is_busy() {
             return Some(Obstacle::Busy(format!("sink \"{}\" is still at work", slot.name)));
         }
-        state.failure(sink).map(Obstacle::Failed)
+        state.failure(sink).map(|error| Obstacle::Failed(error.to_string()))
     }
 
     /// Sinks that have an interval.

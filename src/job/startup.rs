@@ -6,7 +6,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use frazil_connector_api::Sink;
 use timely::WorkerConfig;
 use timely::communication::Config as Communication;
 use tokio::sync::mpsc;
@@ -19,15 +18,15 @@ use super::schedule::Records;
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
 use super::state::EngineState;
-use crate::catalog::{Catalog, RelationId};
-use crate::checkpoint::{Manifest, Manifests};
+use crate::catalog::{Catalog, Definition, Relation, RelationId};
+use crate::checkpoint::{Manifest, Manifests, SinkRecord};
 use crate::config::Config;
 use crate::dataflow::{
     Command, Event, ProcessShared, Recovery, Report, Request, build_sink, run_worker,
 };
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::sql::{self, Bound};
+use crate::sql;
 use crate::state::SnapshotStore;
 
 const MESSAGES_WAITING: usize = 1024;
@@ -69,7 +68,6 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         serving: threads,
         events: coordinates.then_some(events),
     });
-    let opened = if coordinates { Some(Manifests::open(env.clone()).await?) } else { None };
     let (requests, taken) = channel();
     let (thread, ended) = spawn_workers(&config, threads, shared, taken, &state).await?;
     let mut inner = Inner {
@@ -80,10 +78,15 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         workers: Workers { peers, pipelines: Records::default(), ended },
         ddl: tokio::sync::Mutex::default(),
     };
-    let Some((manifests, mut manifest)) = opened else { return Ok(inner) };
+    if !coordinates {
+        return Ok(inner);
+    }
+    // Only now, when all processes have joined: one that is started by mistake waits for its peers
+    // and must not stop the engine that runs.
+    let (manifests, mut manifest) = Manifests::open(env.clone()).await?;
     let leftovers = manifests.unnamed(&manifest).await?;
     manifest.adopt_layout((peers, threads));
-    let (sinks, rebuilt) = recover(&mut manifest, &env, &state).await?;
+    let (sinks, rebuilt) = recover(&mut manifest, &env, &state).await;
     let backlog =
         restore_workers(&manifest, rebuilt, peers, &requests, &thread, &mut received).await?;
     state.finish_epoch(manifest.epoch);
@@ -95,7 +98,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     }
     let (messages, asked) = mpsc::channel(MESSAGES_WAITING);
     inner.messages = Some(messages);
-    let coordinator = Coordinator::new(
+    let mut coordinator = Coordinator::new(
         config,
         env,
         state,
@@ -105,7 +108,8 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         checkpointer,
         sinks,
     );
-    tokio::spawn(coordinator.run(backlog));
+    coordinator.take_backlog(backlog)?;
+    tokio::spawn(coordinator.run());
     Ok(inner)
 }
 
@@ -177,51 +181,66 @@ fn stop_when_a_process_is_lost() {
     }));
 }
 
-/// Brings the catalog, the failures and the sinks to where the manifest is. Returns the sinks and
-/// the views that are rebuilt.
+/// Brings the catalog, the failures and the sinks to where the manifest is. What cannot be brought
+/// there has failed, in the manifest as well, and all that reads it. Returns the sinks and the
+/// views that are rebuilt.
 async fn recover(
     manifest: &mut Manifest,
     env: &Env,
     state: &Arc<EngineState>,
-) -> Result<(Sinks, BTreeSet<RelationId>)> {
+) -> (Sinks, BTreeSet<RelationId>) {
     let mut catalog = Catalog::default();
     let mut slots = Vec::new();
+    let mut failed = std::mem::take(&mut manifest.failed);
     for record in &manifest.statements {
-        catalog.set_next_id(record.id);
-        for statement in sql::parse(&record.sql)? {
-            let Bound::Create(creation) = sql::bind(&catalog, &statement)? else {
-                return Err(Error::internal("the manifest has a statement that is not CREATE"));
+        for relation in sql::enter_stored(&mut catalog, record.id, &record.sql) {
+            let outcome = match &*relation.definition {
+                Definition::Unbound(unbound) => Err(unbound.error.clone()),
+                _ => match manifest.sinks.get(&relation.id) {
+                    Some(record) => restore_sink(&relation, record, manifest.fence, env).await,
+                    None => Ok(None),
+                },
             };
-            for relation in catalog.create(*creation, &statement.text)? {
-                if let Some(def) = relation.definition.sink()
-                    && let Some(record) = manifest.sinks.get(&relation.id)
-                {
-                    let schema = Arc::clone(&relation.schema);
-                    // CREATE SINK made the target. If it is gone now, a new one would lack all that
-                    // was written before.
-                    let mut options = def.connector.clone();
-                    options.take("create_table_if_not_exists");
-                    let sink: Box<dyn Sink> =
-                        build_sink(&options, Arc::clone(&schema), def.mode.clone(), record.id)?;
-                    let name = relation.name.clone();
-                    let slot = SinkSlot::new(relation.id, name, record.id, schema, sink);
-                    slot.restore(record, manifest.fence, env).await?;
-                    slots.push(Arc::new(slot));
-                }
+            match outcome {
+                Ok(slot) => slots.extend(slot),
+                Err(error) => _ = failed.entry(relation.id).or_insert(error),
             }
         }
     }
     catalog.set_next_id(manifest.next_relation.max(catalog.next_id()));
-    let rebuilt = reconcile(&catalog, manifest)?;
+    failed.retain(|relation, _| catalog.by_id(*relation).is_some());
+    manifest.failed = failed;
+    let rebuilt = reconcile(&catalog, manifest);
     let mut sinks = Sinks::default();
     for slot in slots {
         sinks.add(slot, &catalog);
     }
-    state.set_catalog(catalog);
     for (relation, error) in &manifest.failed {
+        let name = catalog.by_id(*relation).map(|relation| relation.name.as_str());
+        tracing::error!(job = name, %error, "a job has failed and is not run");
         state.set_failure(*relation, error.clone());
     }
-    Ok((sinks, rebuilt))
+    state.set_catalog(catalog);
+    (sinks, rebuilt)
+}
+
+/// The sink of a relation as a manifest has it; `None` for other relations.
+async fn restore_sink(
+    relation: &Relation,
+    record: &SinkRecord,
+    fence: u64,
+    env: &Env,
+) -> Result<Option<Arc<SinkSlot>>> {
+    let Some(def) = relation.definition.sink() else { return Ok(None) };
+    let schema = Arc::clone(&relation.schema);
+    // CREATE SINK made the target. If it is gone now, a new one would lack all that was written
+    // before.
+    let mut options = def.connector.clone();
+    options.take("create_table_if_not_exists");
+    let sink = build_sink(&options, Arc::clone(&schema), def.mode.clone(), record.id)?;
+    let slot = SinkSlot::new(relation.id, relation.name.clone(), record.id, schema, sink);
+    slot.restore(record, fence, env).await?;
+    Ok(Some(Arc::new(slot)))
 }
 
 /// Has all workers rebuild their fragments from the manifest, and waits for them; returns what the
@@ -256,7 +275,7 @@ async fn restore_workers(
         match events.recv().await {
             Some(Event::Report(_, Report::Applied { error: None })) => applied += 1,
             Some(Event::Report(_, Report::Applied { error: Some(error) })) => {
-                return Err(Error::internal(error).within("restoring the state"));
+                return Err(error.within("restoring the state"));
             }
             Some(event) => backlog.push(event),
             None => return Err(Error::internal("a worker ended while it was restored")),

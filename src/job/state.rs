@@ -39,8 +39,11 @@ struct Figures {
     bad_messages: u64,
     /// State by operator, by worker.
     operator_bytes: BTreeMap<usize, Vec<(String, u64)>>,
+    /// Of the sink.
     problem: Option<(u32, String)>,
-    failure: Option<String>,
+    /// Of sources, by worker.
+    source_problems: BTreeMap<usize, (u32, String)>,
+    failure: Option<Error>,
     ended: std::collections::BTreeSet<usize>,
     sink: Option<SinkStatus>,
 }
@@ -126,26 +129,39 @@ impl EngineState {
         self.change(relation, |job| job.problem = problem);
     }
 
+    pub(super) fn set_source_problem(
+        &self,
+        relation: RelationId,
+        worker: usize,
+        problem: Option<(u32, String)>,
+    ) {
+        self.change(relation, |job| match problem {
+            Some(problem) => _ = job.source_problems.insert(worker, problem),
+            None => _ = job.source_problems.remove(&worker),
+        });
+    }
+
     /// What a flush waits for among the readers of a relation.
     pub(super) fn readers(&self, id: RelationId) -> Readers {
         let catalog = self.catalog();
         let Some(relation) = catalog.by_id(id) else { return Readers::Gone };
         let figures = lock(&self.figures);
-        match figures.get(&id) {
-            Some(Figures { failure: Some(_), .. }) => Readers::Gone,
-            Some(Figures { problem: Some((attempts, problem)), .. }) => {
+        let Some(job) = figures.get(&id) else { return Readers::Reading };
+        match job.source_problems.values().next() {
+            _ if job.failure.is_some() => Readers::Gone,
+            Some((attempts, problem)) => {
                 let reason = format!("\"{}\" cannot read its source: {problem}", relation.name);
                 Readers::OutOfReach(*attempts, reason)
             }
-            _ => Readers::Reading,
+            None => Readers::Reading,
         }
     }
 
-    pub(super) fn set_failure(&self, relation: RelationId, error: String) {
+    pub(super) fn set_failure(&self, relation: RelationId, error: Error) {
         self.change(relation, |job| job.failure = Some(error));
     }
 
-    pub(super) fn failure(&self, relation: RelationId) -> Option<String> {
+    pub(super) fn failure(&self, relation: RelationId) -> Option<Error> {
         lock(&self.figures).get(&relation).and_then(|job| job.failure.clone())
     }
 
@@ -211,6 +227,7 @@ impl EngineState {
                 Definition::View(_) => JobKind::View,
                 Definition::Sink(_) => JobKind::Sink,
                 Definition::Pipeline(_) => JobKind::Pipeline,
+                Definition::Unbound(unbound) => JobKind::Unbound(unbound.noun),
                 _ => continue,
             };
             let job = figures.get(&relation.id).cloned().unwrap_or_default();
@@ -240,9 +257,9 @@ impl EngineState {
 impl Figures {
     fn state(&self, workers: usize) -> JobState {
         if let Some(error) = &self.failure {
-            return JobState::Failed { error: error.clone() };
+            return JobState::Failed { error: error.to_string() };
         }
-        match &self.problem {
+        match self.problem.as_ref().or_else(|| self.source_problems.values().next()) {
             Some((attempts, error)) => {
                 JobState::Retrying { attempts: *attempts, error: error.clone() }
             }

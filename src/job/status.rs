@@ -15,6 +15,8 @@ pub enum JobKind {
     Sink,
     /// A scheduled sink.
     Pipeline,
+    /// What the stored statement of this noun would make, if this program could bind it.
+    Unbound(&'static str),
 }
 
 /// How a job is.

@@ -61,7 +61,10 @@ impl FragmentPlan {
     /// `Unsupported` for a query without incremental operators.
     pub fn of(relation: &Relation) -> Result<Option<Self>> {
         let plan = match &*relation.definition {
-            Definition::Source(_) | Definition::Catalog(_) | Definition::LogicalView(_) => {
+            Definition::Source(_)
+            | Definition::Catalog(_)
+            | Definition::LogicalView(_)
+            | Definition::Unbound(_) => {
                 return Ok(None);
             }
             Definition::Table(_) | Definition::Errors => None,

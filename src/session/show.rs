@@ -113,6 +113,7 @@ fn kind(kind: JobKind) -> &'static str {
         JobKind::View => "materialized view",
         JobKind::Sink => "sink",
         JobKind::Pipeline => "pipeline",
+        JobKind::Unbound(noun) => noun,
     }
 }
 

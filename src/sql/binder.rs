@@ -278,6 +278,7 @@ fn check_droppable(kind: DropKind, relation: &Relation) -> Result<()> {
         Definition::Sink(_) => kind == DropKind::Sink,
         Definition::Pipeline(_) => kind == DropKind::Pipeline,
         Definition::Catalog(_) => kind == DropKind::Catalog,
+        Definition::Unbound(unbound) => kind.noun() == unbound.noun,
         Definition::Errors => {
             let message = format!("\"{}\" goes only with what it belongs to", relation.name);
             return Err(Error::new(ErrorKind::DependentObjects, message));

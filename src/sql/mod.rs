@@ -25,6 +25,7 @@ mod scope;
 mod show_parser;
 mod sink_binder;
 mod statement;
+mod stored;
 mod syntax_error;
 mod write_binder;
 
@@ -43,3 +44,4 @@ pub use statement::{
     CreateView, Drop, DropKind, FormatClause, Name, Show, SinkSource, Statement, StatementKind,
     Transaction,
 };
+pub use stored::enter_stored;

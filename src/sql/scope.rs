@@ -129,6 +129,10 @@ impl ContextProvider for Scope<'_> {
         let Some(relation) = local_name(&name).and_then(|name| self.catalog.get(name)) else {
             return self.extra.table(&name).ok_or_else(|| external(self.undefined(&name)));
         };
+        if let Definition::Unbound(unbound) = relation.definition.as_ref() {
+            let message = format!("\"{}\" has failed", relation.name);
+            return Err(external(Error::job_failed(message, &unbound.error)));
+        }
         if !relation.definition.is_readable() {
             let noun = relation.definition.noun();
             let message = format!("\"{}\" is a {noun}, which cannot be read", relation.name);

@@ -25,6 +25,7 @@ pub(super) fn kind(definition: &Definition) -> &'static str {
         Definition::Pipeline(_) => "pipeline",
         Definition::Catalog(_) => "catalog",
         Definition::Errors => "errors table",
+        Definition::Unbound(unbound) => unbound.noun,
     }
 }
 
@@ -43,7 +44,10 @@ pub(super) fn visible(catalog: &Catalog) -> Vec<RelationRow> {
             Definition::Table(_) | Definition::Source(_) | Definition::Errors => "r",
             Definition::View(_) => "m",
             Definition::LogicalView(_) => "v",
-            Definition::Sink(_) | Definition::Pipeline(_) | Definition::Catalog(_) => return None,
+            Definition::Sink(_)
+            | Definition::Pipeline(_)
+            | Definition::Catalog(_)
+            | Definition::Unbound(_) => return None,
         };
         let key = key(&relation.definition).to_vec();
         Some(RelationRow { relation: Arc::clone(relation), relkind, key })

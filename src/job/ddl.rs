@@ -1,0 +1,224 @@
+//! CREATE and DROP in the coordinator.
+//!
+//! ```text
+//! wait until quiet ─► workers apply ─► first epoch: backfill ─► checkpoint ─► published, answered
+//!       └ an input has failed: error         └ failed ─► undone on all workers ─► error
+//! ```
+//!
+//! **Invariant:** sessions see a relation from when its backfill is complete and durable. A CREATE
+//! that answers with an error leaves nothing: no catalog entry, no state, no manifest names it.
+
+use std::sync::Arc;
+
+use super::coordinator::{AppliedReply, Coordinator, Gathering, Reply};
+use super::engine::input_failed;
+use super::sink_slot::SinkSlot;
+use crate::catalog::{Catalog, Relation, RelationId};
+use crate::checkpoint::StatementRecord;
+use crate::dataflow::{Command, Request};
+use crate::error::{Error, Result};
+use crate::plan::FragmentPlan;
+use crate::sql::{self, Bound};
+
+/// A change of the catalog under way.
+pub(super) struct Applying {
+    change: Change,
+    reply: Reply<Vec<Arc<Relation>>>,
+    /// Workers that have applied it, and what they refused it with; `None` before it is sent.
+    applied: Option<(usize, Vec<Error>)>,
+}
+
+enum Change {
+    /// A statement, with the sink that CREATE SINK opened.
+    Statement { sql: String, sink: Option<Arc<SinkSlot>> },
+    /// Takes back a CREATE whose backfill has failed.
+    Undo { relations: Vec<Arc<Relation>>, error: Error },
+}
+
+impl Applying {
+    pub(super) fn statement(
+        sql: String,
+        sink: Option<Arc<SinkSlot>>,
+        reply: Reply<Vec<Arc<Relation>>>,
+    ) -> Self {
+        Self { change: Change::Statement { sql, sink }, reply, applied: None }
+    }
+}
+
+impl Coordinator {
+    /// Sends the first waiting change when nothing is under way.
+    pub(super) fn send_change(&mut self) {
+        if !self.is_quiet() || self.is_applying() {
+            return;
+        }
+        let (next_id, epoch) = (self.catalog.next_id(), self.open_epoch);
+        let Some(mut applying) = self.applying.pop_front() else { return };
+        let command = match &applying.change {
+            Change::Statement { sql, .. } => match self.check_again(sql) {
+                Ok(()) => {
+                    let statements = vec![(next_id, sql.clone())];
+                    Command::Apply { statements, epoch, recovery: None }
+                }
+                Err(error) => {
+                    let _ = applying.reply.send(Err(error));
+                    return;
+                }
+            },
+            Change::Undo { relations, .. } => {
+                Command::Remove { relations: relations.iter().map(|it| it.id).collect() }
+            }
+        };
+        applying.applied = Some((0, Vec::new()));
+        self.applying.push_front(applying);
+        self.request(Request::Command(command));
+    }
+
+    /// True while workers apply a change.
+    pub(super) fn is_applying(&self) -> bool {
+        self.applying.front().is_some_and(|applying| applying.applied.is_some())
+    }
+
+    /// A statement waits until all is quiet, and what it reads may fail meanwhile.
+    fn check_again(&self, sql: &str) -> Result<()> {
+        for statement in sql::parse(sql)? {
+            let Bound::Create(creation) = sql::bind(&self.catalog, &statement)? else { continue };
+            for id in &creation.depends_on {
+                if let Some(error) = self.state.failure(*id) {
+                    return Err(input_failed(&creation.name, &error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One more worker has applied the change that was sent.
+    pub(super) fn applied(&mut self, error: Option<Error>) -> Result<()> {
+        let Some(applying) = self.applying.front_mut() else { return Ok(()) };
+        let Some((workers, errors)) = &mut applying.applied else { return Ok(()) };
+        *workers += 1;
+        errors.extend(error);
+        if *workers < self.workers {
+            return Ok(());
+        }
+        let mut errors = std::mem::take(errors);
+        let Some(Applying { change, reply, .. }) = self.applying.pop_front() else { return Ok(()) };
+        let refused = (errors.len(), errors.pop());
+        match (change, refused) {
+            (Change::Statement { sql, sink }, (_, None)) => {
+                let relations = self.enter(&sql, sink)?;
+                self.created.push((reply, relations));
+                self.mark_dirty();
+            }
+            (Change::Undo { relations, error }, (_, None)) => {
+                self.forget(&relations);
+                let _ = reply.send(Err(error));
+            }
+            // No worker has anything of it.
+            (Change::Statement { .. }, (count, Some(error))) if count == self.workers => {
+                self.early_failures.clear();
+                let _ = reply.send(Err(error));
+            }
+            // Workers differ now: only a restart from the last manifest is safe.
+            (_, (_, Some(error))) => {
+                let error = error.within("applying a statement");
+                let _ = reply.send(Err(error.clone()));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters an applied statement into the catalog and the list of statements.
+    fn enter(&mut self, sql: &str, sink: Option<Arc<SinkSlot>>) -> Result<Vec<Arc<Relation>>> {
+        let mut catalog = Catalog::clone(&self.catalog);
+        let mut entered = Vec::new();
+        for statement in sql::parse(sql)? {
+            match sql::bind(&catalog, &statement)? {
+                Bound::Create(creation) => {
+                    let id = catalog.next_id();
+                    let sql = statement.text.clone();
+                    for relation in catalog.create(*creation, &sql)? {
+                        if let Some(fragment) = FragmentPlan::of(&relation)? {
+                            self.fragments.insert(relation.id, fragment.identity);
+                        }
+                        entered.push(relation);
+                    }
+                    self.statements.push(StatementRecord { id, sql });
+                }
+                Bound::Drop(removal) => {
+                    let dropped = catalog.drop_relations(&removal)?;
+                    self.catalog = Arc::new(catalog.clone());
+                    self.forget(&dropped);
+                    entered.extend(dropped);
+                }
+                _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
+            }
+        }
+        if let Some(slot) = sink {
+            self.sinks.add(slot, &catalog);
+        }
+        self.catalog = Arc::new(catalog);
+        // What it reads, or a part of it, may have failed while the workers built it.
+        for (relation, error) in std::mem::take(&mut self.early_failures) {
+            self.fail(relation, error);
+        }
+        for relation in &entered {
+            self.fail_with_inputs(relation.id);
+        }
+        Ok(entered)
+    }
+
+    /// Forgets relations that no worker has any more.
+    fn forget(&mut self, relations: &[Arc<Relation>]) {
+        let mut catalog = Catalog::clone(&self.catalog);
+        for relation in relations {
+            catalog.remove(&relation.name);
+            self.statements.retain(|statement| statement.id != relation.id);
+            self.fragments.remove(&relation.id);
+            self.sinks.remove(relation.id);
+            self.checkpointer.forget(relation.id);
+        }
+        self.catalog = Arc::new(catalog);
+        self.publish();
+        // The next checkpoint removes their state.
+        self.dirty_since_checkpoint = true;
+    }
+
+    /// Shows sessions the catalog as it is now.
+    pub(super) fn publish(&self) {
+        self.state.set_catalog(Catalog::clone(&self.catalog));
+    }
+
+    /// Takes from a checkpoint what was created and has failed, and has it undone.
+    pub(super) fn undo_failed(&mut self, gathering: &mut Gathering) {
+        let (failed, sound) = std::mem::take(&mut gathering.created)
+            .into_iter()
+            .map(|(reply, relations)| (self.failure_of(&relations), reply, relations))
+            .partition::<Vec<_>, _>(|(failure, ..)| failure.is_some());
+        gathering.created =
+            sound.into_iter().map(|(_, reply, relations)| (reply, relations)).collect();
+        for (failure, reply, relations) in failed {
+            let Some(error) = failure else { continue };
+            let is_undone = |id: RelationId| relations.iter().any(|relation| relation.id == id);
+            gathering.statements.retain(|statement| !is_undone(statement.id));
+            let change = Change::Undo { relations, error };
+            self.applying.push_back(Applying { change, reply, applied: None });
+        }
+    }
+
+    fn failure_of(&self, created: &[Arc<Relation>]) -> Option<Error> {
+        // DROP has relations that are not in the catalog any more.
+        let mut made = created.iter().filter(|it| self.catalog.by_id(it.id).is_some());
+        made.find_map(|relation| Some(self.state.failure(relation.id)?.within(&*relation.name)))
+    }
+
+    /// Answers statements that are durable now.
+    pub(super) fn answer_created(&self, created: Vec<AppliedReply>) {
+        if !created.is_empty() {
+            self.publish();
+        }
+        for (reply, relations) in created {
+            let _ = reply.send(Ok(relations));
+        }
+    }
+}
