@@ -220,7 +220,7 @@ mod tests {
         }
         manifest.segments.push(crate::state::SegmentRef {
             relation: crate::catalog::RelationId(1),
-            operator: 0,
+            operator: crate::state::OperatorId(uuid::Uuid::nil()),
             table: 0,
             worker: None,
             key_columns: 0,

@@ -28,7 +28,7 @@ async fn segment(env: &Env, puts: &[i64], value: i64, gone: &[i64], worker: usiz
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await.unwrap();
     SegmentRef {
         relation: RelationId(1),
-        operator: 0,
+        operator: OperatorId(uuid::Uuid::nil()),
         table: 0,
         worker: Some(worker),
         key_columns: 1,
