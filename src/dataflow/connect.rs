@@ -65,6 +65,14 @@ pub fn build_sink(
     }
 }
 
+/// Checks the options of a lake catalog; it makes nothing.
+///
+/// # Errors
+/// `InvalidParameter` for a wrong option, or a file that is no catalog.
+pub async fn check_catalog(options: Options) -> Result<()> {
+    Ok(frazil_iceberg::IcebergCatalog::check(options).await?)
+}
+
 fn unknown(connector: &str, known: &str) -> Error {
     Error::unsupported(format!("connector \"{connector}\" is not known"))
         .with_hint(format!("known here: {known}"))

@@ -15,7 +15,7 @@ use super::{JobStatus, PipelineRun};
 use crate::catalog::{Catalog, Creation, Definition, Relation, RelationId, SinkDef};
 use crate::change::hash_rows;
 use crate::config::Config;
-use crate::dataflow::{build_sink, build_source, check_operators};
+use crate::dataflow::{build_sink, build_source, check_catalog, check_operators};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, Bound};
@@ -153,6 +153,12 @@ impl Engine {
             Definition::Sink(sink) => self.open_sink(catalog, creation, sink).await.map(Some),
             Definition::Pipeline(pipeline) => {
                 self.open_sink(catalog, creation, &pipeline.sink).await.map(Some)
+            }
+            Definition::Catalog(catalog) => {
+                let mut options = catalog.options.clone();
+                options.take("type");
+                check_catalog(options).await?;
+                Ok(None)
             }
             _ => Ok(None),
         }

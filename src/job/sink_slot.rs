@@ -126,7 +126,9 @@ impl SinkSlot {
     /// What the connector says.
     pub(super) async fn open(&self) -> Result<SinkStatus> {
         let mut sink = Arc::clone(&self.sink).lock_owned().await;
-        caught(self.reopen(&mut sink)).await?;
+        let resume = Resume { is_new: true, ..Resume::default() };
+        caught(sink.sink.open(&resume)).await?;
+        sink.opened = true;
         Ok(sink.sink.status())
     }
 
@@ -134,7 +136,7 @@ impl SinkSlot {
     async fn reopen(&self, sink: &mut OpenSink) -> frazil_connector_api::Result<()> {
         let resume = {
             let progress = self.progress();
-            Resume { fence: progress.fence, last: progress.last.clone() }
+            Resume { is_new: false, fence: progress.fence, last: progress.last.clone() }
         };
         sink.opened = false;
         sink.sink.open(&resume).await?;
@@ -386,8 +388,9 @@ impl SinkSlot {
                 }
                 Err(error) => error,
             };
-            busy.opened = false;
+            // An error that may heal does not cost the sink what it knows of its target.
             if error.retry == Retry::Never {
+                busy.opened = false;
                 let problem = self.note(&error, env.elapsed());
                 return Err(Error::new(ErrorKind::JobFailed, problem.error));
             }

@@ -77,6 +77,8 @@ impl LastCommit {
 /// What the data directory knows of a sink when the sink is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resume {
+    /// True at CREATE: what the options say of the target must be so. Later it may have changed.
+    pub is_new: bool,
     /// The fence of this process.
     pub fence: u64,
     /// The newest commit.
@@ -144,7 +146,8 @@ pub trait Sink: Send {
     /// `Unavailable`.
     async fn prepare(&mut self, mark: CommitMark) -> Result<Option<Committable>>;
 
-    /// Makes a committable visible. Calling it again, or from another process, is harmless.
+    /// Makes a committable visible. Calling it again, after an error or from another process, is
+    /// harmless.
     ///
     /// # Errors
     /// `Fenced` if a newer process has committed; `Target` if the target has a commit that is

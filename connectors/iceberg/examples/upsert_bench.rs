@@ -154,7 +154,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         drop(writer);
         let mut writer = sink(folder.path(), version);
         let start = Instant::now();
-        writer.open(&Resume { fence: 1, last }).await?;
+        writer.open(&Resume { is_new: false, fence: 1, last }).await?;
         println!(
             "v{version} open with {} keys: {:.0} ms; index {:.1} MB",
             live.len(),

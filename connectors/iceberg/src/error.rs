@@ -31,6 +31,12 @@ impl<T> ErrorContext<T> for std::result::Result<T, sqlx::Error> {
     }
 }
 
+impl<T> ErrorContext<T> for std::result::Result<T, apache_avro::Error> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| ConnectorError::internal(what()).with_source(source))
+    }
+}
+
 impl<T> ErrorContext<T> for std::io::Result<T> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|source| ConnectorError::unavailable(what()).with_source(source))

@@ -14,17 +14,24 @@ use frazil_connector_api::{
 };
 use futures::TryStreamExt;
 use iceberg::MetadataLocation;
-use iceberg::spec::{MAIN_BRANCH, TableMetadataBuilder};
+use iceberg::spec::{
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, MAIN_BRANCH,
+    NestedField, TableMetadataBuilder,
+};
+use parquet::arrow::ArrowWriter;
 use uuid::Uuid;
 
-use crate::catalog::{Catalog, CommitSink, LoadedTable, TableName, write_metadata};
+use crate::catalog::{Access, Catalog, CommitSink, LoadedTable, TableName, write_metadata};
+use crate::columns::Columns;
 use crate::data_writer::{DataFolder, DataWriter};
-use crate::live_files::{Manifests, live_files};
+use crate::live_files::{Manifests, live_files, manifest_list};
 use crate::options::CatalogOptions;
 use crate::partition::{Partitioner, parse_partition_by, spec_and_schema};
-use crate::row_delta::{Marker, RowDelta, stage};
-use crate::schema::file_schema;
-use crate::{IcebergCatalog, build_iceberg_sink, build_iceberg_sink_behind, parquet_file};
+use crate::row_delta::{DeleteFile, Marker, RowDelta, stage};
+use crate::{
+    IcebergCatalog, IcebergTable, build_iceberg_sink, build_iceberg_sink_behind, deletion_vector,
+    parquet_file, position_delete,
+};
 
 /// What happens at the next swap of the sink under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +57,10 @@ pub(crate) enum Act {
     Rename(&'static str, &'static str),
     /// Moves the table's new files to another folder.
     Relocate,
+    /// Drops a column.
+    Drop(&'static str),
+    /// Deletes the first row of a file, and rows that it does not have.
+    DeleteTooMuch,
 }
 
 /// A table `shop.t (id, value)` in a catalog of its own.
@@ -70,7 +81,7 @@ fn rows_schema() -> SchemaRef {
 }
 
 /// Changes as (id, value, weight).
-fn changes(rows: &[(i64, i64, i64)]) -> ChangeBatch {
+fn changes_of(rows: &[(i64, i64, i64)]) -> ChangeBatch {
     let column = |of: fn(&(i64, i64, i64)) -> i64| -> ArrayRef {
         Arc::new(rows.iter().map(|row| Some(of(row))).collect::<Int64Array>())
     };
@@ -141,9 +152,14 @@ impl Lake {
         sink
     }
 
-    pub(crate) async fn rows(&self) -> Vec<(i64, i64)> {
+    /// The table as a reader sees it.
+    pub(crate) async fn table(&self) -> IcebergTable {
         let catalog = IcebergCatalog::open(Options::new(self.catalog_pairs())).await.unwrap();
-        let table = catalog.load("shop", "t").await.unwrap();
+        catalog.load("shop", "t").await.unwrap()
+    }
+
+    pub(crate) async fn rows(&self) -> Vec<(i64, i64)> {
+        let table = self.table().await;
         let batches: Vec<_> = table.scan(None).try_collect().await.unwrap();
         let of = |batch: &RecordBatch, at| batch.column(at).as_primitive::<Int64Type>().clone();
         let pairs = batches.iter().flat_map(|batch| {
@@ -157,7 +173,7 @@ impl Lake {
 
     pub(crate) async fn catalog(&self) -> Catalog {
         let options = CatalogOptions::take(&mut Options::new(self.catalog_pairs())).unwrap();
-        Catalog::open(&options).await.unwrap()
+        Catalog::open(&options, Access::Write).await.unwrap()
     }
 
     pub(crate) async fn load(&self) -> LoadedTable {
@@ -175,26 +191,22 @@ impl Lake {
                 self.change(|builder| builder.add_default_partition_spec(spec).unwrap()).await;
             }
             Act::Upgrade => {
-                let version = iceberg::spec::FormatVersion::V3;
+                let version = FormatVersion::V3;
                 self.change(|builder| builder.upgrade_format_version(version).unwrap()).await;
             }
             Act::Rename(from, to) => {
-                let schema = self.load().await.metadata.current_schema().clone();
-                let fields = schema.as_struct().fields().iter().map(|field| {
-                    let mut field = field.as_ref().clone();
+                let rename = |mut field: NestedField| {
                     if field.name == from {
                         field.name = to.to_string();
                     }
-                    Arc::new(field)
-                });
-                let ids: Vec<i32> = schema.identifier_field_ids().collect();
-                let renamed = iceberg::spec::Schema::builder()
-                    .with_fields(fields)
-                    .with_identifier_field_ids(ids)
-                    .build()
-                    .unwrap();
-                self.change(|builder| builder.add_current_schema(renamed).unwrap()).await;
+                    Some(field)
+                };
+                self.change_columns(rename, []).await;
             }
+            Act::Drop(name) => {
+                self.change_columns(|field| (field.name != name).then_some(field), []).await;
+            }
+            Act::DeleteTooMuch => self.delete_too_much().await,
             Act::Relocate => {
                 let location = self.folder.path().join("elsewhere").to_string_lossy().into_owned();
                 self.change(|builder| builder.set_location(location)).await;
@@ -211,6 +223,104 @@ impl Lake {
         write_metadata(catalog.io(), &metadata, &place).await.unwrap();
         let to = place.to_string();
         assert!(catalog.swap(&table_name(), &base.location, &to).await.unwrap());
+    }
+
+    /// Changes or drops columns, and adds some.
+    pub(crate) async fn change_columns(
+        &self,
+        change: impl Fn(NestedField) -> Option<NestedField>,
+        added: impl IntoIterator<Item = NestedField>,
+    ) {
+        let schema = self.load().await.metadata.current_schema().clone();
+        let fields = schema.as_struct().fields().iter();
+        let fields = fields.filter_map(|field| change(field.as_ref().clone())).chain(added);
+        let changed = iceberg::spec::Schema::builder()
+            .with_fields(fields.map(Arc::new))
+            .with_identifier_field_ids(schema.identifier_field_ids())
+            .build()
+            .unwrap();
+        self.change(|builder| builder.add_current_schema(changed).unwrap()).await;
+    }
+
+    /// Adds a Parquet file whose columns have names only.
+    pub(crate) async fn add_file_without_ids(&self, rows: &[(i64, i64)]) {
+        let changes: Vec<_> = rows.iter().map(|(id, value)| (*id, *value, 1)).collect();
+        let batch = changes_of(&changes);
+        let path = self.data_folder().join("theirs.parquet");
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.rows().schema(), None).unwrap();
+        writer.write(batch.rows()).unwrap();
+        writer.close().unwrap();
+        let file = DataFileBuilder::default()
+            .content(DataContentType::Data)
+            .file_path(path.to_string_lossy().into_owned())
+            .file_format(DataFileFormat::Parquet)
+            .record_count(rows.len() as u64)
+            .file_size_in_bytes(std::fs::metadata(&path).unwrap().len())
+            .build()
+            .unwrap();
+        self.commit(vec![file], Vec::new()).await;
+    }
+
+    /// Makes the table with a column `extra`, which is always NULL, and its partition.
+    pub(crate) async fn make_with_extra(&self) {
+        let field = |name, nullable| Field::new(name, DataType::Int64, nullable);
+        let schema =
+            Schema::new(vec![field("id", false), field("value", true), field("extra", true)]);
+        let mode = SinkMode::Upsert { key: vec![0] };
+        let sink = build_iceberg_sink(self.options(), Arc::new(schema), mode, Uuid::new_v4());
+        sink.unwrap().open(&Resume::default()).await.unwrap();
+    }
+
+    /// Partitions the table by `bucket(3, id)` under a name.
+    pub(crate) async fn rename_partition(&self, name: &str) {
+        let spec = iceberg::spec::UnboundPartitionSpec::builder()
+            .add_partition_field(1, name, iceberg::spec::Transform::Bucket(3))
+            .unwrap()
+            .build();
+        self.change(|builder| builder.add_default_partition_spec(spec).unwrap()).await;
+    }
+
+    /// Commits files of another engine on top of the table.
+    pub(crate) async fn commit(&self, data: Vec<DataFile>, deletes: Vec<DeleteFile>) {
+        let (catalog, base) = (self.catalog().await, self.load().await);
+        let metadata = &base.metadata;
+        let delta = RowDelta {
+            spec_id: metadata.default_partition_spec_id(),
+            schema_id: metadata.current_schema_id(),
+            data,
+            deletes,
+            written: Vec::new(),
+            superseded: Vec::new(),
+        };
+        let snapshot_id = Uuid::new_v4().as_u128() as i64 & i64::MAX;
+        let marker = Marker { snapshot_id, summary: HashMap::new(), properties: HashMap::new() };
+        let (io, mut manifests) = (catalog.io(), Manifests::default());
+        let list = manifest_list(io, metadata).await.unwrap();
+        let staged = stage(io, &base, list, delta, &marker, &mut manifests).await.unwrap();
+        let to = staged.table.location;
+        assert!(catalog.swap(&table_name(), &base.location, &to).await.unwrap());
+    }
+
+    async fn delete_too_much(&self) {
+        let (catalog, base) = (self.catalog().await, self.load().await);
+        let (io, metadata) = (catalog.io(), &base.metadata);
+        let live = live_files(io, metadata, &mut Manifests::default()).await.unwrap();
+        let file = &live[0].file;
+        let rows = file.record_count();
+        let path = DataFolder::new(metadata.location()).new_path("deletes");
+        let (spec_id, partition) = (live[0].spec_id, file.partition().clone());
+        let deleted = if metadata.format_version() >= FormatVersion::V3 {
+            let positions = [0, rows, rows + 7, 1 << 40].into_iter().collect();
+            deletion_vector::write(io, &path, file.file_path(), spec_id, partition, &positions)
+                .await
+        } else {
+            let positions = [(file.file_path(), vec![0, rows, rows + 7, 1 << 40])];
+            position_delete::write(io, &path, spec_id, partition, &positions).await
+        };
+        let delete =
+            DeleteFile { spec_id, replaces: None, targets: Vec::new(), file: deleted.unwrap() };
+        self.commit(Vec::new(), vec![delete]).await;
     }
 
     async fn append(&self) {
@@ -231,7 +341,7 @@ impl Lake {
         let (io, metadata) = (catalog.io(), &base.metadata);
         let mut manifests = Manifests::default();
         let schema = metadata.current_schema().clone();
-        let arrow_schema = file_schema(&schema).unwrap();
+        let columns = Columns::new(metadata).unwrap();
         let spec = metadata.default_partition_spec();
         let mut partitioner = Partitioner::new(spec, &schema).unwrap();
         let folder = DataFolder::new(metadata.location());
@@ -239,7 +349,7 @@ impl Lake {
         for live in live_files(io, metadata, &mut manifests).await.unwrap() {
             let path = live.file.file_path();
             let file = parquet_file::open(io, path).await.unwrap();
-            let batches = file.project(path, arrow_schema.clone(), &live.deleted).unwrap();
+            let batches = file.project(path, &columns, &live.constants, &live.deleted).unwrap();
             for batch in batches.try_collect::<Vec<_>>().await.unwrap() {
                 for part in partitioner.split(&batch).unwrap() {
                     let all = UInt32Array::from_iter_values(0..batch.num_rows() as u32);
@@ -276,8 +386,9 @@ impl Lake {
             let (spec, schema) = spec_and_schema(metadata, live.spec_id).unwrap();
             let path = live.file.file_path();
             let file = parquet_file::open(io, path).await.unwrap();
-            let arrow_schema = file_schema(&schema).unwrap();
-            let batches = file.project(path, arrow_schema, &Default::default()).unwrap();
+            let columns = Columns::new(metadata).unwrap();
+            let none = Default::default();
+            let batches = file.project(path, &columns, &live.constants, &none).unwrap();
             let mut partitioner = Partitioner::new(&spec, &schema).unwrap();
             for batch in batches.try_collect::<Vec<_>>().await.unwrap() {
                 let parts = partitioner.split(&batch).unwrap();
@@ -294,12 +405,20 @@ pub(crate) fn table_name() -> TableName {
 
 /// What a data directory knows that has prepared this.
 pub(crate) fn prepared(committable: &Committable) -> Resume {
-    Resume { fence: committable.mark.fence, last: LastCommit::Prepared(committable.clone()) }
+    Resume {
+        is_new: false,
+        fence: committable.mark.fence,
+        last: LastCommit::Prepared(committable.clone()),
+    }
 }
 
 /// What a data directory knows that has committed this.
 pub(crate) fn visible(committable: &Committable) -> Resume {
-    Resume { fence: committable.mark.fence, last: LastCommit::Visible(committable.mark) }
+    Resume {
+        is_new: false,
+        fence: committable.mark.fence,
+        last: LastCommit::Visible(committable.mark),
+    }
 }
 
 /// Writes changes and prepares them.
@@ -308,7 +427,7 @@ pub(crate) async fn prepare(
     checkpoint: u64,
     rows: &[(i64, i64, i64)],
 ) -> Committable {
-    sink.write(changes(rows)).await.unwrap();
+    sink.write(changes_of(rows)).await.unwrap();
     let mark = CommitMark { checkpoint, fence: 1, id: Uuid::new_v4() };
     sink.prepare(mark).await.unwrap().unwrap()
 }

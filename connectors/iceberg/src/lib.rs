@@ -24,9 +24,9 @@ mod sink;
 mod table;
 mod upsert;
 
-use commit::{committable, marker, relocate, row_delta, summary};
-use files::{data_writer, deletion_vector, parquet_file, position_delete};
-use table::{catalog, live_files, partition, schema};
+use commit::{committable, marker, relocate, row_delta, stored_file, summary};
+use files::{columns, data_writer, deletion_vector, parquet_file, position_delete};
+use table::{avro_names, catalog, live_files, manifest_writer, partition, schema, values};
 
 pub use catalog::{CommitSink, TableName};
 pub use reader::{DataFileScan, IcebergCatalog, IcebergTable};

@@ -79,9 +79,9 @@ pub(crate) struct SinkOptions {
     pub(crate) table: TableName,
     /// Whether to make a missing table.
     pub(crate) create_if_not_exists: bool,
-    /// Format version of a table that the sink makes.
-    pub(crate) format_version: FormatVersion,
-    /// Partition fields of a table that the sink makes, such as `bucket(16, id), day(at)`.
+    /// Format version that the table must have, and that one that the sink makes gets.
+    pub(crate) format_version: Option<FormatVersion>,
+    /// Partition fields that the table must have, such as `bucket(16, id), day(at)`.
     pub(crate) partition_by: Option<String>,
     /// Properties of a table that the sink makes.
     pub(crate) properties: BTreeMap<String, String>,
@@ -103,8 +103,9 @@ impl SinkOptions {
         };
         let create_if_not_exists = options.parse("create_table_if_not_exists", false)?;
         let format_version = match options.take("format_version").as_deref() {
-            None | Some("3") => FormatVersion::V3,
-            Some("2") => FormatVersion::V2,
+            None => None,
+            Some("3") => Some(FormatVersion::V3),
+            Some("2") => Some(FormatVersion::V2),
             Some(other) => {
                 return Err(ConnectorError::config(format!(
                     "option \"format_version\" has a bad value \"{other}\""

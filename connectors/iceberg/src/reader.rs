@@ -17,12 +17,13 @@ use iceberg::spec::{DataFile, Datum, PrimitiveLiteral};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use roaring::RoaringTreemap;
 
-use crate::catalog::{Catalog, TableName};
+use crate::catalog::{Access, Catalog, TableName};
+use crate::columns::Columns;
 use crate::error::target;
 use crate::live_files::{LiveFile, Manifests, live_files};
 use crate::options::CatalogOptions;
-use crate::parquet_file::{self, project_schema};
-use crate::schema::{as_type, file_schema, plain_schema};
+use crate::parquet_file;
+use crate::schema::{as_type, plain_schema};
 
 /// A catalog whose tables are read.
 #[derive(Debug)]
@@ -32,14 +33,30 @@ pub struct IcebergCatalog {
 
 impl IcebergCatalog {
     /// Opens a catalog by `catalog.type`, `catalog.uri`, `catalog.name` and `warehouse.path`.
+    /// Nothing is made or changed.
     ///
     /// # Errors
-    /// `Config` or `Unsupported` for a wrong option, `Unavailable` if it cannot be opened.
+    /// `Config` or `Unsupported` for a wrong option, `Target` if there is no catalog at its place,
+    /// `Unavailable` if it cannot be opened.
     pub async fn open(mut options: Options) -> Result<Self> {
         options.take("connector");
         let catalog = CatalogOptions::take(&mut options)?;
         options.finish()?;
-        Ok(Self { catalog: Catalog::open(&catalog).await? })
+        Ok(Self { catalog: Catalog::open(&catalog, Access::Read).await? })
+    }
+
+    /// Checks the options of a catalog, and its file if there is one: the first sink makes it.
+    ///
+    /// # Errors
+    /// As [`IcebergCatalog::open`].
+    pub async fn check(mut options: Options) -> Result<()> {
+        options.take("connector");
+        let catalog = CatalogOptions::take(&mut options)?;
+        options.finish()?;
+        if catalog.database.exists() {
+            Catalog::open(&catalog, Access::Read).await?;
+        }
+        Ok(())
     }
 
     /// All tables as (namespace, name), in that order.
@@ -62,20 +79,13 @@ impl IcebergCatalog {
         };
         let metadata = &table.metadata;
         let live = live_files(self.catalog.io(), metadata, &mut Manifests::default()).await?;
-        let schema = metadata.current_schema();
-        let file_schema = file_schema(schema)?;
-        let files = live.into_iter().map(|live| {
-            let spec = metadata.partition_spec_by_id(live.spec_id);
-            let partition =
-                spec.map(|spec| spec.partition_to_path(live.file.partition(), schema.clone()));
-            DataFileScan { partition: partition.unwrap_or_default(), live }
-        });
+        let columns = Columns::new(metadata)?;
         Ok(IcebergTable {
             io: self.catalog.io().clone(),
-            schema: plain_schema(&file_schema)?,
-            file_schema,
+            schema: plain_schema(columns.schema())?,
+            columns,
             snapshot_id: metadata.current_snapshot_id(),
-            files: files.collect(),
+            files: live.into_iter().map(|live| DataFileScan { live }).collect(),
         })
     }
 }
@@ -83,7 +93,6 @@ impl IcebergCatalog {
 /// A data file of a table, with what is deleted in it.
 #[derive(Debug, Clone)]
 pub struct DataFileScan {
-    partition: String,
     live: LiveFile,
 }
 
@@ -91,11 +100,6 @@ impl DataFileScan {
     /// Where the file is.
     pub fn path(&self) -> &str {
         self.live.file.file_path()
-    }
-
-    /// Its partition as text, such as `id_bucket=3/region=eu`; empty without partitions.
-    pub fn partition(&self) -> &str {
-        &self.partition
     }
 
     /// Length of the file in bytes.
@@ -115,7 +119,7 @@ impl DataFileScan {
 
     /// Rows that a scan gives.
     pub fn row_count(&self) -> u64 {
-        self.record_count() - self.live.deleted.len()
+        self.live.row_count()
     }
 }
 
@@ -124,7 +128,7 @@ impl DataFileScan {
 pub struct IcebergTable {
     io: FileIO,
     schema: SchemaRef,
-    file_schema: SchemaRef,
+    columns: Columns,
     snapshot_id: Option<i64>,
     files: Arc<[DataFileScan]>,
 }
@@ -156,7 +160,7 @@ impl IcebergTable {
     /// Deleted rows count, so bounds may be wider than the rows of a scan, never narrower. `None`
     /// for types that are not compared by their bounds (booleans, decimals, bytes, nested).
     pub fn bounds(&self, column: usize) -> Option<(ArrayRef, ArrayRef)> {
-        let field = self.file_schema.field(column);
+        let field = self.columns.schema().field(column);
         let id: i32 = field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()?;
         let lower = self.files.iter().map(|file| file.live.file.lower_bounds().get(&id));
         let upper = self.files.iter().map(|file| file.live.file.upper_bounds().get(&id));
@@ -166,7 +170,7 @@ impl IcebergTable {
 
     /// NULLs of a column, one entry a file, NULL where the count is not known.
     pub fn null_counts(&self, column: usize) -> Option<UInt64Array> {
-        let field = self.file_schema.field(column);
+        let field = self.columns.schema().field(column);
         let id: i32 = field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()?;
         let count = |file: &DataFile| file.null_value_counts().get(&id).copied();
         Some(self.files.iter().map(|file| count(&file.live.file)).collect())
@@ -190,8 +194,13 @@ impl IcebergTable {
         file: usize,
         projection: Option<&[usize]>,
     ) -> BoxStream<'static, Result<RecordBatch>> {
-        let schemas = project_schema(&self.file_schema, projection)
-            .and_then(|wanted| Ok((wanted, project_schema(&self.schema, projection)?)));
+        let schemas = self.columns.project(projection).and_then(|wanted| {
+            let plain = match projection {
+                None => Arc::clone(&self.schema),
+                Some(columns) => Arc::new(self.schema.project(columns)?),
+            };
+            Ok((wanted, plain))
+        });
         let Some(scan) = self.files.get(file).cloned() else {
             let error = ConnectorError::internal(format!("the table has no file {file}"));
             return stream::once(async { Err(error) }).boxed();
@@ -200,7 +209,8 @@ impl IcebergTable {
         let batches = async move {
             let (wanted, plain) = schemas?;
             let file = parquet_file::open(&io, scan.path()).await?;
-            let batches = file.project(scan.path(), wanted, scan.deleted())?;
+            let constants = &scan.live.constants;
+            let batches = file.project(scan.path(), &wanted, constants, scan.deleted())?;
             Ok::<_, ConnectorError>(batches.map(move |batch| relabel(&batch?, &plain)))
         };
         stream::once(batches).try_flatten().boxed()

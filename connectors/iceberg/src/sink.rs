@@ -17,14 +17,15 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use frazil_connector_api::{
-    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, Options, Result, Resume,
-    Sink, SinkMode, SinkStatus,
+    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, LastCommit, Options,
+    Result, Resume, Sink, SinkMode, SinkStatus,
 };
 use iceberg::TableCreation;
 use iceberg::spec::{FormatVersion, TableMetadata};
 use uuid::Uuid;
 
-use crate::catalog::{Catalog, CommitSink, LoadedTable, sync_folder};
+use crate::catalog::{Access, Catalog, CommitSink, LoadedTable, sync_folder};
+use crate::columns::Columns;
 use crate::commit::{Committer, Landed};
 use crate::committable::Payload;
 use crate::data_writer::{DataFolder, DataWriter, Written};
@@ -33,10 +34,10 @@ use crate::key_index::Place;
 use crate::live_files::{Manifests, live_files};
 use crate::marker::{check_resume, last_commit};
 use crate::options::SinkOptions;
-use crate::partition::{Partitioner, parse_partition_by};
+use crate::partition::{Partitioner, check_partition_types, parse_partition_by};
 use crate::relocate::RowKey;
 use crate::row_delta::{RowDelta, remove_files};
-use crate::schema::{Conform, check_fits, file_schema, iceberg_schema};
+use crate::schema::{Conform, check_fits, iceberg_schema};
 use crate::upsert::UpsertState;
 
 /// Puts another door in front of the catalog; tests lose replies with it.
@@ -156,7 +157,8 @@ impl Plan {
             return Err(target(format!("table \"{name}\" does not exist"))
                 .with_hint("bring it back, or create the sink with create_table_if_not_exists"));
         }
-        let schema = iceberg_schema(&self.schema, self.key(), self.options.format_version)?;
+        let version = self.options.format_version.unwrap_or(FormatVersion::V3);
+        let schema = iceberg_schema(&self.schema, self.key(), version)?;
         let spec = match &self.options.partition_by {
             Some(text) => Some(parse_partition_by(text, &schema)?),
             None => None,
@@ -175,9 +177,47 @@ impl Plan {
             .schema(schema)
             .partition_spec_opt(spec)
             .properties(properties)
-            .format_version(self.options.format_version)
+            .format_version(version)
             .build();
         catalog.create(name, creation).await
+    }
+
+    /// Checks that a table is as the options say; one that the sink has made is.
+    ///
+    /// # Errors
+    /// `Config` naming the option that says otherwise.
+    fn check_options(&self, metadata: &TableMetadata) -> Result<()> {
+        let (table, options) = (&self.options.table, &self.options);
+        let found = metadata.format_version();
+        if let Some(wanted) = options.format_version
+            && wanted != found
+        {
+            return Err(ConnectorError::config(format!(
+                "table \"{table}\" has format version {}, but option \"format_version\" says {}",
+                found as u8, wanted as u8
+            ))
+            .with_hint("leave the option out, or write into another table"));
+        }
+        let Some(text) = &options.partition_by else { return Ok(()) };
+        let wanted = parse_partition_by(text, metadata.current_schema())?;
+        let found = metadata.default_partition_spec();
+        let same = wanted.fields().len() == found.fields().len()
+            && wanted.fields().iter().zip(found.fields()).all(|(wanted, found)| {
+                (wanted.source_id, wanted.transform) == (found.source_id, found.transform)
+            });
+        if same {
+            return Ok(());
+        }
+        let fields = found.fields().iter().map(|field| {
+            let column = metadata.current_schema().name_by_field_id(field.source_id);
+            format!("{}({})", field.transform, column.unwrap_or("?"))
+        });
+        let fields: Vec<String> = fields.collect();
+        Err(ConnectorError::config(format!(
+            "table \"{table}\" is partitioned by ({}), but option \"partition_by\" says ({text})",
+            fields.join(", ")
+        ))
+        .with_hint("leave the option out, or write into another table"))
     }
 
     async fn build(
@@ -199,8 +239,9 @@ impl Plan {
         let schema = metadata.current_schema().clone();
         let wanted = iceberg_schema(&self.schema, self.key(), version)?;
         check_fits(&self.options.table.to_string(), &self.schema, &wanted, &schema)?;
-        let conform = Conform::new(&self.schema, file_schema(&schema)?);
+        let conform = Conform::new(&self.schema, &schema)?;
         let spec = metadata.default_partition_spec();
+        check_partition_types(&self.options.table.to_string(), spec, &schema)?;
         let io = catalog.io();
         let upsert = match &self.mode {
             SinkMode::AppendOnly => None,
@@ -209,7 +250,8 @@ impl Plan {
                 let places = names.iter().map(|name| Ok(conform.schema().index_of(name)?));
                 let key = places.collect::<Result<Vec<_>>>()?;
                 let live = live_files(io, metadata, &mut manifests).await?;
-                Some(UpsertState::load(io, version, conform.schema(), (key, nullable), live).await?)
+                let columns = Columns::new(metadata)?;
+                Some(UpsertState::load(io, version, &columns, (key, nullable), live).await?)
             }
         };
         let unique: Vec<String> = match self.key() {
@@ -236,7 +278,11 @@ impl Sink for IcebergSink {
         if let Some(mut before) = self.opened.take() {
             before.writer.discard().await;
         }
-        let catalog = Arc::new(Catalog::open(&self.plan.options.catalog).await?);
+        let access = match self.plan.options.create_if_not_exists {
+            true => Access::Create,
+            false => Access::Write,
+        };
+        let catalog = Arc::new(Catalog::open(&self.plan.options.catalog, access).await?);
         let door = (self.plan.door)(catalog.clone());
         let mut manifests = Manifests::default();
         let table = match resume.last.committable() {
@@ -244,6 +290,9 @@ impl Sink for IcebergSink {
                 let table = self.plan.load_or_create(&catalog).await?;
                 let name = &self.plan.options.table;
                 check_resume(name, &table.metadata, self.plan.sink_id, resume)?;
+                if resume.is_new {
+                    self.plan.check_options(&table.metadata)?;
+                }
                 table
             }
             Some(pending) => {
@@ -294,6 +343,13 @@ impl Sink for IcebergSink {
     }
 
     async fn commit(&mut self, committable: &Committable) -> Result<CommitOutcome> {
+        if self.opened.is_none() {
+            // An earlier try has committed, and could not read the table after that.
+            let last = LastCommit::Prepared(committable.clone());
+            let fence = committable.mark.fence;
+            self.open(&Resume { is_new: false, fence, last }).await?;
+            return Ok(CommitOutcome::AlreadyVisible);
+        }
         let (name, key) = (self.plan.options.table.clone(), self.plan.row_key());
         let opened = self.opened()?;
         let committer =

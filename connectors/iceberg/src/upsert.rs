@@ -6,13 +6,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{ConnectorError, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::io::FileIO;
-use iceberg::spec::{DataFile, FormatVersion, Struct};
+use iceberg::spec::{FormatVersion, Struct};
 use roaring::RoaringTreemap;
 
+use crate::columns::{Columns, Constants};
 use crate::data_writer::{ClosedFile, DataFolder};
 use crate::error::{target, unsupported};
 use crate::key_index::{KeyEncoder, KeyIndex, Keys, Place};
@@ -57,7 +57,7 @@ struct FileKeys {
 }
 
 impl UpsertState {
-    /// Reads the keys of all live rows of a table; `key` are columns of the files' `schema`, and
+    /// Reads the keys of all live rows of a table; `key` are indexes of its `columns`, and
     /// `nullable` if rows of the sink may have NULL there.
     ///
     /// # Errors
@@ -65,21 +65,21 @@ impl UpsertState {
     pub(crate) async fn load(
         io: &FileIO,
         version: FormatVersion,
-        schema: &SchemaRef,
+        columns: &Columns,
         (key, nullable): (Vec<usize>, bool),
         live: Vec<LiveFile>,
     ) -> Result<Self> {
-        let wanted = Arc::new(schema.project(&key)?);
-        let types: Vec<_> = wanted.fields().iter().map(|f| f.data_type().clone()).collect();
+        let wanted = columns.project(Some(&key))?;
+        let types: Vec<_> =
+            wanted.schema().fields().iter().map(|f| f.data_type().clone()).collect();
         let encoder = Arc::new(KeyEncoder::new(&types, nullable)?);
         let mut index = KeyIndex::new(&encoder);
-        let rows: u64 = live.iter().map(|f| f.file.record_count() - f.deleted.len()).sum();
+        let rows: u64 = live.iter().map(LiveFile::row_count).sum();
         index.reserve(rows as usize);
-        let sources: Vec<_> =
-            live.iter().map(|file| (file.file.clone(), file.deleted.clone())).collect();
         let reader = encoder.clone();
-        let reads = sources.into_iter().map(|(file, deleted)| {
-            tokio::spawn(read_keys(io.clone(), file, wanted.clone(), reader.clone(), deleted))
+        let reads: Vec<_> = live.iter().map(KeySource::new).collect();
+        let reads = reads.into_iter().map(|source| {
+            tokio::spawn(read_keys(io.clone(), source, wanted.clone(), reader.clone()))
         });
         let parallel = std::thread::available_parallelism().map_or(2, |n| n.get());
         let mut reads = stream::iter(reads).buffered(parallel).enumerate();
@@ -162,14 +162,14 @@ impl UpsertState {
         io: &FileIO,
         path: &str,
         positions: &RoaringTreemap,
-        schema: &SchemaRef,
+        columns: &Columns,
     ) -> Result<()> {
-        let wanted = Arc::new(schema.project(&self.key)?);
+        let wanted = columns.project(Some(&self.key))?;
         let file = parquet_file::open(io, path).await?;
         let mut others = RoaringTreemap::new();
         others.insert_range(0..file.row_count());
         others -= positions;
-        let mut batches = file.project(path, wanted, &others)?;
+        let mut batches = file.project(path, &wanted, &Arc::default(), &others)?;
         while let Some(batch) = batches.try_next().await? {
             let keys = self.encoder.encode(batch.columns())?;
             self.remove(&keys, 0..batch.num_rows());
@@ -321,19 +321,39 @@ impl UpsertState {
     }
 }
 
+/// What is needed of a live file to read its keys; the file itself, with all its bounds, is not
+/// kept.
+struct KeySource {
+    path: String,
+    rows: u64,
+    deleted: Arc<RoaringTreemap>,
+    constants: Arc<Constants>,
+}
+
+impl KeySource {
+    fn new(live: &LiveFile) -> Self {
+        Self {
+            path: live.file.file_path().to_string(),
+            rows: live.file.record_count(),
+            deleted: Arc::clone(&live.deleted),
+            constants: Arc::clone(&live.constants),
+        }
+    }
+}
+
 /// Reads the keys of a file's live rows.
 async fn read_keys(
     io: FileIO,
-    file: DataFile,
-    wanted: SchemaRef,
+    source: KeySource,
+    wanted: Columns,
     encoder: Arc<KeyEncoder>,
-    deleted: Arc<RoaringTreemap>,
 ) -> Result<FileKeys> {
-    let (path, rows) = (file.file_path(), file.record_count());
-    if rows > u64::from(u32::MAX) {
+    let KeySource { path, rows, deleted, constants } = &source;
+    if *rows > u64::from(u32::MAX) {
         return Err(unsupported(format!("data file \"{path}\" has {rows} rows, more than 2^32")));
     }
-    let mut batches = parquet_file::open(&io, path).await?.project(path, wanted, &deleted)?;
+    let file = parquet_file::open(&io, path).await?;
+    let mut batches = file.project(path, &wanted, constants, deleted)?;
     let mut keys = Vec::new();
     let mut gone = deleted.iter().peekable();
     let mut next = 0_u64;

@@ -243,7 +243,10 @@ async fn a_commit_that_cannot_succeed_ends() {
         next.restore(&prepared.record, 2, &env).await.unwrap();
         next.recover(&env, |_, _| ()).await.unwrap();
         let resume = scripted.resumes.lock().unwrap().pop().unwrap();
-        assert_eq!(resume, Resume { fence: 2, last: LastCommit::Prepared(committable.clone()) });
+        assert_eq!(
+            resume,
+            Resume { is_new: false, fence: 2, last: LastCommit::Prepared(committable.clone()) }
+        );
         let record = next.prepare(Vec::new(), false, (3, 2), &env).await.unwrap().record;
         assert_eq!(record.last, LastCommit::Visible(committable.mark));
     }

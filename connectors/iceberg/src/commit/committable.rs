@@ -1,17 +1,14 @@
 //! [`Payload`]: what a committable says about an Iceberg table, as JSON.
 
 use frazil_connector_api::{Committable, ConnectorError, Result};
-use iceberg::spec::{
-    DataFile, FormatVersion, Schema, StructType, TableMetadata, deserialize_data_file_from_json,
-    serialize_data_file_to_json,
-};
+use iceberg::spec::{StructType, TableMetadata};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::error::{ErrorContext, target};
 use crate::partition::spec_and_schema;
 use crate::row_delta::{DeleteFile, RowDelta};
+use crate::stored_file::StoredFile;
 
 /// The files of one checkpoint; they exist, and no snapshot names them yet.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +27,7 @@ pub(crate) struct Payload {
     schema_id: i32,
     /// Partition spec of the data files.
     spec_id: i32,
-    data: Vec<Box<RawValue>>,
+    data: Vec<StoredFile>,
     deletes: Vec<StoredDelete>,
 }
 
@@ -42,7 +39,7 @@ struct StoredDelete {
     replaces: Option<String>,
     /// The data files that it deletes from, as far as an earlier checkpoint made them.
     targets: Vec<String>,
-    file: Box<RawValue>,
+    file: StoredFile,
 }
 
 /// The Iceberg snapshot of a commit: 63 random bits, never 0.
@@ -60,15 +57,13 @@ impl Payload {
         previous: Option<Uuid>,
         delta: RowDelta,
     ) -> Result<Self> {
-        let version = metadata.format_version();
         let RowDelta { spec_id, schema_id, data, deletes, .. } = delta;
-        let data = data.into_iter();
-        let data = data
-            .map(|file| to_json(file, &partition_type(metadata, spec_id)?, version))
-            .collect::<Result<_>>()?;
+        let partition = partition_type(metadata, spec_id)?;
+        let data = data.iter().map(|file| StoredFile::new(file, &partition));
+        let data = data.collect::<Result<_>>()?;
         let deletes = deletes.into_iter().map(|delete| {
-            let file = to_json(delete.file, &partition_type(metadata, delete.spec_id)?, version)?;
-            let DeleteFile { spec_id, replaces, targets, .. } = delete;
+            let DeleteFile { spec_id, replaces, targets, file } = delete;
+            let file = StoredFile::new(&file, &partition_type(metadata, spec_id)?)?;
             Ok(StoredDelete { spec_id, replaces, targets, file })
         });
         Ok(Self {
@@ -106,14 +101,14 @@ impl Payload {
     /// `Target` if the table is another one or has lost the files' schema or partition spec.
     pub(crate) fn delta(&self, metadata: &TableMetadata) -> Result<RowDelta> {
         if self.table_uuid != metadata.uuid() {
-            return Err(target("the table was dropped and made anew")
+            return Err(target("the table was dropped and created again")
                 .with_hint("drop the sink and create it again"));
         }
         let Some(schema) = metadata.schema_by_id(self.schema_id) else {
             return Err(target("the table has lost the schema of files to be committed"));
         };
-        let read = |file: &RawValue, spec_id| {
-            from_json(file, spec_id, &partition_type(metadata, spec_id)?, schema)
+        let read = |file: &StoredFile, spec_id| {
+            file.data_file(spec_id, &partition_type(metadata, spec_id)?, schema)
         };
         let data = self.data.iter().map(|file| read(file, self.spec_id));
         let deletes = self.deletes.iter().map(|delete| {
@@ -139,26 +134,4 @@ fn partition_type(metadata: &TableMetadata, spec_id: i32) -> Result<StructType> 
     let (spec, schema) = spec_and_schema(metadata, spec_id)?;
     spec.partition_type(&schema)
         .context(|| format!("partition spec {spec_id} does not fit the table's schema"))
-}
-
-fn to_json(
-    file: DataFile,
-    partition: &StructType,
-    version: FormatVersion,
-) -> Result<Box<RawValue>> {
-    let text = serialize_data_file_to_json(file, partition, version)
-        .context(|| "cannot describe a file as JSON".to_string())?;
-    RawValue::from_string(text).map_err(|source| {
-        ConnectorError::internal("a file's description is not JSON").with_source(source)
-    })
-}
-
-fn from_json(
-    file: &RawValue,
-    spec_id: i32,
-    partition: &StructType,
-    schema: &Schema,
-) -> Result<DataFile> {
-    deserialize_data_file_from_json(file.get(), spec_id, partition, schema)
-        .context(|| "cannot read a file's description".to_string())
 }

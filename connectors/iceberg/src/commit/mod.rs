@@ -9,6 +9,7 @@ mod committer;
 pub(crate) mod marker;
 pub(crate) mod relocate;
 pub(crate) mod row_delta;
+pub(crate) mod stored_file;
 pub(crate) mod summary;
 
 pub(crate) use committer::{Committer, Landed};

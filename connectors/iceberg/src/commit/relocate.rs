@@ -11,11 +11,11 @@ use iceberg::io::FileIO;
 use iceberg::spec::{DataFileFormat, FormatVersion, TableMetadata};
 use roaring::RoaringTreemap;
 
+use crate::columns::Columns;
 use crate::data_writer::DataFolder;
 use crate::error::target;
 use crate::live_files::{LiveFile, Manifests, live_files};
 use crate::row_delta::{DeleteFile, RowDelta};
-use crate::schema::file_schema;
 use crate::upsert::UpsertState;
 use crate::{deletion_vector, position_delete};
 
@@ -28,8 +28,8 @@ pub(crate) struct RowKey {
     pub(crate) nullable: bool,
 }
 
-/// The delta with its deletes from the files `gone` made anew, by key, on the files that hold the
-/// rows now.
+/// The delta with its deletes from the files `gone` replaced, by key, by deletes from the files
+/// that hold the rows now.
 ///
 /// Law: committed on `metadata`, the result leaves the rows that the delta would have left, had
 /// the files been rewritten after it. A row that the other writer has deleted stays deleted.
@@ -44,14 +44,14 @@ pub(crate) async fn relocated(
     gone: &HashSet<String>,
     manifests: &mut Manifests,
 ) -> Result<RowDelta> {
-    let schema = file_schema(metadata.current_schema())?;
-    let columns = key.names.iter().map(|name| Ok(schema.index_of(name)?));
-    let columns = columns.collect::<Result<Vec<_>>>()?;
+    let columns = Columns::new(metadata)?;
+    let key_columns = key.names.iter().map(|name| Ok(columns.schema().index_of(name)?));
+    let key_columns = (key_columns.collect::<Result<Vec<_>>>()?, key.nullable);
     let version = metadata.format_version();
     let live = live_files(io, metadata, manifests).await?;
-    let mut state = UpsertState::load(io, version, &schema, (columns, key.nullable), live).await?;
+    let mut state = UpsertState::load(io, version, &columns, key_columns, live).await?;
     for (path, positions) in lost_deletes(io, &delta, gone).await? {
-        state.remove_rows_of(io, &path, &positions, &schema).await.map_err(|error| {
+        state.remove_rows_of(io, &path, &positions, &columns).await.map_err(|error| {
             target(format!(
                 "data file \"{path}\" is no longer in the table, and its deleted rows cannot be \
                  read any more"

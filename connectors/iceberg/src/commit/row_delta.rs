@@ -15,8 +15,7 @@ use frazil_connector_api::{ConnectorError, Result};
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataFile, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestEntryRef, ManifestFile,
-    ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, Snapshot, Summary,
-    TableMetadata,
+    ManifestListWriter, ManifestStatus, Operation, Snapshot, Summary, TableMetadata,
 };
 use iceberg::{MetadataLocation, TableUpdate};
 use roaring::RoaringTreemap;
@@ -26,6 +25,7 @@ use crate::catalog::{LoadedTable, sync_folder, write_metadata};
 use crate::deletion_vector;
 use crate::error::{ErrorContext, target};
 use crate::live_files::{Manifests, manifest_list};
+use crate::manifest_writer::{Entry, ManifestHead, write_manifest};
 use crate::partition::spec_and_schema;
 use crate::summary;
 
@@ -185,23 +185,34 @@ impl Stage<'_> {
         path
     }
 
-    fn writer(&mut self, spec_id: i32, content: ManifestContentType) -> Result<ManifestWriter> {
+    /// Writes a manifest under a partition spec, which need not be the table's default.
+    async fn manifest(
+        &mut self,
+        spec_id: i32,
+        content: ManifestContentType,
+        entries: &[Entry],
+    ) -> Result<ManifestFile> {
         let path = self.new_path("-m.avro");
-        let what = || format!("cannot make manifest \"{path}\"");
         let (spec, schema) = spec_and_schema(self.base, spec_id)?;
-        let output = self.io.new_output(&path).context(what)?;
-        let builder = ManifestWriterBuilder::new(
-            output,
-            Some(self.snapshot_id),
-            schema,
-            spec.as_ref().clone(),
-        );
-        Ok(match (self.base.format_version(), content) {
-            (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
-            (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
-            (_, ManifestContentType::Data) => builder.build_v2_data(),
-            (_, ManifestContentType::Deletes) => builder.build_v2_deletes(),
-        })
+        let head = ManifestHead {
+            version: self.base.format_version(),
+            content,
+            spec: &spec,
+            schema: &schema,
+            snapshot_id: self.snapshot_id,
+        };
+        write_manifest(self.io, &path, &head, entries).await
+    }
+
+    fn added(&mut self, file: DataFile) -> Entry {
+        self.summary.add(&file);
+        Entry {
+            status: ManifestStatus::Added,
+            snapshot_id: self.snapshot_id,
+            sequence: None,
+            file,
+            first_row_id: None,
+        }
     }
 
     /// The manifest of the new data files; none without files.
@@ -213,17 +224,12 @@ impl Stage<'_> {
         if files.is_empty() {
             return Ok(None);
         }
-        let what = || "cannot write a manifest of data files".to_string();
-        let mut writer = self.writer(spec_id, ManifestContentType::Data)?;
-        for file in files {
-            self.summary.add(&file);
-            writer.add_file(file, -1).context(what)?;
-        }
-        Ok(Some(writer.write_manifest_file().await.context(what)?))
+        let entries: Vec<Entry> = files.into_iter().map(|file| self.added(file)).collect();
+        self.manifest(spec_id, ManifestContentType::Data, &entries).await.map(Some)
     }
 
-    /// Puts the new deletes into `list`: manifests that lose an entry are written anew together
-    /// with the new entries, one for each partition spec.
+    /// Puts the new deletes into `list`: manifests that lose an entry are rewritten together with
+    /// the new entries, one for each partition spec.
     async fn delete_manifests(
         &mut self,
         list: &mut Vec<ManifestFile>,
@@ -274,28 +280,33 @@ impl Stage<'_> {
         kept: Vec<ManifestEntryRef>,
         gone: Vec<ManifestEntryRef>,
     ) -> Result<ManifestFile> {
-        let what = || "cannot write a manifest of deletes".to_string();
         let odd = || target("a manifest entry has no sequence number or snapshot");
-        let mut writer = self.writer(spec_id, ManifestContentType::Deletes)?;
-        for delete in added {
-            self.summary.add(&delete.file);
-            writer.add_file(delete.file, -1).context(what)?;
-        }
+        let sequence = |entry: &ManifestEntryRef| {
+            let file = entry.file_sequence_number.ok_or_else(odd)?;
+            Ok::<_, ConnectorError>((entry.sequence_number().ok_or_else(odd)?, file))
+        };
+        let added: Vec<Entry> = added.into_iter().map(|delete| self.added(delete.file)).collect();
+        let mut entries = added;
         for entry in kept {
-            let sequence = entry.sequence_number().ok_or_else(odd)?;
-            let snapshot = entry.snapshot_id().ok_or_else(odd)?;
-            let file = entry.data_file().clone();
-            writer
-                .add_existing_file(file, snapshot, sequence, entry.file_sequence_number)
-                .context(what)?;
+            entries.push(Entry {
+                status: ManifestStatus::Existing,
+                snapshot_id: entry.snapshot_id().ok_or_else(odd)?,
+                sequence: Some(sequence(&entry)?),
+                file: entry.data_file().clone(),
+                first_row_id: None,
+            });
         }
         for entry in gone {
-            let sequence = entry.sequence_number().ok_or_else(odd)?;
             self.summary.remove(entry.data_file());
-            let file = entry.data_file().clone();
-            writer.add_delete_file(file, sequence, entry.file_sequence_number).context(what)?;
+            entries.push(Entry {
+                status: ManifestStatus::Deleted,
+                snapshot_id: self.snapshot_id,
+                sequence: Some(sequence(&entry)?),
+                file: entry.data_file().clone(),
+                first_row_id: None,
+            });
         }
-        writer.write_manifest_file().await.context(what)
+        self.manifest(spec_id, ManifestContentType::Deletes, &entries).await
     }
 
     /// A vector in the table that ours does not build upon was written by someone else: the new

@@ -1,5 +1,6 @@
 //! Data and delete files: rows in Parquet, deleted positions in Puffin or Parquet.
 
+pub(crate) mod columns;
 pub(crate) mod data_writer;
 pub(crate) mod deletion_vector;
 pub(crate) mod parquet_file;

@@ -1,21 +1,19 @@
-//! [`ParquetFile`]: an open Parquet file of a table, and rows of it by field id and position.
+//! [`ParquetFile`]: an open Parquet file of a table, and rows of it by column and position.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use frazil_connector_api::Result;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use iceberg::arrow::ArrowFileReader;
 use iceberg::io::FileIO;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use roaring::RoaringTreemap;
 
-use crate::error::ErrorContext;
-use crate::schema::as_type;
+use crate::columns::{Columns, Constants};
+use crate::error::{ErrorContext, target};
 
 /// Rows of one batch that is read.
 const BATCH_ROWS: usize = 8192;
@@ -52,22 +50,21 @@ impl ParquetFile {
         Ok(stream.map(move |batch| batch.context(&what)).boxed())
     }
 
-    /// The columns of `wanted` (found by field id, NULL where the file has none), without the rows
-    /// at the `deleted` positions.
+    /// The columns, without the rows at the `deleted` positions; `constants` are values of columns
+    /// that the file lacks.
+    ///
+    /// # Errors
+    /// `Target` if the file's columns cannot be told apart; in the stream also if a value does not
+    /// fit its column.
     pub(crate) fn project(
         self,
         path: &str,
-        wanted: SchemaRef,
+        columns: &Columns,
+        constants: &Arc<Constants>,
         deleted: &RoaringTreemap,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let mut builder = self.builder;
-        let found = field_ids(builder.schema());
-        let roots: Vec<Option<usize>> = wanted
-            .fields()
-            .iter()
-            .map(|field| field.metadata().get(PARQUET_FIELD_ID_META_KEY))
-            .map(|id| id.and_then(|id| found.get(id.as_str()).copied()))
-            .collect();
+        let roots = columns.places(path, builder.schema().fields())?;
         let mut read: Vec<usize> = roots.iter().flatten().copied().collect();
         read.sort_unstable();
         read.dedup();
@@ -84,33 +81,31 @@ impl ParquetFile {
         let what = move || format!("cannot read data file \"{path}\"");
         let stream = builder.build().context(&what)?;
         let stream = stream.map(move |batch| batch.context(&what));
+        let (columns, constants) = (columns.clone(), Arc::clone(constants));
         Ok(stream
             .and_then(move |batch| {
-                let shaped = shape(&batch, &wanted, &sources);
+                let shaped = shape(&batch, &columns, &constants, &sources);
                 async move { shaped }
             })
             .boxed())
     }
 }
 
-fn field_ids(schema: &ArrowSchema) -> HashMap<String, usize> {
-    let ids = schema.fields().iter().enumerate();
-    ids.filter_map(|(at, f)| f.metadata().get(PARQUET_FIELD_ID_META_KEY).map(|id| (id.clone(), at)))
-        .collect()
-}
-
-fn shape(batch: &RecordBatch, wanted: &SchemaRef, at: &[Option<usize>]) -> Result<RecordBatch> {
-    let columns: Vec<ArrayRef> = wanted
-        .fields()
-        .iter()
-        .zip(at)
-        .map(|(field, at)| match at {
-            Some(at) => as_type(batch.column(*at), field.data_type()),
-            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
-        })
-        .collect::<Result<_>>()?;
+fn shape(
+    batch: &RecordBatch,
+    columns: &Columns,
+    constants: &Constants,
+    sources: &[Option<usize>],
+) -> Result<RecordBatch> {
+    let schema = batch.schema();
+    let shaped = sources.iter().enumerate().map(|(at, source)| match source {
+        Some(source) => columns.shape(at, batch.column(*source), *source, schema.fields()),
+        None => columns.absent(at, constants, batch.num_rows()),
+    });
+    let shaped = shaped.collect::<Result<_>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(wanted.clone(), columns, &options)?)
+    RecordBatch::try_new_with_options(columns.schema().clone(), shaped, &options)
+        .map_err(|source| target("a data file does not fit the table's schema").with_source(source))
 }
 
 /// The rows of a file that are not deleted.
@@ -132,14 +127,6 @@ pub(crate) fn selection(deleted: &RoaringTreemap, rows: u64) -> RowSelection {
         selectors.push(RowSelector::select((rows - next) as usize));
     }
     RowSelection::from(selectors)
-}
-
-/// A schema with some columns of another; `None` keeps all.
-pub(crate) fn project_schema(schema: &SchemaRef, columns: Option<&[usize]>) -> Result<SchemaRef> {
-    Ok(match columns {
-        None => schema.clone(),
-        Some(columns) => Arc::new(schema.project(columns)?),
-    })
 }
 
 #[cfg(test)]

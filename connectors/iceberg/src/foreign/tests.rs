@@ -7,7 +7,7 @@ use frazil_connector_api::{CommitOutcome, ConnectorErrorKind};
 use iceberg::spec::{DataFileFormat, FormatVersion, ManifestContentType, ManifestStatus};
 
 use super::*;
-use crate::live_files::manifest_list;
+use crate::live_files::{manifest_list, read_manifest};
 
 type Rows = BTreeMap<i64, i64>;
 
@@ -94,7 +94,7 @@ async fn check_metadata(lake: &Lake) {
     let mut totals = [0_u64; 4];
     let mut row_ids: Vec<(u64, u64)> = Vec::new();
     for file in manifest_list(io, metadata).await.unwrap() {
-        let manifest = file.load_manifest(io).await.unwrap();
+        let manifest = read_manifest(io, &file).await.unwrap();
         let mut counts = [0_u32; 3];
         let mut rows = [0_u64; 3];
         for entry in manifest.entries() {
@@ -341,7 +341,7 @@ async fn lost_swaps_leave_no_files() {
         let bytes = catalog.io().new_input(snapshot.manifest_list()).unwrap().read().await.unwrap();
         let list = iceberg::spec::ManifestList::parse_with_version(&bytes, FormatVersion::V3);
         for file in list.unwrap().entries() {
-            let manifest = file.load_manifest(catalog.io()).await.unwrap();
+            let manifest = read_manifest(catalog.io(), file).await.unwrap();
             named.extend(manifest.entries().iter().map(|entry| entry.file_path().to_string()));
         }
     }
@@ -364,7 +364,9 @@ async fn a_table_that_is_ahead_is_an_error() {
     run.commit(&news).await;
     let rows = run.lake.rows().await;
     // The copy knows checkpoint 2 as visible; or checkpoint 3 as prepared.
-    for resume in [&old, &prepared(&copied), &Resume { fence: 9, last: LastCommit::None }] {
+    for resume in
+        [&old, &prepared(&copied), &Resume { is_new: false, fence: 9, last: LastCommit::None }]
+    {
         let mut sink = run.lake.sink(SinkMode::Upsert { key: vec![0] });
         let error = sink.open(resume).await.unwrap_err();
         assert_eq!(error.kind, ConnectorErrorKind::Target, "{error}");
@@ -377,7 +379,7 @@ async fn a_table_that_is_ahead_is_an_error() {
     let late = CommitMark { checkpoint: 5, fence: 1, id: Uuid::new_v4() };
     let mut twin = run.lake.sink(SinkMode::Upsert { key: vec![0] });
     twin.open(&run.last).await.unwrap();
-    twin.write(changes(&[(100, 1, 1)])).await.unwrap();
+    twin.write(changes_of(&[(100, 1, 1)])).await.unwrap();
     let late = twin.prepare(late).await.unwrap().unwrap();
     let news = run.news(3);
     run.commit(&news).await;
@@ -390,4 +392,117 @@ async fn a_table_that_is_ahead_is_an_error() {
     run.lake.change(|builder| builder.remove_properties(&names).unwrap()).await;
     let error = run.sink.open(&run.last).await.unwrap_err();
     assert!(error.message.contains("has no commit of the sink"), "{error}");
+}
+
+/// Deletes that another engine made past the end of a file delete nothing, and harm nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_past_the_end_are_harmless() {
+    for version in ["2", "3"] {
+        let lake = Lake::new(version, None);
+        let mut sink = lake.upsert_sink().await;
+        let first = prepare(&mut sink, 1, &[(1, 1, 1), (2, 2, 1), (3, 3, 1)]).await;
+        sink.commit(&first).await.unwrap();
+        lake.act(Act::DeleteTooMuch).await;
+        let table = lake.table().await;
+        assert_eq!((table.row_count(), lake.rows().await.len()), (2, 2));
+        let mut sink = lake.sink(SinkMode::Upsert { key: vec![0] });
+        sink.open(&visible(&first)).await.unwrap();
+        assert_eq!(sink.status().row_count, Some(2));
+        let second = prepare(&mut sink, 2, &[(1, 10, 1), (2, 20, 1), (3, 30, 1)]).await;
+        sink.commit(&second).await.unwrap();
+        assert_eq!(lake.rows().await, [(1, 10), (2, 20), (3, 30)]);
+    }
+}
+
+/// A column that an older partition spec was made of can be dropped: the table can still be read
+/// and written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_column_may_be_dropped() {
+    for version in ["2", "3"] {
+        let lake = Lake::new(version, Some("extra"));
+        // The table has a column that the sink does not write, and is partitioned by it.
+        lake.make_with_extra().await;
+        let mut sink = lake.upsert_sink().await;
+        let first = prepare(&mut sink, 1, &[(1, 1, 1), (2, 2, 1)]).await;
+        sink.commit(&first).await.unwrap();
+        lake.act(Act::Partition("id")).await;
+        lake.act(Act::Drop("extra")).await;
+        assert_eq!(lake.rows().await, [(1, 1), (2, 2)]);
+        let second = prepare(&mut sink, 2, &[(1, 10, 1), (3, 3, 1)]).await;
+        sink.commit(&second).await.unwrap();
+        assert_eq!(lake.rows().await, [(1, 10), (2, 2), (3, 3)]);
+        let third = prepare(&mut sink, 3, &[(2, 2, -1), (3, 30, 1)]).await;
+        sink.commit(&third).await.unwrap();
+        assert_eq!(lake.rows().await, [(1, 10), (3, 30)]);
+        check_metadata(&lake).await;
+    }
+}
+
+/// Partition fields may have names that Avro does not take.
+#[tokio::test(flavor = "multi_thread")]
+async fn partition_fields_may_have_any_name() {
+    for name in ["customer id", "1st", "größe", "a-b", "a.b"] {
+        let lake = Lake::new("3", None);
+        let mut sink = lake.upsert_sink().await;
+        lake.rename_partition(name).await;
+        let mut rows = Rows::new();
+        let mut last = None;
+        for n in 0..4 {
+            let sets: Vec<_> = (0..6).map(|id| (id, (id != n).then_some(id + n))).collect();
+            let changes = set(&mut rows, &sets);
+            let committable = prepare(&mut sink, n as u64 + 1, &changes).await;
+            sink.commit(&committable).await.unwrap();
+            let expected: Vec<_> = rows.iter().map(|(id, value)| (*id, *value)).collect();
+            assert_eq!(lake.rows().await, expected, "{name}");
+            last = Some(committable);
+        }
+        lake.check_partitions().await;
+        check_metadata(&lake).await;
+        let mut sink = lake.sink(SinkMode::Upsert { key: vec![0] });
+        sink.open(&visible(&last.unwrap())).await.unwrap();
+        assert_eq!(sink.status().row_count, Some(rows.len() as u64));
+    }
+}
+
+/// Files of other engines: without field ids under a name mapping, and older than a column with
+/// defaults.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_others_have_all_their_values() {
+    let lake = Lake::new("3", None);
+    let mut sink = lake.upsert_sink().await;
+    let first = prepare(&mut sink, 1, &[(1, 1, 1)]).await;
+    sink.commit(&first).await.unwrap();
+    lake.add_file_without_ids(&[(2, 20), (3, 30)]).await;
+    let error = lake.table().await.scan(None).try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!(error.kind, ConnectorErrorKind::Target, "{error}");
+    let mut again = lake.sink(SinkMode::Upsert { key: vec![0] });
+    let error = again.open(&visible(&first)).await.unwrap_err();
+    assert!(error.message.contains("has no field ids"), "{error}");
+    let names = r#"[{"field-id": 1, "names": ["id"]}, {"field-id": 2, "names": ["value"]}]"#;
+    let property = ("schema.name-mapping.default".to_string(), names.to_string());
+    lake.change(|builder| builder.set_properties(HashMap::from([property])).unwrap()).await;
+    assert_eq!(lake.rows().await, [(1, 1), (2, 20), (3, 30)]);
+    again.open(&visible(&first)).await.unwrap();
+    let second = prepare(&mut again, 2, &[(2, 20, -1), (3, 30, -1), (3, 31, 1)]).await;
+    again.commit(&second).await.unwrap();
+    assert_eq!(lake.rows().await, [(1, 1), (3, 31)]);
+    check_metadata(&lake).await;
+
+    let long = iceberg::spec::Type::Primitive(iceberg::spec::PrimitiveType::Long);
+    let extra = iceberg::spec::NestedField::optional(3, "extra", long)
+        .with_initial_default(iceberg::spec::Literal::long(7))
+        .with_write_default(iceberg::spec::Literal::long(8));
+    lake.change_columns(Some, [extra]).await;
+    let third = prepare(&mut again, 3, &[(4, 4, 1)]).await;
+    again.commit(&third).await.unwrap();
+    let fourth = prepare(&mut again, 4, &[(5, 5, 1)]).await;
+    again.commit(&fourth).await.unwrap();
+    let batches: Vec<_> = lake.table().await.scan(None).try_collect().await.unwrap();
+    let of =
+        |batch: &RecordBatch, at| batch.column(at).as_primitive::<Int64Type>().values().to_vec();
+    let mut extras: Vec<(i64, i64)> =
+        batches.iter().flat_map(|batch| std::iter::zip(of(batch, 0), of(batch, 2))).collect();
+    extras.sort_unstable();
+    // What was prepared before the column came is as old as the other files.
+    assert_eq!(extras, [(1, 7), (3, 7), (4, 7), (5, 8)]);
 }

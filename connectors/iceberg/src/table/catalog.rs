@@ -21,7 +21,7 @@ use iceberg::{MetadataLocation, TableCreation};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 
-use crate::error::ErrorContext;
+use crate::error::{ErrorContext, target};
 use crate::options::CatalogOptions;
 
 /// How long a statement waits for another process's lock on the database.
@@ -80,6 +80,17 @@ pub(crate) struct LoadedTable {
     pub(crate) location: String,
 }
 
+/// What a catalog is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Nothing is written: its file may be read-only.
+    Read,
+    /// Tables are changed.
+    Write,
+    /// As `Write`; the database and its folders are made if they are missing.
+    Create,
+}
+
 /// An open catalog.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -89,29 +100,58 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// Opens the database, and makes it with its folders if it is missing.
-    pub(crate) async fn open(options: &CatalogOptions) -> Result<Self> {
+    /// Opens the database.
+    ///
+    /// # Errors
+    /// `Target` if there is none at its place, or it is no Iceberg catalog; `Unavailable`.
+    pub(crate) async fn open(options: &CatalogOptions, access: Access) -> Result<Self> {
+        let file = options.database.display();
         let folder = options.database.parent().unwrap_or(&options.database);
-        for path in [folder, &options.warehouse] {
-            std::fs::create_dir_all(path)
-                .context(|| format!("cannot make folder \"{}\"", path.display()))?;
+        if access == Access::Create {
+            for path in [folder, &options.warehouse] {
+                std::fs::create_dir_all(path)
+                    .context(|| format!("cannot make folder \"{}\"", path.display()))?;
+            }
+        } else if !options.database.exists() {
+            return Err(target(format!("catalog file \"{file}\" does not exist"))
+                .with_hint("check catalog.uri; the first sink into a catalog makes its file"));
         }
         let connect = SqliteConnectOptions::new()
             .filename(&options.database)
-            .create_if_missing(true)
+            .create_if_missing(access == Access::Create)
+            .read_only(access == Access::Read)
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(2)
             .connect_with(connect)
             .await
-            .context(|| format!("cannot open catalog \"{}\"", options.database.display()))?;
-        for statement in [CREATE_TABLES, CREATE_NAMESPACES] {
-            sqlx::query(statement)
-                .execute(&pool)
-                .await
-                .context(|| "cannot make the tables of the catalog".to_string())?;
+            .context(|| format!("cannot open catalog \"{file}\""))?;
+        if access == Access::Create {
+            for statement in [CREATE_TABLES, CREATE_NAMESPACES] {
+                sqlx::query(statement)
+                    .execute(&pool)
+                    .await
+                    .context(|| "cannot make the tables of the catalog".to_string())?;
+            }
         }
-        Ok(Self { pool, options: options.clone(), io: FileIO::new_with_fs() })
+        let catalog = Self { pool, options: options.clone(), io: FileIO::new_with_fs() };
+        catalog.check().await?;
+        Ok(catalog)
+    }
+
+    /// Checks that the database has the tables of a catalog.
+    async fn check(&self) -> Result<()> {
+        let file = self.options.database.display();
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = 'iceberg_tables'")
+                .fetch_one(&self.pool)
+                .await
+                .context(|| format!("cannot read catalog \"{file}\""))?;
+        if count == 0 {
+            return Err(target(format!("file \"{file}\" is no Iceberg catalog"))
+                .with_hint("check catalog.uri"));
+        }
+        Ok(())
     }
 
     /// The door to the files of tables.
@@ -176,7 +216,7 @@ impl Catalog {
         self.insert(table, &place.to_string()).await?;
         match self.load(table).await? {
             Some(loaded) => Ok(loaded),
-            None => Err(crate::error::target(format!("table \"{table}\" vanished"))),
+            None => Err(target(format!("table \"{table}\" vanished"))),
         }
     }
 
@@ -248,6 +288,7 @@ pub(crate) async fn write_metadata(
     if place.compression_codec() != CompressionCodec::None {
         // The crate alone knows how to compress it; it does not wait for the disk.
         metadata.write_to(io, place).await.context(what)?;
+        std::fs::File::open(local_path(&path)).and_then(|file| file.sync_all()).context(what)?;
     } else {
         let text = serde_json::to_vec(metadata).map_err(|source| {
             frazil_connector_api::ConnectorError::internal(what()).with_source(source)
@@ -269,9 +310,27 @@ pub(crate) async fn write_file(io: &FileIO, path: &str, content: Bytes) -> Resul
 
 /// Makes the entries of the folder of `path` durable.
 pub(crate) fn sync_folder(path: &str) -> Result<()> {
-    let path = std::path::Path::new(path.strip_prefix("file://").unwrap_or(path));
-    let Some(folder) = path.parent() else { return Ok(()) };
+    let Some(folder) = local_path(path).parent() else { return Ok(()) };
     std::fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
         .context(|| format!("cannot sync folder \"{}\"", folder.display()))
+}
+
+/// The file that a location means: `/a/b`, `file:///a/b`, or `file:/a/b` as Spark writes it.
+fn local_path(location: &str) -> &std::path::Path {
+    let path = location.strip_prefix("file:").unwrap_or(location);
+    let path = if path.starts_with("//") { &path[2..] } else { path };
+    std::path::Path::new(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_files() {
+        for location in ["/a/b", "file:///a/b", "file:/a/b"] {
+            assert_eq!(local_path(location), std::path::Path::new("/a/b"), "{location}");
+        }
+    }
 }

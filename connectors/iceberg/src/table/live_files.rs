@@ -10,11 +10,13 @@ use frazil_connector_api::{ConnectorError, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, DataFileFormat, Manifest, ManifestContentType, ManifestFile,
-    ManifestList, TableMetadata,
+    DataContentType, DataFile, DataFileFormat, Manifest, ManifestContentType, ManifestEntryRef,
+    ManifestFile, ManifestList, ManifestStatus, TableMetadata,
 };
 use roaring::RoaringTreemap;
 
+use crate::avro_names::with_avro_names;
+use crate::columns::{Constants, identity_values};
 use crate::error::{ErrorContext, unsupported};
 use crate::{deletion_vector, position_delete};
 
@@ -30,8 +32,17 @@ pub(crate) struct LiveFile {
     pub(crate) spec_id: i32,
     /// Path of its deletion vector, if it has one.
     pub(crate) vector: Option<String>,
-    /// Its deleted positions.
+    /// Its deleted positions; none is beyond its last row.
     pub(crate) deleted: Arc<RoaringTreemap>,
+    /// The values of its identity partition, for columns that are not in the file.
+    pub(crate) constants: Arc<Constants>,
+}
+
+impl LiveFile {
+    /// Number of rows that are not deleted.
+    pub(crate) fn row_count(&self) -> u64 {
+        self.file.record_count() - self.deleted.len()
+    }
 }
 
 /// Manifests by path, as far as they have been read, and where data files were seen.
@@ -49,11 +60,7 @@ impl Manifests {
         if let Some(manifest) = self.read.get(&file.manifest_path) {
             return Ok(manifest.clone());
         }
-        let manifest = file
-            .load_manifest(io)
-            .await
-            .context(|| format!("cannot read manifest \"{}\"", file.manifest_path))?;
-        let manifest = Arc::new(manifest);
+        let manifest = Arc::new(read_manifest(io, file).await?);
         self.read.insert(file.manifest_path.clone(), manifest.clone());
         Ok(manifest)
     }
@@ -76,6 +83,30 @@ impl Manifests {
         let paths: HashSet<&str> = listed.map(|file| file.manifest_path.as_str()).collect();
         self.read.retain(|path, _| paths.contains(path.as_str()));
     }
+}
+
+/// Reads a manifest; its entries have the numbers that they inherit from the manifest list.
+///
+/// # Errors
+/// `Unsupported` if it is encrypted, `Unavailable` if it cannot be read.
+pub(crate) async fn read_manifest(io: &FileIO, file: &ManifestFile) -> Result<Manifest> {
+    let what = || format!("cannot read manifest \"{}\"", file.manifest_path);
+    if file.key_metadata.is_some() {
+        return Err(unsupported(format!("manifest \"{}\" is encrypted", file.manifest_path)));
+    }
+    let bytes = async { io.new_input(&file.manifest_path)?.read().await };
+    let bytes = with_avro_names(bytes.await.context(what)?)?;
+    let (entries, metadata) = Manifest::parse_avro(&bytes).context(what)?.into_parts();
+    let inherit = |entry: ManifestEntryRef| {
+        let mut entry = Arc::unwrap_or_clone(entry);
+        let is_new = entry.status == ManifestStatus::Added;
+        let inherited = (is_new || file.sequence_number == 0).then_some(file.sequence_number);
+        entry.snapshot_id = entry.snapshot_id.or(Some(file.added_snapshot_id));
+        entry.sequence_number = entry.sequence_number.or(inherited);
+        entry.file_sequence_number = entry.file_sequence_number.or(inherited);
+        entry
+    };
+    Ok(Manifest::new(metadata, entries.into_iter().map(inherit).collect()))
 }
 
 /// The manifests of the current snapshot; none if the table has no snapshot.
@@ -139,8 +170,11 @@ pub(crate) async fn live_files(
     }
     let live = data.into_iter().map(|(file, spec_id)| {
         let vector = vectors.get(file.file_path()).map(|vector| vector.file_path().to_string());
-        let deleted = Arc::new(deleted.remove(file.file_path()).unwrap_or_default());
-        LiveFile { file, spec_id, vector, deleted }
+        let mut deleted = deleted.remove(file.file_path()).unwrap_or_default();
+        // Deletes past the end of a file, whoever wrote them, delete nothing.
+        deleted.remove_range(file.record_count()..);
+        let constants = Arc::new(identity_values(metadata, spec_id, file.partition()));
+        LiveFile { file, spec_id, vector, deleted: Arc::new(deleted), constants }
     });
     Ok(live.collect())
 }

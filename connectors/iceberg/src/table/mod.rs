@@ -1,6 +1,9 @@
 //! Tables: catalogs, manifests, schemas and partitions.
 
+pub(crate) mod avro_names;
 pub(crate) mod catalog;
 pub(crate) mod live_files;
+pub(crate) mod manifest_writer;
 pub(crate) mod partition;
 pub(crate) mod schema;
+pub(crate) mod values;

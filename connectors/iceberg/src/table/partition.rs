@@ -13,11 +13,11 @@ use arrow::row::{RowConverter, SortField};
 use frazil_connector_api::{ConnectorError, Result};
 use iceberg::arrow::{PartitionValueCalculator, arrow_struct_to_literal};
 use iceberg::spec::{
-    Literal, PartitionSpec, PartitionSpecRef, Schema, SchemaRef, Struct, TableMetadata, Transform,
-    UnboundPartitionField, UnboundPartitionSpec,
+    Literal, PartitionSpec, PartitionSpecRef, PrimitiveType, Schema, SchemaRef, Struct,
+    TableMetadata, Transform, Type, UnboundPartitionField, UnboundPartitionSpec,
 };
 
-use crate::error::{ErrorContext, target};
+use crate::error::{ErrorContext, target, unsupported};
 
 /// Parses `partition_by` against a schema.
 ///
@@ -32,6 +32,15 @@ pub(crate) fn parse_partition_by(text: &str, schema: &Schema) -> Result<UnboundP
                 "option \"partition_by\" names column \"{column}\", which does not exist"
             )));
         };
+        let field = schema.field_by_id(source_id);
+        let primitive = field.and_then(|field| field.field_type.as_primitive_type());
+        if let Some(data_type @ (PrimitiveType::Float | PrimitiveType::Double)) = primitive {
+            return Err(ConnectorError::config(format!(
+                "option \"partition_by\" names column \"{column}\" of type {data_type}, by which a \
+                 sink does not partition"
+            ))
+            .with_hint("partition by another column, or cast this one to numeric in the query"));
+        }
         fields.push(UnboundPartitionField { source_id, field_id: None, name, transform });
     }
     let spec = UnboundPartitionSpec::builder()
@@ -42,6 +51,37 @@ pub(crate) fn parse_partition_by(text: &str, schema: &Schema) -> Result<UnboundP
         ConnectorError::config(format!("option \"partition_by\" has a bad value \"{text}\""))
             .with_source(source)
     })
+}
+
+/// Checks that files can be written under a spec.
+///
+/// # Errors
+/// `Unsupported` for values that cannot be told apart in the end: NaN and -0.0, and nanoseconds,
+/// which the `iceberg` crate cannot read back.
+pub(crate) fn check_partition_types(
+    table: &str,
+    spec: &PartitionSpec,
+    schema: &Schema,
+) -> Result<()> {
+    let partition = spec.partition_type(schema).map_err(|source| {
+        target("the table's partitions cannot be computed").with_source(source)
+    })?;
+    for field in partition.fields() {
+        let Type::Primitive(data_type) = &*field.field_type else { continue };
+        if let PrimitiveType::Float
+        | PrimitiveType::Double
+        | PrimitiveType::TimestampNs
+        | PrimitiveType::TimestamptzNs = data_type
+        {
+            return Err(unsupported(format!(
+                "partition field \"{}\" of table \"{table}\" has type {data_type}, by which a sink \
+                 does not partition",
+                field.name
+            ))
+            .with_hint("partition by another column, or cast this one in the query"));
+        }
+    }
+    Ok(())
 }
 
 /// A partition spec of a table by its id, with a schema that has its columns: the current one, or

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaRef, TimeUnit};
 use frazil_connector_api::Result;
 use iceberg::arrow::{arrow_schema_to_schema_auto_assign_ids, schema_to_arrow_schema};
-use iceberg::spec::{FormatVersion, Schema, Type};
+use iceberg::spec::{Datum, FormatVersion, NestedField, Schema, Type};
 
+use crate::columns::{column_value, repeated};
 use crate::error::{ErrorContext, target, unsupported};
 
 /// The schema of a table for rows of `rows`, with the columns `key` as its identifier, unless one
@@ -135,7 +136,8 @@ pub(crate) fn check_fits(
         }
     }
     for field in found.as_struct().fields() {
-        if field.required && wanted.field_by_name(&field.name).is_none() {
+        let is_absent = wanted.field_by_name(&field.name).is_none();
+        if field.required && is_absent && write_default(field).is_none() {
             return Err(target(format!(
                 "table \"{table}\" requires column \"{}\", which the sink does not write",
                 field.name
@@ -157,6 +159,11 @@ pub(crate) fn check_fits(
         )));
     }
     Ok(())
+}
+
+/// What a writer without a column puts into it.
+fn write_default(field: &NestedField) -> Option<Datum> {
+    column_value(field, field.write_default.as_ref()?)
 }
 
 fn same_type(left: &Type, right: &Type) -> bool {
@@ -193,17 +200,25 @@ pub(crate) fn plain_schema(schema: &ArrowSchema) -> Result<SchemaRef> {
     Ok(Arc::new(plain))
 }
 
-/// Brings rows into the shape of a table's files: columns by name, stored types, NULL for columns
-/// that the sink does not have.
+/// Brings rows into the shape of a table's files: columns by name, stored types; for columns that
+/// the sink does not have their write default, or NULL.
 #[derive(Debug, Clone)]
 pub(crate) struct Conform {
     target: SchemaRef,
     sources: Vec<Option<usize>>,
+    /// Write defaults by column, as far as there are any.
+    defaults: Vec<Option<Datum>>,
 }
 
 impl Conform {
     /// From rows of `rows` to files of `target`.
-    pub(crate) fn new(rows: &ArrowSchema, target: SchemaRef) -> Self {
+    ///
+    /// # Errors
+    /// `Internal` if the table's schema has no Arrow form.
+    pub(crate) fn new(rows: &ArrowSchema, schema: &Schema) -> Result<Self> {
+        let target = file_schema(schema)?;
+        let fields = schema.as_struct().fields();
+        let defaults = fields.iter().map(|field| write_default(field)).collect();
         let by_name: HashMap<&str, usize> =
             rows.fields().iter().enumerate().map(|(i, f)| (f.name().as_str(), i)).collect();
         let sources = target
@@ -211,7 +226,7 @@ impl Conform {
             .iter()
             .map(|field| by_name.get(field.name().as_str()).copied())
             .collect();
-        Self { target, sources }
+        Ok(Self { target, sources, defaults })
     }
 
     /// The schema of the files.
@@ -227,10 +242,12 @@ impl Conform {
         let columns = self
             .sources
             .iter()
+            .zip(&self.defaults)
             .zip(self.target.fields())
-            .map(|(source, field)| match source {
-                Some(index) => as_type(rows.column(*index), field.data_type()),
-                None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+            .map(|((source, default), field)| match (source, default) {
+                (Some(index), _) => as_type(rows.column(*index), field.data_type()),
+                (None, Some(default)) => repeated(default, field.data_type(), rows.num_rows()),
+                (None, None) => Ok(new_null_array(field.data_type(), rows.num_rows())),
             })
             .collect::<Result<Vec<_>>>()?;
         RecordBatch::try_new(self.target.clone(), columns)
@@ -239,11 +256,15 @@ impl Conform {
 }
 
 /// A column as `data_type`; no copy if it has that type.
+///
+/// # Errors
+/// `Target` if a value is outside the type: it is never NULL instead.
 pub(crate) fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     if column.data_type() == data_type {
         return Ok(column.clone());
     }
-    cast(column, data_type).map_err(|source| {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(column, data_type, &options).map_err(|source| {
         target(format!("cannot store {} as {data_type}", column.data_type())).with_source(source)
     })
 }

@@ -182,3 +182,68 @@ async fn keys_may_be_null() {
     let error = open(strict, rows_of(true), mode).await.unwrap_err();
     assert!(error.message.contains("may not be NULL"), "{error}");
 }
+
+/// Reading makes no file and no folder, and tells what is missing.
+#[tokio::test]
+async fn reading_creates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = || Options::new(catalog_options(folder.path()));
+    let error = IcebergCatalog::open(catalog()).await.unwrap_err();
+    assert_eq!(error.kind, ConnectorErrorKind::Target, "{error}");
+    assert!(error.message.ends_with("lake/catalog.db\" does not exist"), "{error}");
+    // A sink that is not to make its table makes no catalog either.
+    let absent = with(&options(folder.path(), "t", V3), "create_table_if_not_exists", "false");
+    assert!(open(absent, schema(), KEY).await.is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    IcebergCatalog::check(catalog()).await.unwrap();
+    let wrong = with(&catalog(), "catalog.url", "x");
+    let error = IcebergCatalog::check(wrong).await.unwrap_err();
+    assert!(error.message.contains("\"catalog.url\""), "{error}");
+    // Another database.
+    std::fs::create_dir(folder.path().join("lake")).unwrap();
+    std::fs::write(folder.path().join("lake/catalog.db"), "").unwrap();
+    for checked in
+        [IcebergCatalog::check(catalog()).await, IcebergCatalog::open(catalog()).await.map(drop)]
+    {
+        let error = checked.unwrap_err();
+        assert!(error.message.ends_with("is no Iceberg catalog"), "{error}");
+    }
+    std::fs::remove_file(folder.path().join("lake/catalog.db")).unwrap();
+    open(options(folder.path(), "t", V3), schema(), KEY).await.unwrap();
+    assert_eq!(IcebergCatalog::open(catalog()).await.unwrap().tables().await.unwrap().len(), 1);
+}
+
+/// Options that say how a table is are checked at CREATE against one that exists; later it may have
+/// changed.
+#[tokio::test]
+async fn options_that_differ_from_the_table_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout { partition_by: Some("bucket(4, id)"), ..V3 };
+    let given = options(folder.path(), "t", layout);
+    open(given.clone(), schema(), KEY).await.unwrap();
+    let new = Resume { is_new: true, ..Resume::default() };
+    for (name, value, message) in [
+        ("format_version", "2", "has format version 3, but option \"format_version\" says 2"),
+        ("partition_by", "bucket(8, id)", "is partitioned by (bucket[4](id))"),
+        ("partition_by", "day(at)", "is partitioned by (bucket[4](id))"),
+    ] {
+        let changed = with(&given, name, value);
+        let mut sink = build(changed.clone(), schema(), KEY).unwrap();
+        let error = sink.open(&new).await.unwrap_err();
+        assert_eq!(error.kind, ConnectorErrorKind::Config, "{error}");
+        assert!(error.message.contains(message), "{error}");
+        open(changed, schema(), KEY).await.unwrap();
+    }
+    build(given, schema(), KEY).unwrap().open(&new).await.unwrap();
+}
+
+/// Floating point partitions are refused before anything is written, whoever made the table.
+#[tokio::test]
+async fn floating_point_partitions_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout { partition_by: Some("price"), ..V3 };
+    let error = open(options(folder.path(), "t", layout), schema(), KEY).await.unwrap_err();
+    assert_eq!(error.kind, ConnectorErrorKind::Config, "{error}");
+    assert!(error.message.contains("\"price\" of type double"), "{error}");
+    assert!(!folder.path().join("lake/shop").exists());
+}

@@ -209,12 +209,12 @@ pub(crate) fn mark(checkpoint: u64, fence: u64) -> CommitMark {
 
 /// What a data directory knows that has prepared this.
 pub(crate) fn prepared(committable: &Committable, fence: u64) -> Resume {
-    Resume { fence, last: LastCommit::Prepared(committable.clone()) }
+    Resume { is_new: false, fence, last: LastCommit::Prepared(committable.clone()) }
 }
 
 /// What a data directory knows that has committed this.
 pub(crate) fn visible(committable: &Committable, fence: u64) -> Resume {
-    Resume { fence, last: LastCommit::Visible(committable.mark) }
+    Resume { is_new: false, fence, last: LastCommit::Visible(committable.mark) }
 }
 
 pub(crate) async fn load(folder: &Path, table: &str) -> IcebergTable {

@@ -83,7 +83,10 @@ impl Run<'_> {
     async fn restart(&mut self) {
         self.fence += 1;
         self.sink = sink(self.folder, "t", self.layout, &self.door);
-        self.sink.open(&Resume { fence: self.fence, last: self.last.clone() }).await.unwrap();
+        self.sink
+            .open(&Resume { is_new: false, fence: self.fence, last: self.last.clone() })
+            .await
+            .unwrap();
     }
 
     async fn step(&mut self, step: &Step) {
