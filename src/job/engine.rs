@@ -124,8 +124,15 @@ impl Engine {
                 _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
             }
         }
-        let sql = sql.to_string();
-        self.ask(|reply| Message::Apply { sql, sink, reply }).await
+        let (sql, slot) = (sql.to_string(), sink.clone());
+        let applied = self.ask(|reply| Message::Apply { sql, sink, reply }).await;
+        // When the engine has stopped, the statement may be durable nevertheless.
+        if let (Err(_), Some(slot)) = (&applied, slot)
+            && self.inner.state.fatal().borrow().is_none()
+        {
+            slot.undo_open().await;
+        }
+        applied
     }
 
     /// Checks with the connector what binding cannot know; opens a sink.

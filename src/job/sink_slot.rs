@@ -132,6 +132,15 @@ impl SinkSlot {
         Ok(sink.sink.status())
     }
 
+    /// Takes back what opening has made: the CREATE SINK has failed.
+    pub(super) async fn undo_open(&self) {
+        self.drop_sink();
+        let mut sink = Arc::clone(&self.sink).lock_owned().await;
+        if let Err(error) = caught(sink.sink.undo_open()).await {
+            tracing::warn!(sink = self.name, %error, "the target of a failed sink stays");
+        }
+    }
+
     /// Opens the sink, which commits what is prepared.
     async fn reopen(&self, sink: &mut OpenSink) -> frazil_connector_api::Result<()> {
         let resume = {

@@ -154,6 +154,15 @@ pub trait Sink: Send {
     /// neither this one nor the one before it; `Unavailable` if the outcome is unknown.
     async fn commit(&mut self, committable: &Committable) -> Result<CommitOutcome>;
 
+    /// Takes back a target that `open` has made and nothing was committed to: the CREATE SINK that
+    /// opened the sink has failed.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn undo_open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Figures.
     fn status(&self) -> SinkStatus;
 }

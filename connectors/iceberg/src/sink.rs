@@ -78,12 +78,14 @@ pub fn build_iceberg_sink_behind(
         return Err(ConnectorError::config("an upsert sink needs a primary key of its columns"));
     }
     let plan = Plan { options, schema, mode, sink_id, door };
-    Ok(Box::new(IcebergSink { plan, opened: None }))
+    Ok(Box::new(IcebergSink { plan, opened: None, made: None }))
 }
 
 struct IcebergSink {
     plan: Plan,
     opened: Option<Opened>,
+    /// The metadata of a table that this sink has made.
+    made: Option<String>,
 }
 
 /// What the sink was told; does not change.
@@ -148,10 +150,11 @@ impl Plan {
         RowKey { names, nullable: fields().any(|field| field.is_nullable()) }
     }
 
-    async fn load_or_create(&self, catalog: &Catalog) -> Result<LoadedTable> {
+    /// The table, and whether this call has made it.
+    async fn load_or_create(&self, catalog: &Catalog) -> Result<(LoadedTable, bool)> {
         let name = &self.options.table;
         if let Some(table) = catalog.load(name).await? {
-            return Ok(table);
+            return Ok((table, false));
         }
         if !self.options.create_if_not_exists {
             return Err(target(format!("table \"{name}\" does not exist"))
@@ -287,7 +290,10 @@ impl Sink for IcebergSink {
         let mut manifests = Manifests::default();
         let table = match resume.last.committable() {
             None => {
-                let table = self.plan.load_or_create(&catalog).await?;
+                let (table, is_made) = self.plan.load_or_create(&catalog).await?;
+                if is_made {
+                    self.made = Some(table.location.clone());
+                }
                 let name = &self.plan.options.table;
                 check_resume(name, &table.metadata, self.plan.sink_id, resume)?;
                 if resume.is_new {
@@ -305,6 +311,13 @@ impl Sink for IcebergSink {
         // A table that vanishes is never made anew: it would lack all that was written before.
         self.plan.options.create_if_not_exists = false;
         Ok(())
+    }
+
+    async fn undo_open(&mut self) -> Result<()> {
+        let (Some(opened), Some(location)) = (self.opened.take(), self.made.take()) else {
+            return Ok(());
+        };
+        opened.catalog.remove(&self.plan.options.table, &location).await
     }
 
     async fn write(&mut self, changes: ChangeBatch) -> Result<()> {

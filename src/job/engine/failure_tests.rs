@@ -159,6 +159,37 @@ async fn a_create_whose_backfill_fails_answers_with_the_error_and_leaves_nothing
     engine.shutdown().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_whose_backfill_fails_leaves_no_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().display();
+    let sink = |query: &str| {
+        format!(
+            "CREATE SINK s AS {query} WITH (connector = 'iceberg', catalog.type = 'sql', \
+             catalog.uri = 'sqlite://{lake}/lake.db', warehouse.path = '{lake}/lake', \
+             database.name = 'd', table.name = 't', create_table_if_not_exists = 'true')"
+        )
+    };
+    let engine = open(&env(), 2).await;
+    apply_all(&engine, &[TABLE]).await;
+    insert(&engine, "t", &[(1, 0), (2, 5)]).await.unwrap();
+    let error = engine.apply(&sink("SELECT k, 10 / a AS q FROM t")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::DivisionByZero, "{error}");
+    let metadata = || {
+        let folder = folder.path().join("lake/d/t/metadata");
+        std::fs::read_dir(folder).map_or(0, std::iter::Iterator::count)
+    };
+    assert_eq!(metadata(), 0);
+    // Of other columns than the first one.
+    apply_all(&engine, &[&sink("SELECT k, CAST(a AS TEXT) AS q FROM t")]).await;
+    engine.flush().await.unwrap();
+    assert!(metadata() > 0);
+    let jobs = engine.jobs();
+    let status = jobs.iter().find(|job| job.name == "s").unwrap().sink.as_ref().unwrap();
+    assert_eq!(status.row_count, Some(2));
+    engine.shutdown().await.unwrap();
+}
+
 /// A failure may come at any time between the check of a CREATE and the end of its backfill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_created_over_a_table_that_fails_meanwhile_never_runs() {
@@ -326,6 +357,54 @@ async fn no_empty_epoch_follows_a_write() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!((engine.epoch(), newest_manifest(&env).await.0), after);
     }
+    engine.shutdown().await.unwrap();
+}
+
+/// Tables and views that come and go, and keys that do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn churn_leaves_no_state_and_no_objects() {
+    const ROUNDS: i64 = 8;
+    let env = env();
+    let engine = open(&env, 2).await;
+    apply_all(&engine, &[TABLE, COUNT]).await;
+    let table = engine.catalog().get("t").unwrap().id;
+    let state_bytes = || engine.jobs().iter().map(|job| job.state_bytes).sum::<u64>();
+    let mut sizes = Vec::new();
+    for round in 0..ROUNDS {
+        let many: Vec<(i64, i64)> = (0..1000).map(|key| (round * 1000 + key, key % 7)).collect();
+        apply_all(
+            &engine,
+            &[
+                "CREATE TABLE c (k BIGINT PRIMARY KEY, a BIGINT)",
+                "CREATE MATERIALIZED VIEW w AS SELECT a, count(*) AS n FROM c GROUP BY a",
+            ],
+        )
+        .await;
+        insert(&engine, "c", &many).await.unwrap();
+        insert(&engine, "t", &many).await.unwrap();
+        let gone = pairs(&many).into_parts().0;
+        engine.write(table, ChangeBatch::retractions(gone)).await.unwrap();
+        apply_all(&engine, &["DROP TABLE c CASCADE"]).await;
+        // Workers report their figures twice a second.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        sizes.push(state_bytes());
+    }
+    assert!(sizes[ROUNDS as usize - 1] * 2 <= sizes[2] * 3, "{sizes:?}");
+    assert_eq!(only_number(&engine, "n"), 0);
+    let mut unnamed = Vec::new();
+    for key in 0..20 {
+        insert(&engine, "t", &[(key, key)]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let manifest = newest_manifest(&env).await.1.to_string();
+        let state = Path::from("state");
+        let objects: Vec<_> = env.store().list(Some(&state)).try_collect().await.unwrap();
+        let objects = objects.into_iter().map(|object| object.location.to_string());
+        unnamed = objects.filter(|object| !manifest.contains(object)).collect();
+        if unnamed.is_empty() {
+            break;
+        }
+    }
+    assert!(unnamed.is_empty(), "{unnamed:?}");
     engine.shutdown().await.unwrap();
 }
 

@@ -200,12 +200,13 @@ impl Catalog {
         folder.to_string_lossy().into_owned()
     }
 
-    /// Makes a table; if another process was faster, the other's table stays and is returned.
+    /// Makes a table; if another process was faster, the other's table stays and is returned. Tells
+    /// whether it is ours.
     pub(crate) async fn create(
         &self,
         table: &TableName,
         creation: TableCreation,
-    ) -> Result<LoadedTable> {
+    ) -> Result<(LoadedTable, bool)> {
         let what = || format!("cannot make table \"{table}\"");
         let metadata = iceberg::spec::TableMetadataBuilder::from_table_creation(creation)
             .and_then(|builder| builder.build())
@@ -215,9 +216,33 @@ impl Catalog {
         write_metadata(&self.io, &metadata, &place).await?;
         self.insert(table, &place.to_string()).await?;
         match self.load(table).await? {
-            Some(loaded) => Ok(loaded),
+            Some(loaded) => {
+                let is_ours = loaded.location == place.to_string();
+                Ok((loaded, is_ours))
+            }
             None => Err(target(format!("table \"{table}\" vanished"))),
         }
+    }
+
+    /// Removes a table that is still as [`Catalog::create`] made it, with metadata at `location`.
+    pub(crate) async fn remove(&self, table: &TableName, location: &str) -> Result<()> {
+        let removed = sqlx::query(
+            "DELETE FROM iceberg_tables
+             WHERE catalog_name = ? AND table_namespace = ? AND table_name = ?
+               AND metadata_location = ?",
+        )
+        .bind(&self.options.name)
+        .bind(&table.namespace)
+        .bind(&table.name)
+        .bind(location)
+        .execute(&self.pool)
+        .await
+        .context(|| format!("cannot remove table \"{table}\""))?;
+        if removed.rows_affected() == 1 {
+            let what = || format!("cannot remove metadata \"{location}\" of table \"{table}\"");
+            self.io.delete(location).await.context(what)?;
+        }
+        Ok(())
     }
 
     async fn insert(&self, table: &TableName, location: &str) -> Result<()> {
