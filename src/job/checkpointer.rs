@@ -1,6 +1,7 @@
 //! [`Checkpointer`]: turns what workers and sinks prepared into the next manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub(super) struct Checkpointer {
     dropped: Arc<Mutex<Vec<String>>>,
     /// Removals of old objects that are under way.
     sweeps: Arc<Mutex<JoinSet<()>>>,
+    /// True if a pipeline's record is newer than the durable manifest.
+    has_record: Arc<AtomicBool>,
 }
 
 impl Checkpointer {
@@ -71,6 +74,7 @@ impl Checkpointer {
             manifest: Arc::new(Mutex::new(manifest)),
             dropped: Arc::default(),
             sweeps: Arc::default(),
+            has_record: Arc::default(),
         }
     }
 
@@ -107,6 +111,7 @@ impl Checkpointer {
         let mut manifest = self.lock();
         let before: Vec<String> = manifest.objects().into_iter().map(str::to_string).collect();
         self.dropped().extend(before);
+        manifest.statements.retain(|statement| statement.id != relation);
         manifest.failed.remove(&relation);
         manifest.fragments.remove(&relation);
         manifest.segments.retain(|segment| segment.relation != relation);
@@ -115,9 +120,18 @@ impl Checkpointer {
         manifest.pipelines.remove(&relation);
     }
 
-    /// What the next manifest says of a pipeline.
+    /// What the next manifest says of a pipeline; nothing if it has been dropped.
     pub(super) fn set_pipeline(&self, relation: RelationId, record: PipelineRecord) {
-        self.lock().pipelines.insert(relation, record);
+        let mut manifest = self.lock();
+        if manifest.statements.iter().any(|statement| statement.id == relation) {
+            manifest.pipelines.insert(relation, record);
+            self.has_record.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// True if a pipeline's record is newer than the durable manifest.
+    pub(super) fn has_record(&self) -> bool {
+        self.has_record.load(Ordering::SeqCst)
     }
 
     /// Prepares the sinks, puts the manifest, and hands out what is to be committed.
@@ -130,6 +144,7 @@ impl Checkpointer {
         slots: Vec<Arc<SinkSlot>>,
         state: &EngineState,
     ) -> Result<Written> {
+        self.has_record.store(false, Ordering::SeqCst);
         let before = self.manifest();
         let mut next = before.clone();
         next.epoch = parts.epoch;

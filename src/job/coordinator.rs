@@ -402,7 +402,9 @@ impl Coordinator {
             || self.flushes.any_ready()
             || self.sinks.any_free(&self.flushes.wanted())
             || self.may_order_last(now);
-        let waiting = self.dirty_since_checkpoint || self.sinks.any_due(now);
+        let waiting = self.dirty_since_checkpoint
+            || self.checkpointer.has_record()
+            || self.sinks.any_due(now);
         asked || (paced && waiting)
     }
 

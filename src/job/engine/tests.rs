@@ -123,6 +123,16 @@ async fn state_stays_right_under_other_numbers_of_workers() {
     }
 }
 
+async fn newest_manifest(env: &Env) -> String {
+    use futures::TryStreamExt;
+    use object_store::ObjectStoreExt;
+    let folder = object_store::path::Path::from("manifest");
+    let manifests: Vec<_> = env.store().list(Some(&folder)).try_collect().await.unwrap();
+    let newest = manifests.into_iter().map(|object| object.location).max().unwrap();
+    let bytes = env.store().get(&newest).await.unwrap().bytes().await.unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
 /// A pipeline's runs outlive the process, and a sink has its table to itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pipeline_is_remembered_and_its_table_is_its_own() {
@@ -153,6 +163,13 @@ async fn a_pipeline_is_remembered_and_its_table_is_its_own() {
     write(&engine, "items", changes(&[(1, 10), (2, 20)])).await;
     let run = engine.run_pipeline("p").await.unwrap();
     assert!(matches!(run.state, crate::job::PipelineRunState::Committed { .. }), "{run:?}");
+    // It is durable soon, though nothing else is to be.
+    let remembered = async {
+        while !newest_manifest(&env).await.contains("\"runs\":1") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), remembered).await.unwrap();
     let error = engine.apply(&sink("s", "")).await.unwrap_err();
     assert!(error.message.contains("\"p\" writes into table"), "{error}");
     engine.shutdown().await.unwrap();
