@@ -356,7 +356,11 @@ impl<'scope> Parts<'_, '_, 'scope> {
         if self.builder.peers == 1 {
             return Input::Local(stream);
         }
-        Input::Routed(add_route(stream, route, self.context.clone()))
+        // All processes have as many workers.
+        let (worker, threads) = (self.builder.worker, self.builder.serving);
+        let first = worker - worker % threads;
+        let own = first as u64..(first + threads) as u64;
+        Input::Routed(add_route(stream, route, own, self.context.clone()))
     }
 
     /// The operator at the end of a table or view: its snapshots are what sessions read.

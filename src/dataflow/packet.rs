@@ -35,6 +35,19 @@ impl Packet {
         Self { target, data, encoded: OnceLock::new() }
     }
 
+    /// Makes the form in which it travels to another process, so that what cannot be encoded is an
+    /// error of its job: inside of Timely it would end the process.
+    ///
+    /// # Errors
+    /// What Arrow IPC cannot hold.
+    pub(crate) fn encode(&self) -> Result<()> {
+        if self.encoded.get().is_none() {
+            let bytes = Arc::new(encode(&self.data)?);
+            self.encoded.get_or_init(|| bytes);
+        }
+        Ok(())
+    }
+
     /// A packet that stays where it is.
     pub(crate) fn local(changes: ChangeBatch) -> Self {
         Self::new(0, Decoded::Changes(changes))

@@ -1,5 +1,6 @@
 //! Splits batches by key, so that the exchange can send each part to its worker.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -44,10 +45,12 @@ impl Route {
     }
 }
 
-/// Adds the step that splits batches; the operator behind it takes its input as routed.
+/// Adds the step that splits batches; the operator behind it takes its input as routed. `own` are
+/// the workers of this process.
 pub(crate) fn add_route<'scope>(
     stream: Packets<'scope>,
     route: Route,
+    own: Range<u64>,
     context: FragmentContext,
 ) -> Packets<'scope> {
     stream.unary(Pipeline, "Route", move |_capability, _info| {
@@ -59,7 +62,7 @@ pub(crate) fn add_route<'scope>(
                 }
                 let mut session = output.session(&capability);
                 for packet in packets.drain(..) {
-                    match caught("Route", || split(packet, &route)) {
+                    match caught("Route", || split(packet, &route, &own)) {
                         Ok(parts) => session.give_iterator(parts.into_iter()),
                         Err(error) => context.fail(error.within("Route")),
                     }
@@ -69,12 +72,10 @@ pub(crate) fn add_route<'scope>(
     })
 }
 
-fn split(packet: Packet, route: &Route) -> Result<Vec<Packet>> {
+fn split(packet: Packet, route: &Route, own: &Range<u64>) -> Result<Vec<Packet>> {
     let workers = route.workers();
-    if workers == 1 {
-        return Ok(vec![Packet::new(0, packet.data)]);
-    }
     let parts = match (packet.data, route) {
+        (data, _) if workers == 1 => vec![Packet::new(0, data)],
         (Decoded::Changes(changes), _) => {
             let keys = keys(changes.rows(), route)?;
             wrap(change::partition_by(&changes, &keys, workers)?, Decoded::Changes)
@@ -86,6 +87,7 @@ fn split(packet: Packet, route: &Route) -> Result<Vec<Packet>> {
             return Err(Error::internal("upserts are routed by their key's columns"));
         }
     };
+    parts.iter().filter(|part| !own.contains(&part.target)).try_for_each(Packet::encode)?;
     Ok(parts)
 }
 
