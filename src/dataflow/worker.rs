@@ -205,6 +205,10 @@ impl Worker {
     /// so that nobody takes the rows of a failed fragment for those of the whole epoch.
     fn report_failures(&mut self) {
         for (relation, error) in self.context.take_failures() {
+            if let Some(fragment) = self.fragments.get_mut(&relation) {
+                // Nobody takes what they read any more.
+                fragment.sources.clear();
+            }
             self.report(Report::Failed { relation, error });
         }
     }

@@ -87,6 +87,32 @@ fn a_thread_that_panics_is_told() {
     assert!(matches!(event, SourceEvent::Failed(_)), "{event:?}");
 }
 
+/// With and without a split of its own.
+#[test]
+fn a_reader_that_has_nothing_to_send_ends_with_its_handle() {
+    let env = Env::real(Arc::new(InMemory::new())).unwrap();
+    for peers in [1, 64] {
+        let source = Arc::new(Silent { panics: false });
+        let worker = peers - 1;
+        let config =
+            ReaderConfig { worker, peers, batch_rows: 1, channel_batches: 4, is_known: true };
+        let (read, thread) = (Arc::clone(&source), std::thread::current());
+        let mut handle =
+            SourceHandle::spawn(read, Offsets::new(), config, env.clone(), thread).unwrap();
+        while handle.try_next().is_none() {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        assert!(Arc::strong_count(&source) > 1);
+        drop(handle);
+        let mut waited = 0;
+        while Arc::strong_count(&source) > 1 {
+            std::thread::sleep(Duration::from_millis(10));
+            waited += 1;
+            assert!(waited < 1000, "the reader of {peers} peers still runs");
+        }
+    }
+}
+
 /// Splits with a number of messages each, which tests add while it is read.
 #[derive(Debug, Clone, Default)]
 struct Growing(Arc<Mutex<BTreeMap<SplitId, i64>>>);
