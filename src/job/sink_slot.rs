@@ -30,6 +30,9 @@ use crate::checkpoint::SinkRecord;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What becomes of a sink that is stopped.
+const STOPPED: &str = "the sink is stopped and keeps its changes until the engine starts again";
+
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
@@ -293,6 +296,7 @@ impl SinkSlot {
         let text = described(error);
         let mut progress = self.progress();
         if error.retry == Retry::Never {
+            let text = format!("{text}; {STOPPED}");
             progress.stopped = Some(text.clone());
             return SinkProblem { severity: Severity::Stopped, error: text };
         }

@@ -24,10 +24,10 @@ use uuid::Uuid;
 use crate::catalog::{Access, Catalog, CommitSink, LoadedTable, TableName, write_metadata};
 use crate::columns::Columns;
 use crate::data_writer::{DataFolder, DataWriter};
-use crate::live_files::{Manifests, live_files, manifest_list};
+use crate::live_files::{Manifests, live_files, manifest_list, read_manifest};
 use crate::options::CatalogOptions;
 use crate::partition::{Partitioner, parse_partition_by, spec_and_schema};
-use crate::row_delta::{DeleteFile, Marker, RowDelta, stage};
+use crate::row_delta::{DeleteFile, Marker, RowDelta, first_row_ids, stage};
 use crate::{
     IcebergCatalog, IcebergTable, build_iceberg_sink, build_iceberg_sink_behind, deletion_vector,
     parquet_file, position_delete,
@@ -272,6 +272,24 @@ impl Lake {
         sink.unwrap().open(&Resume::default()).await.unwrap();
     }
 
+    /// The row id of the first row of each data file; none before format version 3.
+    pub(crate) async fn row_ids(&self) -> Vec<(String, i64)> {
+        let (catalog, base) = (self.catalog().await, self.load().await);
+        let mut ids = Vec::new();
+        for file in manifest_list(catalog.io(), &base.metadata).await.unwrap() {
+            let manifest = read_manifest(catalog.io(), &file).await.unwrap();
+            let of_file = first_row_ids(&file, &manifest);
+            for (entry, id) in manifest.entries().iter().zip(of_file) {
+                if entry.is_alive()
+                    && let Some(id) = id
+                {
+                    ids.push((entry.file_path().to_string(), id));
+                }
+            }
+        }
+        ids
+    }
+
     /// Partitions the table by `bucket(3, id)` under a name.
     pub(crate) async fn rename_partition(&self, name: &str) {
         let spec = iceberg::spec::UnboundPartitionSpec::builder()
@@ -290,6 +308,7 @@ impl Lake {
             schema_id: metadata.current_schema_id(),
             data,
             deletes,
+            dead: Vec::new(),
             written: Vec::new(),
             superseded: Vec::new(),
         };
@@ -364,6 +383,7 @@ impl Lake {
             schema_id: metadata.current_schema_id(),
             data,
             deletes: Vec::new(),
+            dead: Vec::new(),
             written: Vec::new(),
             superseded: Vec::new(),
         };

@@ -490,19 +490,21 @@ impl Opened {
         let io = self.catalog.io();
         let Shape { spec_id, schema_id, .. } = self.shape;
         let mut closed = self.writer.close().await?;
-        let mut deletes = Vec::new();
+        let (mut deletes, mut dead) = (Vec::new(), Vec::new());
         if let Some(state) = &mut self.upsert {
             let folder = self.writer.folder().clone();
-            let (files, dead) = state.delete_files(io, spec_id, &mut closed, &folder).await?;
-            remove_files(io, &dead).await;
-            deletes = files;
+            let ended = state.delete_files(io, spec_id, &mut closed, &folder).await?;
+            remove_files(io, &ended.unused).await;
+            (deletes, dead) = (ended.files, ended.dead);
         }
-        if closed.is_empty() && deletes.is_empty() {
+        if closed.is_empty() && deletes.is_empty() && dead.is_empty() {
             return Ok(None);
         }
-        sync_folder(&self.writer.folder().new_path("parquet"))?;
+        if !closed.is_empty() || !deletes.is_empty() {
+            sync_folder(&self.writer.folder().new_path("parquet"))?;
+        }
         let data = closed.into_iter().map(|closed| closed.file).collect();
         let (written, superseded) = (Vec::new(), Vec::new());
-        Ok(Some(RowDelta { spec_id, schema_id, data, deletes, written, superseded }))
+        Ok(Some(RowDelta { spec_id, schema_id, data, deletes, dead, written, superseded }))
     }
 }

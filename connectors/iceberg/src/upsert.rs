@@ -17,7 +17,7 @@ use crate::data_writer::{ClosedFile, DataFolder};
 use crate::error::{target, unsupported};
 use crate::key_index::{KeyEncoder, KeyIndex, Keys, Place};
 use crate::live_files::LiveFile;
-use crate::row_delta::DeleteFile;
+use crate::row_delta::{DeadFile, DeleteFile};
 use crate::{deletion_vector, parquet_file, position_delete};
 
 /// How many delete files are written at a time.
@@ -30,6 +30,8 @@ struct FileState {
     spec_id: i32,
     partition: Struct,
     rows: u64,
+    /// Number of deleted rows.
+    dead: u64,
     /// Deleted positions; kept in format version 3 only, where a vector replaces the one before.
     deleted: RoaringTreemap,
     /// Path of the vector that is in the table.
@@ -46,6 +48,15 @@ pub(crate) struct UpsertState {
     files: Vec<FileState>,
     /// Places that were deleted since the last checkpoint.
     marks: Vec<u64>,
+}
+
+/// What ends a checkpoint.
+pub(crate) struct Deletes {
+    pub(crate) files: Vec<DeleteFile>,
+    /// Files of the table that have no live row any more.
+    pub(crate) dead: Vec<DeadFile>,
+    /// Paths of new files that never had one at the end of a checkpoint.
+    pub(crate) unused: Vec<String>,
 }
 
 /// A file's number and positions in it, ascending.
@@ -105,6 +116,7 @@ impl UpsertState {
             spec_id: file.spec_id,
             partition: file.file.partition().clone(),
             rows: file.file.record_count(),
+            dead: file.deleted.len(),
             deleted: match version {
                 FormatVersion::V3 => Arc::unwrap_or_clone(file.deleted),
                 _ => RoaringTreemap::new(),
@@ -191,20 +203,21 @@ impl UpsertState {
             spec_id: 0,
             partition: Struct::empty(),
             rows: 0,
+            dead: 0,
             deleted: RoaringTreemap::new(),
             vector: None,
         });
     }
 
     /// Ends a checkpoint: writes the marks as delete files, durable on return. New files none of
-    /// whose rows is live are taken out of `closed` and returned by path.
+    /// whose rows is live are taken out of `closed`, and older ones get no deletes any more.
     pub(crate) async fn delete_files(
         &mut self,
         io: &FileIO,
         spec_id: i32,
         closed: &mut Vec<ClosedFile>,
         folder: &DataFolder,
-    ) -> Result<(Vec<DeleteFile>, Vec<String>)> {
+    ) -> Result<Deletes> {
         let first_new = closed.first().map_or(self.next_number(), |file| file.number);
         for ClosedFile { number, file } in closed.iter() {
             let state = &mut self.files[*number as usize];
@@ -214,21 +227,32 @@ impl UpsertState {
             state.rows = file.record_count();
         }
         let mut marked = self.take_marks();
-        let mut dead = HashSet::new();
+        let (mut unused, mut dead) = (HashSet::new(), Vec::new());
         marked.retain(|(number, positions)| {
-            let state = &self.files[*number as usize];
-            let all = *number >= first_new && positions.len() as u64 == state.rows;
-            if all {
-                dead.insert(state.path.clone());
+            let state = &mut self.files[*number as usize];
+            state.dead += positions.len() as u64;
+            if state.dead < state.rows {
+                return true;
             }
-            !all
+            if *number >= first_new {
+                unused.insert(state.path.clone());
+                return false;
+            }
+            state.deleted = RoaringTreemap::new();
+            dead.push(DeadFile {
+                spec_id: state.spec_id,
+                path: std::mem::take(&mut state.path),
+                vector: state.vector.take(),
+                deleted: positions.iter().copied().collect(),
+            });
+            false
         });
-        closed.retain(|file| !dead.contains(file.file.file_path()));
-        let deletes = match self.version {
+        closed.retain(|file| !unused.contains(file.file.file_path()));
+        let files = match self.version {
             FormatVersion::V3 => self.write_vectors(io, marked, first_new, folder).await?,
             _ => self.write_positions(io, marked, first_new, folder).await?,
         };
-        Ok((deletes, dead.into_iter().collect()))
+        Ok(Deletes { files, dead, unused: unused.into_iter().collect() })
     }
 
     /// The marks by file, positions ascending.

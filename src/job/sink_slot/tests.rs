@@ -186,7 +186,8 @@ async fn a_sink_that_cannot_prepare_is_stopped_and_keeps_its_changes() {
         for number in 1..4 {
             let prepared = due(&slot, number, &env).await;
             let problem = prepared.problem.unwrap();
-            assert_eq!((problem.severity, &*problem.error), (Severity::Stopped, expected));
+            assert_eq!(problem.severity, Severity::Stopped);
+            assert_eq!(problem.error, format!("{expected}; {STOPPED}"));
             assert!(prepared.commit.is_none());
             assert!(
                 !slot.is_due(Duration::from_secs(100), Duration::ZERO),

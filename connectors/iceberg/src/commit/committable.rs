@@ -1,13 +1,16 @@
 //! [`Payload`]: what a committable says about an Iceberg table, as JSON.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use frazil_connector_api::{Committable, ConnectorError, Result};
 use iceberg::spec::{StructType, TableMetadata};
+use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{ErrorContext, target};
 use crate::partition::spec_and_schema;
-use crate::row_delta::{DeleteFile, RowDelta};
+use crate::row_delta::{DeadFile, DeleteFile, RowDelta};
 use crate::stored_file::StoredFile;
 
 /// The files of one checkpoint; they exist, and no snapshot names them yet.
@@ -29,6 +32,40 @@ pub(crate) struct Payload {
     spec_id: i32,
     data: Vec<StoredFile>,
     deletes: Vec<StoredDelete>,
+    dead: Vec<StoredDead>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredDead {
+    spec_id: i32,
+    path: String,
+    vector: Option<String>,
+    /// A roaring bitmap in base64.
+    deleted: String,
+}
+
+impl StoredDead {
+    fn new(dead: DeadFile) -> Result<Self> {
+        let mut bytes = Vec::new();
+        dead.deleted
+            .serialize_into(&mut bytes)
+            .context(|| "cannot describe the rows of a dead file".to_string())?;
+        let DeadFile { spec_id, path, vector, .. } = dead;
+        Ok(Self { spec_id, path, vector, deleted: STANDARD.encode(bytes) })
+    }
+
+    fn dead_file(&self) -> Result<DeadFile> {
+        let broken = || ConnectorError::internal("a committable has broken rows of a dead file");
+        let bytes = STANDARD.decode(&self.deleted).map_err(|it| broken().with_source(it))?;
+        let deleted = RoaringTreemap::deserialize_from(&bytes[..]);
+        Ok(DeadFile {
+            spec_id: self.spec_id,
+            path: self.path.clone(),
+            vector: self.vector.clone(),
+            deleted: deleted.map_err(|it| broken().with_source(it))?,
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,7 +94,7 @@ impl Payload {
         previous: Option<Uuid>,
         delta: RowDelta,
     ) -> Result<Self> {
-        let RowDelta { spec_id, schema_id, data, deletes, .. } = delta;
+        let RowDelta { spec_id, schema_id, data, deletes, dead, .. } = delta;
         let partition = partition_type(metadata, spec_id)?;
         let data = data.iter().map(|file| StoredFile::new(file, &partition));
         let data = data.collect::<Result<_>>()?;
@@ -75,6 +112,7 @@ impl Payload {
             spec_id,
             data,
             deletes: deletes.collect::<Result<_>>()?,
+            dead: dead.into_iter().map(StoredDead::new).collect::<Result<_>>()?,
         })
     }
 
@@ -124,6 +162,7 @@ impl Payload {
             schema_id: self.schema_id,
             data: data.collect::<Result<_>>()?,
             deletes: deletes.collect::<Result<_>>()?,
+            dead: self.dead.iter().map(StoredDead::dead_file).collect::<Result<_>>()?,
             written: Vec::new(),
             superseded: Vec::new(),
         })

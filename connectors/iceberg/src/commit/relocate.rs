@@ -16,7 +16,7 @@ use crate::data_writer::DataFolder;
 use crate::error::target;
 use crate::live_files::{LiveFile, Manifests, live_files};
 use crate::row_delta::{DeleteFile, RowDelta};
-use crate::upsert::UpsertState;
+use crate::upsert::{Deletes, UpsertState};
 use crate::{deletion_vector, position_delete};
 
 /// The key by which a sink knows its rows; empty if it only appends.
@@ -56,7 +56,7 @@ pub(crate) async fn relocated(
                 "data file \"{path}\" is no longer in the table, and its deleted rows cannot be \
                  read any more"
             ))
-            .with_hint("roll the table back to before the rewrite: it is committed then")
+            .with_hint("roll the table back to before the rewrite and start the engine again")
             .with_source(error)
         })?;
     }
@@ -70,20 +70,26 @@ pub(crate) async fn relocated(
     for delete in &mut delta.deletes {
         delete.targets.retain(|path| !gone.contains(path));
     }
+    delta.dead.retain(|dead| !gone.contains(&dead.path));
     let folder = DataFolder::new(metadata.location());
     let spec_id = metadata.default_partition_spec_id();
-    let (moved, _) = state.delete_files(io, spec_id, &mut Vec::new(), &folder).await?;
+    let moved = state.delete_files(io, spec_id, &mut Vec::new(), &folder).await?;
+    let Deletes { files: moved, dead, .. } = moved;
     delta.written.extend(moved.iter().map(|delete| delete.file.file_path().to_string()));
     if version >= FormatVersion::V3 {
-        let kept: HashSet<&String> = delta.deletes.iter().flat_map(|it| &it.targets).collect();
-        if let Some(path) = moved.iter().flat_map(|it| &it.targets).find(|it| kept.contains(it)) {
+        let targets = delta.deletes.iter().flat_map(|it| &it.targets);
+        let kept: HashSet<&String> = targets.chain(delta.dead.iter().map(|it| &it.path)).collect();
+        let moved = moved.iter().flat_map(|it| &it.targets);
+        let mut moved = moved.chain(dead.iter().map(|it| &it.path));
+        if let Some(path) = moved.find(|it| kept.contains(it)) {
             return Err(target(format!(
                 "rows were moved into data file \"{path}\", from which the sink deletes as well"
             ))
-            .with_hint("roll the table back to before the rewrite: it is committed then"));
+            .with_hint("roll the table back to before the rewrite and start the engine again"));
         }
     }
     delta.deletes.extend(moved);
+    delta.dead.extend(dead);
     Ok(delta)
 }
 
@@ -148,6 +154,9 @@ async fn lost_deletes(
     gone: &HashSet<String>,
 ) -> Result<HashMap<String, RoaringTreemap>> {
     let mut lost: HashMap<String, RoaringTreemap> = HashMap::new();
+    for dead in delta.dead.iter().filter(|dead| gone.contains(&dead.path)) {
+        *lost.entry(dead.path.clone()).or_default() |= &dead.deleted;
+    }
     for DeleteFile { replaces, targets, file, .. } in &delta.deletes {
         let targets: Vec<&String> = targets.iter().filter(|path| gone.contains(*path)).collect();
         if targets.is_empty() {

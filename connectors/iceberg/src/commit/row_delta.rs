@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use frazil_connector_api::{ConnectorError, Result};
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataFile, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestEntryRef, ManifestFile,
-    ManifestListWriter, ManifestStatus, Operation, Snapshot, Summary, TableMetadata,
+    DataFile, FormatVersion, MAIN_BRANCH, Manifest, ManifestContentType, ManifestEntryRef,
+    ManifestFile, ManifestListWriter, ManifestStatus, Operation, Snapshot, Summary, TableMetadata,
 };
 use iceberg::{MetadataLocation, TableUpdate};
 use roaring::RoaringTreemap;
@@ -45,7 +45,20 @@ pub(crate) struct DeleteFile {
     pub(crate) file: DataFile,
 }
 
-/// What one checkpoint adds to a table.
+/// A data file of the table none of whose rows is live any more.
+#[derive(Debug)]
+pub(crate) struct DeadFile {
+    /// Partition spec of the file.
+    pub(crate) spec_id: i32,
+    /// The file.
+    pub(crate) path: String,
+    /// Its deletion vector in the table.
+    pub(crate) vector: Option<String>,
+    /// The rows that this checkpoint deletes; the others were deleted before.
+    pub(crate) deleted: RoaringTreemap,
+}
+
+/// What one checkpoint adds to a table, and removes.
 #[derive(Debug)]
 pub(crate) struct RowDelta {
     /// Partition spec of the data files.
@@ -56,6 +69,8 @@ pub(crate) struct RowDelta {
     pub(crate) data: Vec<DataFile>,
     /// New deletes, in older and in the new data files.
     pub(crate) deletes: Vec<DeleteFile>,
+    /// Older data files that are taken out of the table.
+    pub(crate) dead: Vec<DeadFile>,
     /// Files of deletes that were written for this attempt of a commit, to be removed if it fails.
     pub(crate) written: Vec<String>,
     /// Files that others have taken the place of, to be removed if it succeeds.
@@ -86,8 +101,8 @@ pub(crate) struct Staged {
     pub(crate) expired: Vec<String>,
     /// Files that no snapshot will name once the swap is made.
     pub(crate) superseded: Vec<String>,
-    /// The manifest of the new data files, and these.
-    pub(crate) data: Option<(String, Vec<String>)>,
+    /// The new manifests of data files, and the live files of each.
+    pub(crate) data: Vec<(String, Vec<String>)>,
 }
 
 /// Stages one snapshot; see [`stage`].
@@ -124,14 +139,16 @@ pub(crate) async fn stage(
         summary: summary::Totals::default(),
     };
     let data_files = delta.data.iter().map(|file| file.file_path().to_string()).collect();
-    let operation = match (delta.data.is_empty(), delta.deletes.is_empty()) {
+    let removes = !delta.deletes.is_empty() || !delta.dead.is_empty();
+    let operation = match (delta.data.is_empty(), !removes) {
         (_, true) => Operation::Append,
         (true, false) => Operation::Delete,
         (false, false) => Operation::Overwrite,
     };
     let added = stage.data_manifest(delta.spec_id, delta.data).await?;
-    stage.delete_manifests(&mut list, delta.deletes, manifests).await?;
-    let data = added.as_ref().map(|added| (added.manifest_path.clone(), data_files));
+    let mut data = stage.remove_data(&mut list, &delta.dead, manifests).await?;
+    stage.delete_manifests(&mut list, delta.deletes, &delta.dead, manifests).await?;
+    data.extend(added.as_ref().map(|added| (added.manifest_path.clone(), data_files)));
     list.extend(added);
     // Deletes that this attempt has written are as durable as the prepared files.
     let metadata = format!("{}/metadata/", base.metadata.location());
@@ -163,6 +180,7 @@ pub(crate) async fn missing_targets(
 ) -> Result<HashSet<String>> {
     let listed: HashSet<&str> = list.iter().map(|file| file.manifest_path.as_str()).collect();
     let targets = delta.deletes.iter().flat_map(|delete| &delete.targets);
+    let targets = targets.chain(delta.dead.iter().map(|dead| &dead.path));
     let unsure =
         targets.filter(|path| !manifests.home(path).is_some_and(|home| listed.contains(home)));
     let mut missing: HashSet<String> = unsure.cloned().collect();
@@ -173,7 +191,7 @@ pub(crate) async fn missing_targets(
         let manifest = manifests.load(io, file).await?;
         let live = manifest.entries().iter().filter(|entry| entry.is_alive());
         let found: Vec<String> = live.filter_map(|entry| missing.take(entry.file_path())).collect();
-        manifests.add_home(Some((file.manifest_path.clone(), found)));
+        manifests.add_home([(file.manifest_path.clone(), found)]);
     }
     Ok(missing)
 }
@@ -228,15 +246,76 @@ impl Stage<'_> {
         self.manifest(spec_id, ManifestContentType::Data, &entries).await.map(Some)
     }
 
+    /// Takes dead files out of `list`: the manifests that have them are rewritten. Gives the new
+    /// ones with their live files.
+    ///
+    /// Files that stay keep their row ids, instead of getting new ones from the rewritten manifest.
+    async fn remove_data(
+        &mut self,
+        list: &mut [ManifestFile],
+        dead: &[DeadFile],
+        manifests: &mut Manifests,
+    ) -> Result<Vec<(String, Vec<String>)>> {
+        let dead: HashSet<&str> = dead.iter().map(|dead| dead.path.as_str()).collect();
+        let homes: HashSet<String> =
+            dead.iter().filter_map(|path| manifests.home(path)).map(str::to_string).collect();
+        let mut rewritten = Vec::new();
+        for file in list.iter_mut().filter(|file| homes.contains(&file.manifest_path)) {
+            let manifest = manifests.load(self.io, file).await?;
+            let (mut entries, mut live) = (Vec::new(), Vec::new());
+            let row_ids = first_row_ids(file, &manifest);
+            for (entry, first_row_id) in manifest.entries().iter().zip(row_ids) {
+                if !entry.is_alive() {
+                    continue;
+                }
+                let is_dead = dead.contains(entry.file_path());
+                if is_dead {
+                    self.summary.remove(entry.data_file());
+                } else {
+                    live.push(entry.file_path().to_string());
+                }
+                entries.push(self.kept(entry, is_dead, first_row_id)?);
+            }
+            let new =
+                self.manifest(file.partition_spec_id, ManifestContentType::Data, &entries).await?;
+            rewritten.push((new.manifest_path.clone(), live));
+            *file = new;
+        }
+        Ok(rewritten)
+    }
+
+    /// An entry that is carried over, or marked as deleted.
+    fn kept(
+        &self,
+        entry: &ManifestEntryRef,
+        is_dead: bool,
+        first_row_id: Option<i64>,
+    ) -> Result<Entry> {
+        let odd = || target("a manifest entry has no sequence number or snapshot");
+        let data = entry.sequence_number().ok_or_else(odd)?;
+        let of_file = entry.file_sequence_number.ok_or_else(odd)?;
+        let (status, snapshot_id) = match is_dead {
+            true => (ManifestStatus::Deleted, self.snapshot_id),
+            false => (ManifestStatus::Existing, entry.snapshot_id().ok_or_else(odd)?),
+        };
+        let file = entry.data_file().clone();
+        Ok(Entry { status, snapshot_id, sequence: Some((data, of_file)), file, first_row_id })
+    }
+
     /// Puts the new deletes into `list`: manifests that lose an entry are rewritten together with
     /// the new entries, one for each partition spec.
     async fn delete_manifests(
         &mut self,
         list: &mut Vec<ManifestFile>,
         deletes: Vec<DeleteFile>,
+        dead: &[DeadFile],
         manifests: &mut Manifests,
     ) -> Result<()> {
         let mut added: BTreeMap<i32, Vec<DeleteFile>> = BTreeMap::new();
+        let dead_files: HashSet<&str> = dead.iter().map(|dead| dead.path.as_str()).collect();
+        for dead in dead {
+            added.entry(dead.spec_id).or_default();
+        }
         for delete in deletes {
             added.entry(delete.spec_id).or_default().push(delete);
         }
@@ -258,8 +337,9 @@ impl Stage<'_> {
                 }
                 let manifest = manifests.load(self.io, &file).await?;
                 let live = manifest.entries().iter().filter(|entry| entry.is_alive()).cloned();
-                let (replaced, stay): (Vec<_>, Vec<_>) =
-                    live.partition(|entry| is_vector_of(entry, &data_files));
+                let (replaced, stay): (Vec<_>, Vec<_>) = live.partition(|entry| {
+                    is_vector_of(entry, &data_files) || is_about(entry, &dead_files)
+                });
                 if replaced.is_empty() && !merge {
                     list.push(file);
                     continue;
@@ -268,7 +348,9 @@ impl Stage<'_> {
                 kept.extend(stay);
             }
             self.unite_foreign_vectors(&mut added, &gone).await?;
-            list.push(self.delete_manifest(spec_id, added, kept, gone).await?);
+            if added.len() + kept.len() + gone.len() > 0 {
+                list.push(self.delete_manifest(spec_id, added, kept, gone).await?);
+            }
         }
         Ok(())
     }
@@ -280,31 +362,14 @@ impl Stage<'_> {
         kept: Vec<ManifestEntryRef>,
         gone: Vec<ManifestEntryRef>,
     ) -> Result<ManifestFile> {
-        let odd = || target("a manifest entry has no sequence number or snapshot");
-        let sequence = |entry: &ManifestEntryRef| {
-            let file = entry.file_sequence_number.ok_or_else(odd)?;
-            Ok::<_, ConnectorError>((entry.sequence_number().ok_or_else(odd)?, file))
-        };
         let added: Vec<Entry> = added.into_iter().map(|delete| self.added(delete.file)).collect();
         let mut entries = added;
         for entry in kept {
-            entries.push(Entry {
-                status: ManifestStatus::Existing,
-                snapshot_id: entry.snapshot_id().ok_or_else(odd)?,
-                sequence: Some(sequence(&entry)?),
-                file: entry.data_file().clone(),
-                first_row_id: None,
-            });
+            entries.push(self.kept(&entry, false, None)?);
         }
         for entry in gone {
             self.summary.remove(entry.data_file());
-            entries.push(Entry {
-                status: ManifestStatus::Deleted,
-                snapshot_id: self.snapshot_id,
-                sequence: Some(sequence(&entry)?),
-                file: entry.data_file().clone(),
-                first_row_id: None,
-            });
+            entries.push(self.kept(&entry, true, None)?);
         }
         self.manifest(spec_id, ManifestContentType::Deletes, &entries).await
     }
@@ -413,9 +478,31 @@ impl Stage<'_> {
             manifests: list,
             files: self.files,
             superseded: self.superseded,
-            data: None,
+            data: Vec::new(),
         })
     }
+}
+
+/// True for deletes in nothing but one of some data files.
+fn is_about(entry: &ManifestEntryRef, data_files: &HashSet<&str>) -> bool {
+    let referenced = entry.data_file().referenced_data_file();
+    referenced.is_some_and(|path| data_files.contains(path.as_str()))
+}
+
+/// The first row id of each file of a manifest, as far as it has one: its own, or the next one of
+/// the manifest.
+pub(crate) fn first_row_ids(file: &ManifestFile, manifest: &Manifest) -> Vec<Option<i64>> {
+    let mut next = file.first_row_id.map(|first| first as i64);
+    let ids = manifest.entries().iter().map(|entry| {
+        let own = entry.data_file().first_row_id();
+        if own.is_some() || !entry.is_alive() {
+            return own;
+        }
+        let inherited = next;
+        next = next.map(|next| next + entry.record_count() as i64);
+        inherited
+    });
+    ids.collect()
 }
 
 fn is_vector_of(entry: &ManifestEntryRef, data_files: &HashSet<String>) -> bool {

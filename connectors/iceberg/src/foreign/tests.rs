@@ -506,3 +506,53 @@ async fn files_of_others_have_all_their_values() {
     // What was prepared before the column came is as old as the other files.
     assert_eq!(extras, [(1, 7), (3, 7), (4, 7), (5, 8)]);
 }
+
+/// A data file none of whose rows is live leaves the table with its deletes, in the commit that
+/// deletes the last row; the files beside it in its manifest keep their row ids.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_files_leave_the_table() {
+    for version in ["2", "3"] {
+        let lake = Lake::new(version, Some("bucket(4, id)"));
+        let mut sink = lake.upsert_sink().await;
+        let mut rows = Rows::new();
+        let mut row_ids: BTreeMap<String, i64> = BTreeMap::new();
+        for n in 0..12 {
+            // Rows of some partitions are all updated; others change a little, or not.
+            let ids = (0..8).chain((20..40).filter(|id| id % 5 == n % 5));
+            let sets: Vec<_> = ids.map(|id| (id, Some(id + n))).collect();
+            let changes = set(&mut rows, &sets);
+            let committable = prepare(&mut sink, n as u64 + 1, &changes).await;
+            sink.commit(&committable).await.unwrap();
+            let expected: Vec<_> = rows.iter().map(|(id, value)| (*id, *value)).collect();
+            assert_eq!(lake.rows().await, expected);
+            check_metadata(&lake).await;
+            for file in lake.table().await.files() {
+                assert!(file.row_count() > 0, "a dead file is in the table");
+            }
+            for (path, id) in lake.row_ids().await {
+                assert_eq!(*row_ids.entry(path).or_insert(id), id, "a row id has changed");
+            }
+        }
+        let live = lake.table().await.files().len();
+        assert!(live < 30, "{live} files");
+        let mut sink = lake.sink(SinkMode::Upsert { key: vec![0] });
+        let last = lake.load().await;
+        let last = crate::marker::last_commit(&last.metadata, SINK).unwrap().unwrap();
+        let resume = Resume { is_new: false, fence: 1, last: LastCommit::Visible(last) };
+        sink.open(&resume).await.unwrap();
+        assert_eq!(sink.status().row_count, Some(rows.len() as u64));
+        // All rows of the table.
+        let sets: Vec<_> = rows.keys().map(|id| (*id, None)).collect();
+        let changes = set(&mut rows, &sets);
+        let committable = prepare(&mut sink, 20, &changes).await;
+        sink.commit(&committable).await.unwrap();
+        assert_eq!(lake.table().await.files().len(), 0);
+        check_metadata(&lake).await;
+        let summary = lake.load().await.metadata.current_snapshot().unwrap().summary().clone();
+        assert_eq!(summary.operation, iceberg::spec::Operation::Delete);
+        assert_eq!(summary.additional_properties["total-records"], "0");
+        let again = prepare(&mut sink, 21, &[(1, 1, 1)]).await;
+        sink.commit(&again).await.unwrap();
+        assert_eq!(lake.rows().await, [(1, 1)]);
+    }
+}

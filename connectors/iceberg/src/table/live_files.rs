@@ -70,11 +70,12 @@ impl Manifests {
         self.homes.get(data_file).map(|home| &**home)
     }
 
-    /// Notes which data files a manifest has.
-    pub(crate) fn add_home(&mut self, data: Option<(String, Vec<String>)>) {
-        let Some((manifest, files)) = data else { return };
-        let manifest: Arc<str> = manifest.into();
-        self.homes.extend(files.into_iter().map(|file| (file, Arc::clone(&manifest))));
+    /// Notes which live data files a manifest has.
+    pub(crate) fn add_home(&mut self, data: impl IntoIterator<Item = (String, Vec<String>)>) {
+        for (manifest, files) in data {
+            let manifest: Arc<str> = manifest.into();
+            self.homes.extend(files.into_iter().map(|file| (file, Arc::clone(&manifest))));
+        }
     }
 
     /// Forgets manifests that are not of this content or not in the list.
@@ -144,7 +145,7 @@ pub(crate) async fn live_files(
         let live = || manifest.entries().iter().filter(|entry| entry.is_alive());
         if file.content == ManifestContentType::Data {
             let paths = live().map(|entry| entry.file_path().to_string()).collect();
-            manifests.add_home(Some((file.manifest_path.clone(), paths)));
+            manifests.add_home([(file.manifest_path.clone(), paths)]);
         }
         target.extend(live().map(|entry| (entry.data_file.clone(), file.partition_spec_id)));
     }
