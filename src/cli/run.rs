@@ -82,12 +82,22 @@ async fn follow(host: &Host) -> Result<()> {
     let stop = stop_signal();
     let failure = engine_failure(&host.engine);
     tokio::pin!(stop, failure);
+    let mut is_flushed = false;
     while !host.engine.is_finished() && !all_failed(&host.engine) {
         progress.show()?;
+        // At the end of the input sinks commit at once, whatever their interval. One that cannot is
+        // waited for: the progress shows it.
+        let step = async {
+            if host.engine.have_sources_ended() && !std::mem::replace(&mut is_flushed, true) {
+                let _ = host.engine.flush().await;
+            } else {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        };
         tokio::select! {
             () = &mut stop => break,
             error = &mut failure => return Err(error),
-            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = step => {}
         }
     }
     progress.finish()

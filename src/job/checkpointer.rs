@@ -1,17 +1,17 @@
 //! [`Checkpointer`]: turns what workers and sinks prepared into the next manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use frazil_connector_api::{ChangeBatch, Committable};
+use frazil_connector_api::{ChangeBatch, CommitMark, Committable};
 use tokio::task::JoinSet;
 
 use super::compaction::Compactor;
 use super::coordinator::{AppliedReply, Reply};
 use super::sink_problem::{Severity, SinkProblem};
-use super::sink_slot::{BusySink, SinkSlot};
+use super::sink_slot::{BusySink, Prepared, SinkSlot};
 use super::state::EngineState;
 use crate::catalog::RelationId;
 use crate::checkpoint::{Manifest, Manifests, PipelineRecord, StatementRecord};
@@ -33,19 +33,23 @@ pub(super) struct Parts {
     pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
     pub(super) next_relation: RelationId,
     pub(super) sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
-    pub(super) due: BTreeSet<RelationId>,
     pub(super) acks: Vec<Reply<()>>,
     pub(super) created: Vec<AppliedReply>,
 }
 
-/// A durable checkpoint: whom to answer, what to commit.
+/// A durable manifest: whom to answer, what to commit.
+#[derive(Default)]
 pub(super) struct Written {
+    /// It has a checkpoint's changes.
+    pub(super) is_cut: bool,
     /// The manifest's sequence.
     pub(super) checkpoint: u64,
     pub(super) acks: Vec<Reply<()>>,
     pub(super) created: Vec<AppliedReply>,
     pub(super) commits: Vec<(Arc<SinkSlot>, BusySink, Committable)>,
-    /// Sinks that could not prepare, and why.
+    /// Sinks that had nothing to commit.
+    pub(super) settled: Vec<RelationId>,
+    /// Sinks that have lost changes, and why.
     pub(super) problems: BTreeMap<RelationId, String>,
 }
 
@@ -134,67 +138,54 @@ impl Checkpointer {
         self.has_record.load(Ordering::SeqCst)
     }
 
-    /// Prepares the sinks, puts the manifest, and hands out what is to be committed.
+    /// Puts the next manifest: with what a checkpoint has cut, if there is one, and with what sinks
+    /// have prepared, which is committed then.
     ///
     /// # Errors
     /// `Fenced` if another process has taken over; `Unavailable`.
     pub(super) async fn write(
         &self,
-        parts: Parts,
+        cut: Option<Parts>,
+        prepared: Vec<Prepared>,
         slots: Vec<Arc<SinkSlot>>,
         state: &EngineState,
     ) -> Result<Written> {
         self.has_record.store(false, Ordering::SeqCst);
         let before = self.manifest();
         let mut next = before.clone();
-        next.epoch = parts.epoch;
-        next.statements = parts.statements;
-        next.fragments = parts.fragments;
-        next.next_relation = parts.next_relation;
-        // A failed job stays where it was before it failed.
-        let is_sound = |it: &SegmentRef| !before.failed.contains_key(&it.relation);
-        let (segments, useless): (Vec<_>, Vec<_>) = parts.segments.into_iter().partition(is_sound);
-        next.segments.extend(segments);
-        let offsets = parts.offsets.into_iter();
-        next.offsets.extend(offsets.filter(|(relation, _)| !before.failed.contains_key(relation)));
-
-        let numbers = (next.sequence + 1, self.manifests.fence());
-        let mut changes = parts.sink_changes;
-        // Of an epoch in which its input failed a sink may have got a part: it takes none of it.
-        let sound = slots.iter().filter(|slot| !before.failed.contains_key(&slot.relation));
-        let prepare = sound.map(|slot| {
-            let changes = changes.remove(&slot.relation).unwrap_or_default();
-            let due = parts.due.contains(&slot.relation);
-            let (slot, preparing, env) = (Arc::clone(slot), Arc::clone(slot), self.env.clone());
-            // A task per sink: one works beside the other, and a panic is that sink's alone.
-            let work = async move { preparing.prepare(changes, due, numbers, &env).await };
-            let work = tokio::spawn(work);
-            async move { (slot, work.await) }
-        });
-        let mut commits = Vec::new();
-        let mut garbage: Vec<String> = useless.into_iter().map(|segment| segment.object).collect();
-        let mut problems = BTreeMap::new();
-        for prepared in futures::future::join_all(prepare.collect::<Vec<_>>()).await {
-            let (slot, prepared) = prepared;
-            let prepared = match prepared {
-                Ok(prepared) => prepared?,
-                Err(panic) => {
-                    let error = format!("its changes cannot be kept: {panic}");
-                    let problem = SinkProblem { severity: Severity::Lost, error };
-                    note(&slot, problem, &mut next, &mut problems, state);
-                    continue;
+        let mut garbage: Vec<String> = Vec::new();
+        let mut written = Written { is_cut: cut.is_some(), ..Written::default() };
+        for Prepared { slot, sink, committable } in prepared {
+            garbage.extend(slot.name(committable.as_ref()));
+            next.sinks.insert(slot.relation, slot.record());
+            match committable {
+                Some(committable) => written.commits.push((slot, sink, committable)),
+                None => {
+                    state.set_problem(slot.relation, None);
+                    written.settled.push(slot.relation);
                 }
-            };
-            if let Some(problem) = prepared.problem {
-                note(&slot, problem, &mut next, &mut problems, state);
-            } else if prepared.is_settled {
-                state.set_problem(slot.relation, None);
             }
-            next.sinks.insert(slot.relation, prepared.record);
-            garbage.extend(prepared.garbage);
-            if let Some((sink, committable)) = prepared.commit {
-                commits.push((slot, sink, committable));
-            }
+        }
+        if let Some(parts) = cut {
+            next.epoch = parts.epoch;
+            next.statements = parts.statements;
+            next.fragments = parts.fragments;
+            next.next_relation = parts.next_relation;
+            // A failed job stays where it was before it failed.
+            let is_sound = |relation: &RelationId| !before.failed.contains_key(relation);
+            let segments = parts.segments.into_iter();
+            let (segments, useless): (Vec<_>, Vec<_>) =
+                segments.partition(|segment| is_sound(&segment.relation));
+            next.segments.extend(segments);
+            garbage.extend(useless.into_iter().map(|segment| segment.object));
+            let offsets = parts.offsets.into_iter();
+            next.offsets.extend(offsets.filter(|(relation, _)| is_sound(relation)));
+            (written.acks, written.created) = (parts.acks, parts.created);
+            // Of an epoch in which its input failed a sink may have a part: it takes none of it.
+            let sound = slots.into_iter().filter(|slot| is_sound(&slot.relation)).collect();
+            let logged = self.log(parts.sink_changes, sound, &mut next, state).await?;
+            garbage.extend(logged.0);
+            written.problems = logged.1;
         }
         garbage.extend(self.compactor.name_merged(&mut next.segments));
         garbage.append(&mut self.dropped());
@@ -207,9 +198,58 @@ impl Checkpointer {
         garbage.dedup();
         self.publish(next.clone());
         self.compactor.start(&next);
-        let checkpoint = next.sequence;
+        written.checkpoint = next.sequence;
         self.sweep(next, garbage);
-        Ok(Written { checkpoint, acks: parts.acks, created: parts.created, commits, problems })
+        Ok(written)
+    }
+
+    /// Logs the changes of all sinks, one beside the other; gives the objects that their logs do
+    /// not need any more, and why changes are lost.
+    async fn log(
+        &self,
+        mut changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
+        slots: Vec<Arc<SinkSlot>>,
+        next: &mut Manifest,
+        state: &EngineState,
+    ) -> Result<(Vec<String>, BTreeMap<RelationId, String>)> {
+        let sequence = next.sequence + 1;
+        let logs = slots.into_iter().map(|slot| {
+            let changes = changes.remove(&slot.relation).unwrap_or_default();
+            let (logging, env) = (Arc::clone(&slot), self.env.clone());
+            // A task per sink: one works beside the other, and a panic is that sink's alone.
+            let work = async move { logging.log(changes, sequence, &env).await };
+            let work = tokio::spawn(work);
+            async move { (slot, work.await) }
+        });
+        let (mut garbage, mut problems) = (Vec::new(), BTreeMap::new());
+        for (slot, logged) in futures::future::join_all(logs.collect::<Vec<_>>()).await {
+            let problem = match logged {
+                Ok(logged) => {
+                    let logged = logged?;
+                    next.sinks.insert(slot.relation, logged.record);
+                    garbage.extend(logged.garbage);
+                    logged.problem
+                }
+                Err(panic) => {
+                    let error = format!("its changes cannot be kept: {panic}");
+                    Some(SinkProblem { severity: Severity::Lost, error })
+                }
+            };
+            if let Some(SinkProblem { error, .. }) = problem {
+                tracing::error!(sink = slot.name, error, "sink has lost changes");
+                problems.insert(slot.relation, format!("sink \"{}\": {error}", slot.name));
+                let error = Error::new(ErrorKind::JobFailed, error);
+                next.failed.insert(slot.relation, error.clone());
+                state.set_failure(slot.relation, error);
+            }
+        }
+        Ok((garbage, problems))
+    }
+
+    /// What tells a commit of all changes up to the newest durable manifest from others.
+    pub(super) fn next_mark(&self) -> CommitMark {
+        let (checkpoint, fence) = (self.sequence(), self.manifests.fence());
+        CommitMark { checkpoint, fence, id: self.env.random_id() }
     }
 
     /// Removes objects that no manifest names.
@@ -240,30 +280,5 @@ impl Checkpointer {
         let said = std::mem::replace(&mut *manifest, next);
         manifest.failed.extend(said.failed);
         manifest.pipelines = said.pipelines;
-    }
-}
-
-/// Notes why a sink could not prepare. Only a sink whose changes are lost has failed in the
-/// manifest as well.
-fn note(
-    slot: &SinkSlot,
-    problem: SinkProblem,
-    next: &mut Manifest,
-    problems: &mut BTreeMap<RelationId, String>,
-    state: &EngineState,
-) {
-    let SinkProblem { severity, error } = problem;
-    tracing::warn!(sink = slot.name, error, "sink could not prepare");
-    problems.insert(slot.relation, format!("sink \"{}\": {error}", slot.name));
-    match severity {
-        Severity::Retried { attempts } => state.set_problem(slot.relation, Some((attempts, error))),
-        Severity::Stopped => {
-            state.set_failure(slot.relation, Error::new(ErrorKind::JobFailed, error));
-        }
-        Severity::Lost => {
-            let error = Error::new(ErrorKind::JobFailed, error);
-            next.failed.insert(slot.relation, error.clone());
-            state.set_failure(slot.relation, error);
-        }
     }
 }

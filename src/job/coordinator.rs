@@ -16,16 +16,17 @@ use std::time::Duration;
 use frazil_connector_api::{ChangeBatch, Decoded};
 use tokio::sync::{mpsc, oneshot};
 
-use super::checkpointer::Checkpointer;
+use super::checkpointer::{Checkpointer, Parts, Written};
 use super::ddl::Applying;
 use super::done::{Done, in_background};
 use super::engine::dropped;
 use super::flushes::{Flushed, Flushes, Scope};
 use super::recent_writes::WrittenKeys;
+use super::sink_problem::{Severity, SinkProblem};
 use super::sink_slot::SinkSlot;
-use super::sinks::Sinks;
+use super::sinks::{Begin, Sinks};
 use super::state::EngineState;
-use crate::catalog::{Catalog, Definition, Relation, RelationId};
+use crate::catalog::{Catalog, Relation, RelationId};
 use crate::checkpoint::StatementRecord;
 use crate::config::Config;
 use crate::dataflow::{Command, Event, Report, Request, SourceOffsets};
@@ -36,6 +37,9 @@ use crate::state::SegmentRef;
 
 /// How long a shutdown waits for commits: what is not committed then is when the engine starts.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the coordinator sleeps if nothing happens.
+const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a call is answered.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -69,7 +73,6 @@ pub(super) struct Gathering {
     segments: Vec<SegmentRef>,
     offsets: SourceOffsets,
     sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
-    due: BTreeSet<RelationId>,
     problem: Option<Error>,
     acks: Vec<Reply<()>>,
     pub(super) statements: Vec<StatementRecord>,
@@ -103,6 +106,8 @@ pub(super) struct Coordinator {
     checkpoint_epoch: u64,
     closed_at: Duration,
     checkpoint_at: Duration,
+    /// When the checkpoint was cut that has become durable, until sinks have begun with it.
+    cut_at: Option<Duration>,
     /// Closed epochs and the workers that have finished them.
     in_flight: BTreeMap<u64, usize>,
     gathering: Option<Gathering>,
@@ -157,6 +162,7 @@ impl Coordinator {
             checkpoint_epoch: manifest.epoch,
             closed_at: Duration::ZERO,
             checkpoint_at: Duration::ZERO,
+            cut_at: None,
             in_flight: BTreeMap::new(),
             gathering: None,
             writing: false,
@@ -212,7 +218,8 @@ impl Coordinator {
         let now = self.env.elapsed();
         let waits = self.dirty || self.gathering.is_some();
         if !waits {
-            return Duration::from_millis(50);
+            let due = self.sinks.next_due(now).map(|due_at| due_at.saturating_sub(now));
+            return IDLE_PAUSE.min(due.unwrap_or(IDLE_PAUSE)).max(Duration::from_millis(1));
         }
         let due = self.closed_at + Duration::from_millis(self.config.epoch_interval_ms);
         due.saturating_sub(now).max(Duration::from_millis(1))
@@ -368,6 +375,7 @@ impl Coordinator {
     fn drive(&mut self) -> Result<()> {
         self.send_change();
         self.write_manifest()?;
+        self.begin_sinks();
         self.close_epoch();
         self.settle();
         Ok(())
@@ -400,20 +408,15 @@ impl Coordinator {
         let asked = !self.acks.is_empty()
             || !self.created.is_empty()
             || self.flushes.any_ready()
-            || self.sinks.any_free(&self.flushes.wanted())
-            || self.may_order_last(now);
-        let waiting = self.dirty_since_checkpoint
-            || self.checkpointer.has_record()
-            || self.sinks.any_due(now);
-        asked || (paced && waiting)
+            || self.may_order_last();
+        let is_late = paced && (self.dirty_since_checkpoint || self.checkpointer.has_record());
+        let is_due = self.dirty_since_checkpoint && self.sinks.wants_cut(now, &self.state);
+        asked || is_late || is_due
     }
 
-    /// True if the last checkpoint can come: no sink is at work, so that all commit with it, or one
-    /// has been for half the time.
-    fn may_order_last(&self, now: Duration) -> bool {
-        let Some((_, asked_at)) = &self.shutdown else { return false };
-        let is_late = now.saturating_sub(*asked_at) >= SHUTDOWN_WAIT / 2;
-        !self.is_last_ordered && (is_late || !self.sinks.any_busy())
+    /// True if the last checkpoint is to come.
+    fn may_order_last(&self) -> bool {
+        self.shutdown.is_some() && !self.is_last_ordered
     }
 
     fn close(&mut self, checkpoint: bool, now: Duration) {
@@ -429,19 +432,14 @@ impl Coordinator {
         self.checkpoint_at = now;
         self.checkpoint_epoch = epoch;
         self.dirty_since_checkpoint = false;
-        self.is_last_ordered |= self.may_order_last(now);
-        let mut due = self.flushes.wanted();
-        let flushed = self.flushes.begin_checkpoint(now);
-        let all = self.is_last_ordered || flushed.contains(&None);
-        due.extend(self.sinks.due(now, all));
-        due.extend(flushed.into_iter().flatten());
+        self.is_last_ordered |= self.may_order_last();
+        self.flushes.begin_checkpoint(now);
         self.gathering = Some(Gathering {
             epoch,
             workers: 0,
             segments: Vec::new(),
             offsets: SourceOffsets::new(),
             sink_changes: BTreeMap::new(),
-            due,
             problem: None,
             acks: std::mem::take(&mut self.acks),
             statements: self.statements.clone(),
@@ -451,10 +449,18 @@ impl Coordinator {
         });
     }
 
-    /// Starts writing the manifest once all workers have written their parts.
+    /// Starts writing a manifest: once all workers have written their parts of a checkpoint, or if
+    /// sinks have prepared something that it can name.
     fn write_manifest(&mut self) -> Result<()> {
+        if self.writing {
+            return Ok(());
+        }
         let complete = self.gathering.as_ref().is_some_and(|at| at.workers == self.workers);
         if !complete {
+            // What a statement drops is out of the manifest as soon as it is applied.
+            if self.sinks.any_prepared() && !self.is_applying() {
+                self.start_writing(None);
+            }
             return Ok(());
         }
         let Some(mut gathering) = self.gathering.take() else { return Ok(()) };
@@ -465,8 +471,7 @@ impl Coordinator {
             return Err(error.with_hint("look at the data directory's disk"));
         }
         self.undo_failed(&mut gathering);
-        self.writing = true;
-        let parts = super::checkpointer::Parts {
+        let parts = Parts {
             epoch: gathering.epoch,
             segments: gathering.segments,
             offsets: gathering.offsets,
@@ -474,42 +479,46 @@ impl Coordinator {
             fragments: gathering.fragments,
             next_relation: gathering.next_relation,
             sink_changes: gathering.sink_changes,
-            due: gathering.due,
             acks: gathering.acks,
             created: gathering.created,
         };
-        let (checkpointer, slots) = (self.checkpointer.clone(), self.sinks.slots());
-        let state = Arc::clone(&self.state);
-        let work = async move { checkpointer.write(parts, slots, &state).await };
-        in_background(work, &self.done.0, Done::Checkpoint);
+        self.start_writing(Some(parts));
         Ok(())
+    }
+
+    fn start_writing(&mut self, cut: Option<Parts>) {
+        self.writing = true;
+        let (checkpointer, slots) = (self.checkpointer.clone(), self.sinks.slots());
+        let (prepared, state) = (self.sinks.take_prepared(), Arc::clone(&self.state));
+        let work = async move { checkpointer.write(cut, prepared, slots, &state).await };
+        in_background(work, &self.done.0, Done::Manifest);
+    }
+
+    /// Has sinks prepare what a durable manifest has of them, but not while a checkpoint adds
+    /// to it.
+    fn begin_sinks(&mut self) {
+        if self.writing {
+            return;
+        }
+        let which = Begin {
+            cut_at: self.cut_at.take(),
+            is_quiet: !self.dirty_since_checkpoint && self.gathering.is_none(),
+            wanted: self.flushes.wanted(),
+            all: self.is_last_ordered && self.gathering.is_none(),
+        };
+        let now = self.env.elapsed();
+        let done = &self.done.0;
+        self.sinks.begin(&which, now, &self.checkpointer, &self.env, &self.state, done);
     }
 
     fn take_done(&mut self, done: Done) -> Result<()> {
         match done {
-            Done::Checkpoint(written) => {
+            Done::Manifest(written) => {
                 self.writing = false;
-                let written = written?;
-                for ack in written.acks {
-                    let _ = ack.send(Ok(()));
-                }
-                self.answer_created(written.created);
-                let now = self.env.elapsed();
-                for (slot, sink, committable) in written.commits {
-                    self.sinks.commit(
-                        slot,
-                        sink,
-                        committable,
-                        &self.env,
-                        &self.state,
-                        &self.done.0,
-                    );
-                }
-                let (state, sinks) = (&self.state, &self.sinks);
-                let lacking = |only| sinks.lacking(only, written.checkpoint, state);
-                self.flushes.begin_commits(written.checkpoint, lacking, &written.problems, now);
-                self.forget_settled();
+                self.take_written(written?);
             }
+            Done::Prepared(_, Ok(prepared)) => self.sinks.add_prepared(prepared),
+            Done::Prepared(relation, Err(problem)) => self.could_not_prepare(relation, problem),
             Done::Commit(relation, checkpoint, Ok(outcome)) => {
                 self.sinks.heard(relation);
                 let outcome = outcome.as_ref();
@@ -524,7 +533,8 @@ impl Coordinator {
             Done::Commit(relation, _, Err(error)) | Done::Recovered(relation, Err(error)) => {
                 tracing::error!(%relation, %error, "sink is stopped");
                 self.sinks.heard(relation);
-                self.flushes.sink_stopped(relation, &error.message);
+                self.flushes
+                    .sink_failed(relation, &Error::new(ErrorKind::JobFailed, &error.message));
                 self.state.set_failure(relation, error);
                 self.forget_settled();
             }
@@ -532,11 +542,54 @@ impl Coordinator {
         Ok(())
     }
 
+    /// A manifest is durable: answers who waited for it, and has its sinks commit.
+    fn take_written(&mut self, written: Written) {
+        for ack in written.acks {
+            let _ = ack.send(Ok(()));
+        }
+        self.answer_created(written.created);
+        for sink in written.settled {
+            self.sinks.heard(sink);
+        }
+        for (slot, sink, committable) in written.commits {
+            self.sinks.commit(slot, sink, committable, &self.env, &self.state, &self.done.0);
+        }
+        if written.is_cut {
+            self.cut_at = Some(self.checkpoint_at);
+            let (state, sinks) = (&self.state, &self.sinks);
+            let lacking = |only| sinks.lacking(only, written.checkpoint, state);
+            let mut problems = sinks.stopped();
+            problems.extend(written.problems);
+            let now = self.env.elapsed();
+            self.flushes.begin_commits(written.checkpoint, lacking, &problems, now);
+        }
+        self.forget_settled();
+    }
+
+    /// A sink could not prepare: it is tried again after a pause, or is stopped.
+    fn could_not_prepare(&mut self, relation: RelationId, problem: SinkProblem) {
+        self.sinks.prepare_failed(relation);
+        let SinkProblem { severity, error } = problem;
+        let catalog = self.state.catalog();
+        let Some(sink) = catalog.by_id(relation) else { return };
+        tracing::warn!(sink = sink.name, error, "sink could not prepare");
+        let reason = format!("sink \"{}\": {error}", sink.name);
+        self.flushes.sink_failed(relation, &Error::new(ErrorKind::Unavailable, reason));
+        match severity {
+            Severity::Retried { attempts } => {
+                self.state.set_problem(relation, Some((attempts, error)));
+            }
+            Severity::Stopped | Severity::Lost => {
+                self.state.set_failure(relation, Error::new(ErrorKind::JobFailed, error));
+            }
+        }
+    }
+
     /// No flush waits for sinks that have nothing more to commit.
     fn forget_settled(&mut self) {
         let checkpoint = self.checkpointer.sequence();
         for sink in self.flushes.wanted() {
-            if !self.sinks.is_committing(sink) && !self.sinks.lacks(sink, checkpoint) {
+            if !self.sinks.is_working(sink) && !self.sinks.lacks(sink, checkpoint) {
                 self.flushes.committed(sink, checkpoint, None, self.env.elapsed());
             }
         }
@@ -547,7 +600,7 @@ impl Coordinator {
         let Some((_, asked_at)) = &self.shutdown else { return false };
         let is_late = self.env.elapsed().saturating_sub(*asked_at) >= SHUTDOWN_WAIT;
         let is_written = self.is_last_ordered && self.gathering.is_none() && !self.writing;
-        is_written && (is_late || !self.sinks.any_busy())
+        is_written && (is_late || !self.sinks.any_working(&self.state))
     }
 
     /// Answers what is complete, and notices when all is done.
@@ -571,33 +624,7 @@ impl Coordinator {
         if !quiet {
             return;
         }
-        let mut reading =
-            self.catalog.iter().filter(|relation| reads_outside(&self.catalog, relation));
-        let ended = reading.all(|relation| {
-            self.state.has_ended(relation.id, self.workers)
-                || self.state.failure(relation.id).is_some()
-        });
+        let ended = self.state.have_sources_ended(&self.catalog, self.workers);
         self.state.set_finished(ended && self.sinks.all_idle());
     }
-}
-
-/// True if the relation's fragment reads a source itself.
-fn reads_outside(catalog: &Catalog, relation: &Relation) -> bool {
-    match &*relation.definition {
-        Definition::Table(table) => table.connector.is_some(),
-        Definition::View(_) | Definition::Sink(_) | Definition::Pipeline(_) => {
-            names_source(catalog, relation)
-        }
-        _ => false,
-    }
-}
-
-/// True if the relation's query names a source, or a plain view that does.
-fn names_source(catalog: &Catalog, relation: &Relation) -> bool {
-    let mut named = relation.depends_on.iter().filter_map(|id| catalog.by_id(*id));
-    named.any(|named| match &*named.definition {
-        Definition::Source(_) => true,
-        Definition::LogicalView(_) => names_source(catalog, named),
-        _ => false,
-    })
 }

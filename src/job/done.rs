@@ -5,13 +5,17 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::checkpointer::Written;
 use super::engine::uncancelled;
+use super::sink_problem::{Severity, SinkProblem};
+use super::sink_slot::Prepared;
 use crate::catalog::RelationId;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What the coordinator's own tasks tell it.
 pub(super) enum Done {
-    /// A checkpoint is durable, or will never be.
-    Checkpoint(Result<Written>),
+    /// A manifest is durable, or will never be.
+    Manifest(Result<Written>),
+    /// A sink has prepared all changes that it began with, or has failed.
+    Prepared(RelationId, std::result::Result<Prepared, SinkProblem>),
     /// A sink has committed all changes up to a checkpoint, or was dropped meanwhile (`None`), or
     /// is stopped by an error.
     Commit(RelationId, u64, Result<Option<CommitOutcome>>),
@@ -29,6 +33,26 @@ pub(super) fn in_background<T: Send + 'static>(
     tokio::spawn(async move {
         let _ = done.send(outcome(uncancelled(work).await));
     });
+}
+
+/// As [`in_background`], of a sink's work: on a thread where it may compute and wait for a disk.
+pub(super) fn on_own_thread<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+    done: &UnboundedSender<Done>,
+    outcome: impl FnOnce(Result<T>) -> Done + Send + 'static,
+) {
+    let runtime = tokio::runtime::Handle::current();
+    let work = tokio::task::spawn_blocking(move || runtime.block_on(work));
+    let work = async move {
+        work.await
+            .map_err(|error| Error::internal(format!("a sink's task ended early: {error}")))?
+    };
+    in_background(work, done, outcome);
+}
+
+/// A sink whose task has panicked outside of the connector.
+pub(super) fn lost(error: &Error) -> SinkProblem {
+    SinkProblem { severity: Severity::Stopped, error: error.to_string() }
 }
 
 #[cfg(test)]

@@ -332,6 +332,12 @@ impl Engine {
         self.inner.state.epoch()
     }
 
+    /// True when every bounded source has ended, whether or not sinks have committed all.
+    pub fn have_sources_ended(&self) -> bool {
+        let catalog = self.catalog();
+        self.inner.state.have_sources_ended(&catalog, self.inner.workers.peers)
+    }
+
     /// True when every bounded source has ended and all is visible and committed.
     pub fn is_finished(&self) -> bool {
         self.inner.state.is_finished()

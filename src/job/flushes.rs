@@ -254,14 +254,14 @@ impl Flushes {
         }
     }
 
-    /// A sink is stopped by an error: those that wait for its commit get the reason.
-    pub(super) fn sink_stopped(&mut self, relation: RelationId, error: &str) {
+    /// A sink could not prepare or commit: those that wait for its commit get the reason.
+    pub(super) fn sink_failed(&mut self, relation: RelationId, error: &Error) {
         let waits = |flush: &mut Flush| match &flush.stage {
             Stage::Committing { sinks, .. } => sinks.contains(&relation),
             _ => false,
         };
         for flush in self.flushes.extract_if(.., waits) {
-            flush.answer(Err(Error::new(ErrorKind::JobFailed, error)));
+            flush.answer(Err(error.clone()));
         }
     }
 

@@ -1,8 +1,8 @@
 //! [`SinkSlot`]: a sink, its pending changes, and its two phases.
 //!
 //! ```text
-//! changes ─► pending ─► write + prepare ─► [manifest] ─► commit (tried until it succeeds)
-//!               └─ not due, busy, out of reach or stopped: logged on the object store instead
+//! changes ─► log ─► [manifest n] ─► write + prepare ─► [manifest m] ─► commit, until it succeeds
+//!  checkpoint n: names the log      beside all else      names the committable, not the log
 //! ```
 //!
 //! **Invariant:** at every manifest each change is in exactly one of: the target, the committable,
@@ -60,7 +60,9 @@ pub(super) struct SinkSlot {
 /// How far a sink is.
 #[derive(Default)]
 struct Progress {
-    /// Changes that no committable has, in their order.
+    /// Changes that the sink prepares: the log has them until a manifest names the committable.
+    taken: Vec<Pending>,
+    /// Changes after these, in their order.
     pending: Vec<Pending>,
     /// The newest commit.
     last: LastCommit,
@@ -68,8 +70,6 @@ struct Progress {
     last_first: u64,
     /// The fence of this process.
     fence: u64,
-    /// The last commit, as time since the start of the process.
-    committed_at: Option<Duration>,
     /// Prepares that failed in a row, and when the next one may be tried.
     failures: u32,
     retry_at: Duration,
@@ -77,17 +77,21 @@ struct Progress {
     stopped: Option<String>,
 }
 
-/// What a sink brings into a manifest.
-pub(super) struct Prepared {
+/// What a sink brings into a manifest that has its newest changes.
+pub(super) struct Logged {
     pub(super) record: SinkRecord,
-    /// To commit once the manifest is durable.
-    pub(super) commit: Option<(BusySink, Committable)>,
     /// Objects that the manifest does not need any more.
     pub(super) garbage: Vec<String>,
-    /// Why it is not prepared, if it should have been.
+    /// Why the changes are not kept.
     pub(super) problem: Option<SinkProblem>,
-    /// True if it was asked to prepare and had nothing to commit.
-    pub(super) is_settled: bool,
+}
+
+/// What a sink has made durable; visible to nobody until a manifest names the committable.
+pub(super) struct Prepared {
+    pub(super) slot: Arc<SinkSlot>,
+    pub(super) sink: BusySink,
+    /// `None` if there was nothing to commit.
+    pub(super) committable: Option<Committable>,
 }
 
 impl SinkSlot {
@@ -164,12 +168,21 @@ impl SinkSlot {
         self.dropped.send_replace(true);
     }
 
-    /// True if at `now` the last commit is at least `interval` ago, the sink is not at work, and no
-    /// pause after a failure is under way.
-    pub(super) fn is_due(&self, now: Duration, interval: Duration) -> bool {
+    /// True if it could prepare at `now`: it is not at work nor stopped, and no pause after a
+    /// failure is under way.
+    pub(super) fn is_free(&self, now: Duration) -> bool {
         let progress = self.progress();
-        let rested = progress.committed_at.is_none_or(|at| now.saturating_sub(at) >= interval);
-        rested && now >= progress.retry_at && progress.stopped.is_none() && !self.is_busy()
+        now >= progress.retry_at && progress.stopped.is_none() && !self.is_busy()
+    }
+
+    /// True if the last prepare has failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.progress().failures > 0
+    }
+
+    /// Why it is stopped until the next start of the engine.
+    pub(super) fn stopped(&self) -> Option<String> {
+        self.progress().stopped.clone()
     }
 
     /// True while it opens, writes or commits.
@@ -180,7 +193,8 @@ impl SinkSlot {
     /// True if nothing is pending or under way, or nothing more will be committed.
     pub(super) fn is_idle(&self) -> bool {
         let progress = self.progress();
-        let is_done = progress.pending.is_empty() && progress.last.committable().is_none();
+        let is_logged = !progress.taken.is_empty() || !progress.pending.is_empty();
+        let is_done = !is_logged && progress.last.committable().is_none();
         (is_done || progress.stopped.is_some()) && !self.is_busy()
     }
 
@@ -193,7 +207,8 @@ impl SinkSlot {
     pub(super) fn lacks(&self, through: u64) -> bool {
         let progress = self.progress();
         let is_prepared = progress.last.committable().is_some() && progress.last_first <= through;
-        is_prepared || progress.pending.iter().any(|pending| pending.first <= through)
+        let mut logged = progress.taken.iter().chain(&progress.pending);
+        is_prepared || logged.any(|pending| pending.first <= through)
     }
 
     /// True if changes are pending.
@@ -201,32 +216,20 @@ impl SinkSlot {
         !self.progress().pending.is_empty()
     }
 
-    /// First phase of checkpoint `sequence`: takes the changes since the last one and prepares all
-    /// that is pending if the sink is `due`, or logs them.
+    /// Takes the changes of checkpoint `sequence` into the log.
     ///
     /// # Errors
-    /// `Unavailable` if the changes cannot be logged.
-    pub(super) async fn prepare(
+    /// `Unavailable` if they cannot be logged.
+    pub(super) async fn log(
         &self,
         changes: Vec<ChangeBatch>,
-        due: bool,
-        (sequence, fence): (u64, u64),
+        sequence: u64,
         env: &Env,
-    ) -> Result<Prepared> {
+    ) -> Result<Logged> {
+        let mut problem = None;
         if let Err(error) = self.take(changes, sequence) {
             let error = format!("its changes cannot be kept: {error}");
-            let problem = SinkProblem { severity: Severity::Lost, error };
-            return Ok(self.not_prepared(Vec::new(), Some(problem)));
-        }
-        self.progress().fence = fence;
-        let mut problem = None;
-        if due {
-            let mark = CommitMark { checkpoint: sequence, fence, id: env.random_id() };
-            match self.try_prepare(mark, env).await {
-                Ok(None) => {}
-                Ok(Some(prepared)) => return Ok(prepared),
-                Err(error) => problem = Some(error),
-            }
+            problem = Some(SinkProblem { severity: Severity::Lost, error });
         }
         let mut garbage = Vec::new();
         let unlogged: Vec<(usize, ChangeBatch)> = {
@@ -240,7 +243,7 @@ impl SinkSlot {
             let object = sink_log::write(&changes, self.relation, sequence, env).await?;
             self.progress().pending[at].object = Some(object);
         }
-        Ok(self.not_prepared(garbage, problem))
+        Ok(Logged { record: self.record(), garbage, problem })
     }
 
     /// Adds changes to those that are pending, net, in batches that are not too large.
@@ -266,29 +269,53 @@ impl SinkSlot {
         Ok(())
     }
 
-    /// Prepares all that is pending; `None` if the sink is at work or has nothing to do.
-    async fn try_prepare(
-        &self,
+    /// Locks the sink to prepare all that is logged; `None` if it is at work, stopped or has
+    /// nothing to do. Never called while a checkpoint logs changes.
+    pub(super) fn begin(&self) -> Option<BusySink> {
+        let mut progress = self.progress();
+        if progress.pending.is_empty() || progress.stopped.is_some() {
+            return None;
+        }
+        let sink = Arc::clone(&self.sink).try_lock_owned().ok()?;
+        progress.taken = std::mem::take(&mut progress.pending);
+        Some(sink)
+    }
+
+    /// Makes what was begun durable, beside all else.
+    pub(super) async fn prepare(
+        self: Arc<Self>,
+        mut sink: BusySink,
         mark: CommitMark,
         env: &Env,
-    ) -> std::result::Result<Option<Prepared>, SinkProblem> {
-        if let Some(error) = self.progress().stopped.clone() {
-            return Err(SinkProblem { severity: Severity::Stopped, error });
-        }
-        if !self.has_pending() {
-            return Ok(None);
-        }
-        let Ok(mut sink) = Arc::clone(&self.sink).try_lock_owned() else { return Ok(None) };
+    ) -> std::result::Result<Prepared, SinkProblem> {
+        self.progress().fence = mark.fence;
         match caught(self.write(&mut sink, mark)).await {
             Ok(committable) => {
                 env.reach("sink.prepared");
-                Ok(Some(self.prepared(sink, committable)))
+                Ok(Prepared { slot: self, sink, committable })
             }
             Err(error) => {
                 sink.opened = false;
+                let mut progress = self.progress();
+                let later = std::mem::take(&mut progress.pending);
+                progress.pending = std::mem::take(&mut progress.taken);
+                progress.pending.extend(later);
+                drop(progress);
                 Err(self.note(&error, env.elapsed()))
             }
         }
+    }
+
+    /// The next manifest names what is prepared; gives the objects of the log that it replaces.
+    pub(super) fn name(&self, committable: Option<&Committable>) -> Vec<String> {
+        let mut progress = self.progress();
+        let taken = std::mem::take(&mut progress.taken);
+        (progress.failures, progress.retry_at) = (0, Duration::ZERO);
+        if let Some(committable) = committable {
+            progress.last = LastCommit::Prepared(committable.clone());
+            progress.last_first = taken.iter().map(|it| it.first).min().unwrap_or(0);
+        }
+        taken.into_iter().filter_map(|pending| pending.object).collect()
     }
 
     /// Notes an error of the sink: it is stopped, or has a pause that grows.
@@ -316,8 +343,8 @@ impl SinkSlot {
         }
         let (pending, bytes) = {
             let progress = self.progress();
-            let pending = progress.pending.iter().map(|pending| pending.changes.clone());
-            let bytes: usize = progress.pending.iter().map(Pending::bytes).sum();
+            let pending = progress.taken.iter().map(|pending| pending.changes.clone());
+            let bytes: usize = progress.taken.iter().map(Pending::bytes).sum();
             (pending.collect::<Vec<_>>(), bytes)
         };
         // Each of them is consolidated already. What is too large for one batch is written in its
@@ -336,31 +363,14 @@ impl SinkSlot {
         sink.sink.prepare(mark).await
     }
 
-    fn prepared(&self, sink: BusySink, committable: Option<Committable>) -> Prepared {
-        let mut progress = self.progress();
-        let first = progress.pending.iter().map(|it| it.first).min().unwrap_or(0);
-        let garbage = progress.pending.drain(..).filter_map(|pending| pending.object).collect();
-        (progress.failures, progress.retry_at) = (0, Duration::ZERO);
-        if let Some(committable) = &committable {
-            progress.last = LastCommit::Prepared(committable.clone());
-            progress.last_first = first;
-        }
-        let record = self.record(&progress);
-        let is_settled = committable.is_none();
-        let commit = committable.map(|committable| (sink, committable));
-        Prepared { record, commit, garbage, problem: None, is_settled }
-    }
-
-    fn not_prepared(&self, garbage: Vec<String>, problem: Option<SinkProblem>) -> Prepared {
-        let record = self.record(&self.progress());
-        Prepared { record, commit: None, garbage, problem, is_settled: false }
-    }
-
-    fn record(&self, progress: &Progress) -> SinkRecord {
+    /// What a manifest says of it now.
+    pub(super) fn record(&self) -> SinkRecord {
+        let progress = self.progress();
+        let logged = progress.taken.iter().chain(&progress.pending);
         SinkRecord {
             id: self.id,
             last: progress.last.clone(),
-            pending: progress.pending.iter().filter_map(|it| it.object.clone()).collect(),
+            pending: logged.filter_map(|it| it.object.clone()).collect(),
         }
     }
 
@@ -396,7 +406,6 @@ impl SinkSlot {
                     env.reach("sink.committed");
                     let mut progress = self.progress();
                     progress.last = LastCommit::Visible(committable.mark);
-                    progress.committed_at = Some(env.elapsed());
                     return Ok(Some((outcome, busy.sink.status())));
                 }
                 Err(error) => error,

@@ -7,9 +7,10 @@ use std::time::Duration;
 use frazil_connector_api::{Committable, SinkStatus};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::done::{Done, in_background};
+use super::checkpointer::Checkpointer;
+use super::done::{Done, lost, on_own_thread};
 use super::flushes::Obstacle;
-use super::sink_slot::{BusySink, SinkSlot};
+use super::sink_slot::{BusySink, Prepared, SinkSlot};
 use super::state::EngineState;
 use crate::catalog::{Catalog, Definition, RelationId};
 use crate::env::Env;
@@ -17,63 +18,163 @@ use crate::env::Env;
 /// All sinks of the engine, and when each commits.
 #[derive(Default)]
 pub(super) struct Sinks {
-    /// With the least time between commits; `None` for pipelines, which commit when fired.
-    slots: BTreeMap<RelationId, (Arc<SinkSlot>, Option<Duration>)>,
-    /// Sinks whose commit, in the background, the coordinator has not heard of.
-    committing: BTreeSet<RelationId>,
+    slots: BTreeMap<RelationId, Entry>,
+    /// Sinks that prepare, or whose commit the coordinator has not heard of.
+    working: BTreeSet<RelationId>,
+    /// What the next manifest names.
+    prepared: Vec<Prepared>,
+}
+
+struct Entry {
+    slot: Arc<SinkSlot>,
+    /// Of a sink that commits by itself; pipelines commit when fired.
+    pace: Option<Pace>,
+}
+
+/// The clock of a sink. It measures from cut to cut: the changes of one interval are committed
+/// while those of the next come.
+struct Pace {
+    interval: Duration,
+    due_at: Duration,
+}
+
+impl Pace {
+    /// A sink that is nearly due joins a checkpoint of others.
+    fn is_due(&self, cut_at: Duration) -> bool {
+        cut_at + self.interval / 10 >= self.due_at
+    }
+}
+
+/// Which sinks begin to prepare.
+#[derive(Default)]
+pub(super) struct Begin {
+    /// When the changes were cut that a manifest has just made durable: sinks that are due begin.
+    pub(super) cut_at: Option<Duration>,
+    /// Nothing has come since the last cut: sinks that are due begin with what is logged.
+    pub(super) is_quiet: bool,
+    /// Sinks that somebody waits for.
+    pub(super) wanted: BTreeSet<RelationId>,
+    /// All sinks that commit by themselves begin.
+    pub(super) all: bool,
 }
 
 impl Sinks {
     pub(super) fn add(&mut self, slot: Arc<SinkSlot>, catalog: &Catalog) {
-        let interval = match catalog.by_id(slot.relation).map(|relation| &*relation.definition) {
-            Some(Definition::Sink(sink)) => Some(Duration::from_millis(sink.commit_interval_ms)),
+        let pace = match catalog.by_id(slot.relation).map(|relation| &*relation.definition) {
+            Some(Definition::Sink(sink)) => Some(Pace {
+                interval: Duration::from_millis(sink.commit_interval_ms),
+                due_at: Duration::ZERO,
+            }),
             _ => None,
         };
-        self.slots.insert(slot.relation, (slot, interval));
+        self.slots.insert(slot.relation, Entry { slot, pace });
     }
 
     /// Forgets a sink that is dropped; a commit that fails is not tried again.
     pub(super) fn remove(&mut self, relation: RelationId) {
-        if let Some((slot, _)) = self.slots.remove(&relation) {
-            slot.drop_sink();
+        if let Some(entry) = self.slots.remove(&relation) {
+            entry.slot.drop_sink();
         }
+        self.prepared.retain(|prepared| prepared.slot.relation != relation);
+        self.working.remove(&relation);
     }
 
     pub(super) fn slots(&self) -> Vec<Arc<SinkSlot>> {
-        self.iter().collect()
+        self.slots.values().map(|entry| Arc::clone(&entry.slot)).collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Arc<SinkSlot>> {
-        self.slots.values().map(|(slot, _)| Arc::clone(slot)).collect::<Vec<_>>().into_iter()
-    }
-
-    /// Sinks that commit with the next checkpoint; `all` that have an interval, or those whose
-    /// interval has passed.
-    pub(super) fn due(&self, now: Duration, all: bool) -> BTreeSet<RelationId> {
-        let due = self.slots.iter().filter(|(_, (slot, interval))| match interval {
-            None => false,
-            Some(interval) => all || slot.is_due(now, *interval),
-        });
-        due.map(|(relation, _)| *relation).collect()
-    }
-
-    /// True if a sink with waiting changes is due.
-    pub(super) fn any_due(&self, now: Duration) -> bool {
-        self.slots.values().any(|(slot, interval)| {
-            interval.is_some_and(|interval| slot.has_pending() && slot.is_due(now, interval))
+    /// True if a sink is due at `now` and could prepare what a checkpoint cuts.
+    pub(super) fn wants_cut(&self, now: Duration, state: &EngineState) -> bool {
+        self.slots.iter().any(|(relation, entry)| {
+            let is_due = entry.pace.as_ref().is_some_and(|pace| now >= pace.due_at);
+            is_due && entry.slot.is_free(now) && state.failure(*relation).is_none()
         })
     }
 
-    /// True if a sink opens, writes or commits.
-    pub(super) fn any_busy(&self) -> bool {
-        self.slots.values().any(|(slot, _)| slot.is_busy())
+    /// The next time that a sink is due after `now`.
+    pub(super) fn next_due(&self, now: Duration) -> Option<Duration> {
+        let paces = self.slots.values().filter_map(|entry| entry.pace.as_ref());
+        paces.map(|pace| pace.due_at).filter(|due_at| *due_at > now).min()
+    }
+
+    /// Takes what the next manifest names.
+    pub(super) fn take_prepared(&mut self) -> Vec<Prepared> {
+        std::mem::take(&mut self.prepared)
+    }
+
+    /// True if a manifest has something to name.
+    pub(super) fn any_prepared(&self) -> bool {
+        !self.prepared.is_empty()
+    }
+
+    /// A sink has prepared. One that is dropped meanwhile has nothing to commit.
+    pub(super) fn add_prepared(&mut self, prepared: Prepared) {
+        let relation = prepared.slot.relation;
+        if self.slots.contains_key(&relation) {
+            self.prepared.push(prepared);
+        } else {
+            self.working.remove(&relation);
+        }
+    }
+
+    /// A sink could not prepare: it is due again after its pause.
+    pub(super) fn prepare_failed(&mut self, relation: RelationId) {
+        self.working.remove(&relation);
+        let pace = self.slots.get_mut(&relation).and_then(|entry| entry.pace.as_mut());
+        if let Some(pace) = pace {
+            pace.due_at = Duration::ZERO;
+        }
+    }
+
+    /// Has sinks prepare in the background what is logged.
+    pub(super) fn begin(
+        &mut self,
+        which: &Begin,
+        now: Duration,
+        checkpointer: &Checkpointer,
+        env: &Env,
+        state: &EngineState,
+        done: &UnboundedSender<Done>,
+    ) {
+        for (relation, entry) in &mut self.slots {
+            let cut_at = which.cut_at.unwrap_or(now);
+            let may_be_due = which.cut_at.is_some() || (which.is_quiet && entry.slot.has_pending());
+            let is_due = may_be_due && entry.pace.as_ref().is_some_and(|pace| pace.is_due(cut_at));
+            let is_free = entry.slot.is_free(now);
+            let begins = is_free && (is_due || (which.all && entry.pace.is_some()));
+            let is_sound = state.failure(*relation).is_none();
+            if !is_sound || !(begins || which.wanted.contains(relation)) {
+                continue;
+            }
+            let sink = entry.slot.begin();
+            if let Some(pace) = entry.pace.as_mut().filter(|_| sink.is_some() || begins) {
+                pace.due_at = cut_at + pace.interval;
+            }
+            let Some(sink) = sink else { continue };
+            self.working.insert(*relation);
+            let (slot, env, relation) = (Arc::clone(&entry.slot), env.clone(), *relation);
+            let mark = checkpointer.next_mark();
+            let work = async move { Ok(slot.prepare(sink, mark, &env).await) };
+            on_own_thread(work, done, move |outcome| {
+                Done::Prepared(relation, outcome.unwrap_or_else(|error| Err(lost(&error))))
+            });
+        }
+    }
+
+    /// True if a sink that could commit has not committed all.
+    pub(super) fn any_working(&self, state: &EngineState) -> bool {
+        self.slots.iter().any(|(relation, entry)| {
+            let is_sound = state.failure(*relation).is_none() && !entry.slot.is_failing();
+            let has_work = entry.pace.is_some() && entry.slot.has_pending() && is_sound;
+            self.working.contains(relation) || has_work
+        })
     }
 
     /// What keeps a sink from committing. What was prepared before a failure is committed all the
     /// same.
     pub(super) fn obstacle(&self, sink: RelationId, state: &EngineState) -> Option<Obstacle> {
-        let (slot, _) = self.slots.get(&sink)?;
-        if self.committing.contains(&sink) || slot.is_busy() {
+        let slot = &self.slots.get(&sink)?.slot;
+        if self.working.contains(&sink) || slot.is_busy() {
             return Some(Obstacle::Busy(format!("sink \"{}\" is still at work", slot.name)));
         }
         state.failure(sink).map(|error| Obstacle::Failed(error.to_string()))
@@ -81,7 +182,7 @@ impl Sinks {
 
     /// Sinks that have an interval.
     pub(super) fn paced(&self) -> impl Iterator<Item = RelationId> {
-        let paced = self.slots.iter().filter(|(_, (_, interval))| interval.is_some());
+        let paced = self.slots.iter().filter(|(_, entry)| entry.pace.is_some());
         paced.map(|(relation, _)| *relation)
     }
 
@@ -93,43 +194,46 @@ impl Sinks {
         through: u64,
         state: &EngineState,
     ) -> BTreeSet<RelationId> {
-        let asked = self.slots.iter().filter(|(relation, (slot, interval))| {
-            let is_asked = only.map_or(interval.is_some(), |only| only == **relation);
-            let lacks = slot.lacks(through) || self.committing.contains(relation);
-            is_asked && (lacks || slot.is_stopped())
+        let asked = self.slots.iter().filter(|(relation, entry)| {
+            let is_asked = only.map_or(entry.pace.is_some(), |only| only == **relation);
+            let lacks = entry.slot.lacks(through) || self.working.contains(relation);
+            is_asked && (lacks || entry.slot.is_stopped())
         });
         // What follows a failed job has nothing more to commit; a sink that is stopped has.
-        let sound = asked.filter(|(relation, (slot, _))| {
+        let sound = asked.filter(|(relation, entry)| {
             let obstacle = self.obstacle(**relation, state);
-            slot.is_stopped() || !matches!(obstacle, Some(Obstacle::Failed(_)))
+            entry.slot.is_stopped() || !matches!(obstacle, Some(Obstacle::Failed(_)))
         });
         sound.map(|(relation, _)| *relation).collect()
     }
 
-    /// True if one of `wanted` can commit with the next checkpoint.
-    pub(super) fn any_free(&self, wanted: &BTreeSet<RelationId>) -> bool {
-        let mut slots = wanted.iter().filter_map(|relation| self.slots.get(relation));
-        slots.any(|(slot, _)| slot.has_pending() && !slot.is_busy())
+    /// Sinks that an error has stopped, and why.
+    pub(super) fn stopped(&self) -> BTreeMap<RelationId, String> {
+        let stopped = self.slots.iter().filter_map(|(relation, entry)| {
+            let reason = entry.slot.stopped()?;
+            Some((*relation, format!("sink \"{}\": {reason}", entry.slot.name)))
+        });
+        stopped.collect()
     }
 
-    /// True if the coordinator has not heard of a sink's commit.
-    pub(super) fn is_committing(&self, relation: RelationId) -> bool {
-        self.committing.contains(&relation)
+    /// True if a sink prepares, or the coordinator has not heard of its commit.
+    pub(super) fn is_working(&self, relation: RelationId) -> bool {
+        self.working.contains(&relation)
     }
 
-    /// Notes that the coordinator has heard of a sink's commit.
+    /// Notes that the coordinator has heard of a sink's commit, or that it has nothing to commit.
     pub(super) fn heard(&mut self, relation: RelationId) {
-        self.committing.remove(&relation);
+        self.working.remove(&relation);
     }
 
     /// True if a sink has changes of checkpoints up to `through` that are not known to be visible.
     pub(super) fn lacks(&self, relation: RelationId, through: u64) -> bool {
-        self.slots.get(&relation).is_some_and(|(slot, _)| slot.lacks(through))
+        self.slots.get(&relation).is_some_and(|entry| entry.slot.lacks(through))
     }
 
     /// True if every sink that commits by itself has committed all.
     pub(super) fn all_idle(&self) -> bool {
-        self.slots.values().all(|(slot, interval)| interval.is_none() || slot.is_idle())
+        self.slots.values().all(|entry| entry.pace.is_none() || entry.slot.is_idle())
     }
 
     /// Commits what the last process left, in the background.
@@ -142,14 +246,14 @@ impl Sinks {
     ) {
         let (slot, env, state) = (Arc::clone(slot), env.clone(), Arc::clone(state));
         let relation = slot.relation;
-        self.committing.insert(relation);
+        self.working.insert(relation);
         let work = async move {
             if let Some(status) = slot.recover(&env, problems(relation, &state)).await? {
                 settled(relation, status, &state);
             }
             Ok(())
         };
-        in_background(work, done, move |outcome| Done::Recovered(relation, outcome));
+        on_own_thread(work, done, move |outcome| Done::Recovered(relation, outcome));
     }
 
     /// Commits a checkpoint's changes in the background.
@@ -164,7 +268,7 @@ impl Sinks {
     ) {
         let (env, state, relation) = (env.clone(), Arc::clone(state), slot.relation);
         let checkpoint = committable.mark.checkpoint;
-        self.committing.insert(relation);
+        self.working.insert(relation);
         let work = async move {
             let report = problems(relation, &state);
             let committed = slot.commit(sink, &committable, &env, report).await?;
@@ -173,7 +277,7 @@ impl Sinks {
                 outcome
             }))
         };
-        in_background(work, done, move |outcome| Done::Commit(relation, checkpoint, outcome));
+        on_own_thread(work, done, move |outcome| Done::Commit(relation, checkpoint, outcome));
     }
 }
 

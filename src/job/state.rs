@@ -176,6 +176,14 @@ impl EngineState {
         lock(&self.figures).get(&relation).is_some_and(|job| job.ended.len() >= workers)
     }
 
+    /// True if every relation that reads a source has read it to its end, or has failed.
+    pub(super) fn have_sources_ended(&self, catalog: &Catalog, workers: usize) -> bool {
+        let mut reading = catalog.iter().filter(|relation| reads_outside(catalog, relation));
+        reading.all(|relation| {
+            self.has_ended(relation.id, workers) || self.failure(relation.id).is_some()
+        })
+    }
+
     pub(super) fn set_sink(&self, relation: RelationId, status: SinkStatus) {
         self.change(relation, |job| job.sink = Some(status));
     }
@@ -252,6 +260,27 @@ impl EngineState {
         }
         jobs
     }
+}
+
+/// True if the relation's fragment reads a source itself.
+fn reads_outside(catalog: &Catalog, relation: &Relation) -> bool {
+    match &*relation.definition {
+        Definition::Table(table) => table.connector.is_some(),
+        Definition::View(_) | Definition::Sink(_) | Definition::Pipeline(_) => {
+            names_source(catalog, relation)
+        }
+        _ => false,
+    }
+}
+
+/// True if the relation's query names a source, or a plain view that does.
+fn names_source(catalog: &Catalog, relation: &Relation) -> bool {
+    let mut named = relation.depends_on.iter().filter_map(|id| catalog.by_id(*id));
+    named.any(|named| match &*named.definition {
+        Definition::Source(_) => true,
+        Definition::LogicalView(_) => names_source(catalog, named),
+        _ => false,
+    })
 }
 
 impl Figures {

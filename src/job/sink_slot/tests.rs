@@ -49,10 +49,11 @@ fn batch(rows: &[(i64, i64)]) -> ChangeBatch {
     ChangeBatch::try_new(RecordBatch::try_from_iter([("k", keys)]).unwrap(), weights).unwrap()
 }
 
-fn slot(sums: &Arc<Mutex<BTreeMap<i64, i64>>>) -> SinkSlot {
+fn slot(sums: &Arc<Mutex<BTreeMap<i64, i64>>>) -> Arc<SinkSlot> {
     let schema = batch(&[]).schema();
     let sink = Box::new(Sums(Arc::clone(sums)));
-    SinkSlot::new(RelationId(1), "daily".to_string(), Uuid::from_u128(7), schema, sink)
+    let id = Uuid::from_u128(7);
+    Arc::new(SinkSlot::new(RelationId(1), "daily".to_string(), id, schema, sink))
 }
 
 /// Law: what waits is the sum of all changes, across a restart, in a few objects; and what the
@@ -74,24 +75,23 @@ async fn what_waits_stays_net_and_in_few_objects() {
         for (key, weight) in &rows {
             *expected.entry(*key).or_default() += weight;
         }
-        let prepared = daily.prepare(vec![batch(&rows)], false, (number as u64, 1), &env).await;
-        let prepared = prepared.unwrap();
-        assert!(prepared.commit.is_none());
-        objects.extend(prepared.record.pending.iter().cloned());
-        for gone in &prepared.garbage {
+        let logged = daily.log(vec![batch(&rows)], number as u64, &env).await.unwrap();
+        objects.extend(logged.record.pending.iter().cloned());
+        for gone in &logged.garbage {
             assert!(objects.remove(gone), "it was in a record before");
         }
-        assert_eq!(objects, prepared.record.pending.iter().cloned().collect());
+        assert_eq!(objects, logged.record.pending.iter().cloned().collect());
         most = most.max(objects.len());
         if number % 50 == 49 {
             daily = slot(&sums);
-            daily.restore(&prepared.record, 1, &env).await.unwrap();
+            daily.restore(&logged.record, 1, &env).await.unwrap();
         }
     }
     assert!((2..=12).contains(&most), "{most} objects");
-    let prepared = daily.prepare(Vec::new(), true, (200, 1), &env).await.unwrap();
-    assert!(prepared.commit.is_some() && prepared.record.pending.is_empty());
-    assert_eq!(prepared.garbage.into_iter().collect::<std::collections::BTreeSet<_>>(), objects);
+    let prepared = prepare(&daily, 200, &env).await.unwrap().unwrap();
+    let garbage = daily.name(prepared.committable.as_ref());
+    assert!(prepared.committable.is_some() && daily.record().pending.is_empty());
+    assert_eq!(garbage.into_iter().collect::<std::collections::BTreeSet<_>>(), objects);
     expected.retain(|_, weight| *weight != 0);
     assert_eq!(*sums.lock().unwrap(), expected);
 }
@@ -115,10 +115,11 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn slot(&self, calls: impl IntoIterator<Item = Call>) -> SinkSlot {
+    fn slot(&self, calls: impl IntoIterator<Item = Call>) -> Arc<SinkSlot> {
         self.calls.lock().unwrap().extend(calls);
         let (schema, sink) = (batch(&[]).schema(), Box::new(self.clone()));
-        SinkSlot::new(RelationId(1), "s".to_string(), Uuid::from_u128(7), schema, sink)
+        let id = Uuid::from_u128(7);
+        Arc::new(SinkSlot::new(RelationId(1), "s".to_string(), id, schema, sink))
     }
 
     fn next(&self) -> Answer<Call> {
@@ -167,9 +168,29 @@ fn env(store: &Arc<InMemory>) -> Env {
     Env::real(Arc::clone(store) as _).unwrap().seeded(1)
 }
 
-async fn due(slot: &SinkSlot, number: u64, env: &Env) -> Prepared {
-    let changes = vec![batch(&[(number as i64, 1)])];
-    slot.prepare(changes, true, (number, 1), env).await.unwrap()
+fn mark(checkpoint: u64, env: &Env) -> CommitMark {
+    CommitMark { checkpoint, fence: 1, id: env.random_id() }
+}
+
+type Outcome = std::result::Result<Option<Prepared>, SinkProblem>;
+
+/// Prepares all that is logged.
+async fn prepare(slot: &Arc<SinkSlot>, number: u64, env: &Env) -> Outcome {
+    let Some(sink) = slot.begin() else { return Ok(None) };
+    Arc::clone(slot).prepare(sink, mark(number, env), env).await.map(Some)
+}
+
+/// Logs a change and prepares all that is logged.
+async fn due(slot: &Arc<SinkSlot>, number: u64, env: &Env) -> Outcome {
+    slot.log(vec![batch(&[(number as i64, 1)])], number, env).await.unwrap();
+    prepare(slot, number, env).await
+}
+
+/// As [`due`], and a manifest names the committable.
+async fn named(slot: &Arc<SinkSlot>, number: u64, env: &Env) -> (BusySink, Committable) {
+    let Prepared { sink, committable, .. } = due(slot, number, env).await.unwrap().unwrap();
+    slot.name(committable.as_ref());
+    (sink, committable.unwrap())
 }
 
 /// An error that cannot heal and a panic stop the sink, at once and with the reason; its changes
@@ -183,27 +204,23 @@ async fn a_sink_that_cannot_prepare_is_stopped_and_keeps_its_changes() {
         let store = Arc::new(InMemory::new());
         let (env, scripted) = (env(&store), Scripted::default());
         let slot = scripted.slot([call]);
-        for number in 1..4 {
-            let prepared = due(&slot, number, &env).await;
-            let problem = prepared.problem.unwrap();
-            assert_eq!(problem.severity, Severity::Stopped);
-            assert_eq!(problem.error, format!("{expected}; {STOPPED}"));
-            assert!(prepared.commit.is_none());
-            assert!(
-                !slot.is_due(Duration::from_secs(100), Duration::ZERO),
-                "it is not tried again"
-            );
+        let expected = format!("{expected}; {STOPPED}");
+        let problem = due(&slot, 1, &env).await.err().unwrap();
+        assert_eq!((problem.severity, &problem.error), (Severity::Stopped, &expected));
+        for number in 2..4 {
+            assert!(due(&slot, number, &env).await.unwrap().is_none(), "it is not tried again");
+            assert!(!slot.is_free(Duration::from_secs(100)));
+            assert_eq!(slot.stopped().as_ref(), Some(&expected));
             assert!(slot.is_idle(), "nothing more will be committed");
         }
-        let prepared = slot.prepare(Vec::new(), false, (4, 1), &env).await.unwrap();
         assert_eq!(scripted.resumes.lock().unwrap().len(), 1);
         let next = scripted.slot([]);
-        next.restore(&prepared.record, 2, &env).await.unwrap();
+        next.restore(&slot.record(), 2, &env).await.unwrap();
         assert_eq!(
             next.progress().pending.iter().map(|it| it.changes.num_rows()).sum::<usize>(),
             3
         );
-        assert!(due(&next, 5, &env).await.commit.is_some());
+        assert!(due(&next, 5, &env).await.unwrap().unwrap().committable.is_some());
     }
 }
 
@@ -213,15 +230,17 @@ async fn a_sink_out_of_reach_is_tried_again_after_a_pause() {
     let (env, scripted) = (env(&Arc::default()), Scripted::default());
     let slot = scripted.slot([Call::Unavailable, Call::Unavailable, Call::Nothing]);
     for attempts in 1..3 {
-        let problem = due(&slot, u64::from(attempts), &env).await.problem.unwrap();
+        let problem = due(&slot, u64::from(attempts), &env).await.err().unwrap();
         assert_eq!(problem.severity, Severity::Retried { attempts });
-        let rested = |after: Duration| slot.is_due(env.elapsed() + after, Duration::ZERO);
-        assert!(!rested(Duration::ZERO) && rested(pause(attempts)));
+        assert!(!slot.is_free(env.elapsed()) && slot.is_free(env.elapsed() + pause(attempts)));
+        assert!(slot.is_failing());
     }
-    let prepared = due(&slot, 3, &env).await;
-    assert!(prepared.is_settled && prepared.problem.is_none() && prepared.commit.is_none());
-    assert!(slot.is_due(env.elapsed(), Duration::ZERO));
-    assert!(due(&slot, 4, &env).await.commit.is_some());
+    let prepared = due(&slot, 3, &env).await.unwrap().unwrap();
+    assert!(prepared.committable.is_none());
+    assert_eq!(slot.name(None).len(), 1, "all changes are one object of the log");
+    drop(prepared);
+    assert!(slot.is_free(env.elapsed()) && slot.is_idle());
+    named(&slot, 4, &env).await;
 }
 
 /// A commit that cannot heal, or panics, ends with the reason and leaves its committable to the
@@ -231,25 +250,24 @@ async fn a_commit_that_cannot_succeed_ends() {
     for call in [Call::Refused, Call::Panics] {
         let (env, scripted) = (env(&Arc::default()), Scripted::default());
         let slot = scripted.slot([Call::Succeeds, Call::Unavailable, call]);
-        let (busy, committable) = due(&slot, 1, &env).await.commit.unwrap();
+        let (busy, committable) = named(&slot, 1, &env).await;
         let told = Mutex::new(Vec::new());
         let report = |attempts, error| told.lock().unwrap().push((attempts, error));
         let error = slot.commit(busy, &committable, &env, report).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::JobFailed);
         assert_eq!(*told.lock().unwrap(), [(1, "connection refused".to_string())]);
-        let prepared = due(&slot, 2, &env).await;
-        assert_eq!(prepared.problem.unwrap().error, error.message);
-        assert_eq!(prepared.record.last, LastCommit::Prepared(committable.clone()));
+        assert!(due(&slot, 2, &env).await.unwrap().is_none());
+        assert_eq!(slot.stopped(), Some(error.message));
+        assert_eq!(slot.record().last, LastCommit::Prepared(committable.clone()));
         let next = scripted.slot([]);
-        next.restore(&prepared.record, 2, &env).await.unwrap();
+        next.restore(&slot.record(), 2, &env).await.unwrap();
         next.recover(&env, |_, _| ()).await.unwrap();
         let resume = scripted.resumes.lock().unwrap().pop().unwrap();
         assert_eq!(
             resume,
             Resume { is_new: false, fence: 2, last: LastCommit::Prepared(committable.clone()) }
         );
-        let record = next.prepare(Vec::new(), false, (3, 2), &env).await.unwrap().record;
-        assert_eq!(record.last, LastCommit::Visible(committable.mark));
+        assert_eq!(next.record().last, LastCommit::Visible(committable.mark));
     }
 }
 
@@ -259,7 +277,7 @@ async fn a_dropped_sink_does_not_commit_any_more() {
     let (env, scripted) = (env(&Arc::default()), Scripted::default());
     let failing = std::iter::repeat_n(Call::Unavailable, 1000);
     let slot = scripted.slot([Call::Succeeds].into_iter().chain(failing));
-    let (busy, committable) = due(&slot, 1, &env).await.commit.unwrap();
+    let (busy, committable) = named(&slot, 1, &env).await;
     let report = |attempts, _| {
         if attempts == 2 {
             slot.drop_sink();
@@ -275,9 +293,11 @@ async fn commits_have_ids_of_their_own() {
     let (one, two) = (env(&Arc::default()), env(&Arc::default()));
     let mut ids = Vec::new();
     for (number, env) in [(1, &one), (2, &one), (1, &two), (2, &two)] {
-        let prepared = due(&Scripted::default().slot([]), number, env).await;
-        ids.push(prepared.record.last.mark().unwrap().id);
+        let (_, committable) = named(&Scripted::default().slot([]), number, env).await;
+        ids.push(committable.mark.id);
     }
     assert_eq!(ids[..2], ids[2..]);
     assert_ne!(ids[0], ids[1]);
 }
+
+mod law;

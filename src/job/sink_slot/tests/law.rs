@@ -1,0 +1,204 @@
+//! At every manifest each change is in exactly one place, whatever a sink does beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+type Rows = BTreeMap<i64, i64>;
+
+/// A target, and what is durable beside it, by commit.
+#[derive(Clone, Default)]
+struct Ledger {
+    target: Arc<Mutex<(BTreeSet<Uuid>, Rows)>>,
+    prepared: Arc<Mutex<BTreeMap<Uuid, Rows>>>,
+    written: Rows,
+    fails: Arc<Mutex<bool>>,
+}
+
+fn add(rows: &mut Rows, other: &Rows) {
+    for (key, weight) in other {
+        *rows.entry(*key).or_default() += weight;
+    }
+    rows.retain(|_, weight| *weight != 0);
+}
+
+fn sums(changes: &ChangeBatch) -> Rows {
+    let keys = changes.rows().column(0).as_primitive::<Int64Type>().values().clone();
+    let mut rows = Rows::new();
+    for (row, key) in keys.iter().enumerate() {
+        add(&mut rows, &Rows::from([(*key, changes.weight(row))]));
+    }
+    rows
+}
+
+impl Ledger {
+    fn show(&self, committable: &Committable) {
+        let mut target = self.target.lock().unwrap();
+        if target.0.insert(committable.mark.id) {
+            add(&mut target.1, &self.prepared.lock().unwrap()[&committable.mark.id]);
+        }
+    }
+
+    fn may_fail(&self) -> Answer<()> {
+        match std::mem::take(&mut *self.fails.lock().unwrap()) {
+            true => Err(ConnectorError::unavailable("connection refused")),
+            false => Ok(()),
+        }
+    }
+
+    fn slot(&self) -> Arc<SinkSlot> {
+        let (schema, sink) = (batch(&[]).schema(), Box::new(self.clone()));
+        let id = Uuid::from_u128(7);
+        Arc::new(SinkSlot::new(RelationId(1), "s".to_string(), id, schema, sink))
+    }
+
+    /// What the target shows once all that a manifest names is committed.
+    async fn total(&self, record: &SinkRecord, env: &Env) -> Rows {
+        let (committed, mut rows) = self.target.lock().unwrap().clone();
+        if let Some(committable) = record.last.committable()
+            && !committed.contains(&committable.mark.id)
+        {
+            add(&mut rows, &self.prepared.lock().unwrap()[&committable.mark.id]);
+        }
+        for object in &record.pending {
+            let pending = Pending::read(object, &batch(&[]).schema(), env).await.unwrap();
+            add(&mut rows, &sums(&pending.changes));
+        }
+        rows
+    }
+}
+
+#[async_trait]
+impl Sink for Ledger {
+    async fn open(&mut self, resume: &Resume) -> Answer<()> {
+        self.written.clear();
+        if let Some(committable) = resume.last.committable() {
+            self.show(committable);
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, changes: ChangeBatch) -> Answer<()> {
+        add(&mut self.written, &sums(&changes));
+        Ok(())
+    }
+
+    async fn prepare(&mut self, mark: CommitMark) -> Answer<Option<Committable>> {
+        self.may_fail()?;
+        let rows = std::mem::take(&mut self.written);
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        self.prepared.lock().unwrap().insert(mark.id, rows);
+        Ok(Some(Committable { mark, payload: String::new() }))
+    }
+
+    async fn commit(&mut self, committable: &Committable) -> Answer<CommitOutcome> {
+        self.show(committable);
+        Ok(CommitOutcome::Committed { snapshot: committable.mark.id.to_string() })
+    }
+
+    fn status(&self) -> SinkStatus {
+        SinkStatus::default()
+    }
+}
+
+/// Numbers that look random, the same for each seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// How far a sink's work is, beside the checkpoints.
+#[derive(Default)]
+enum Work {
+    #[default]
+    None,
+    Begun(BusySink, CommitMark),
+    Prepared(Prepared),
+    Named(BusySink, Committable),
+}
+
+/// Law: target + committable + log = all changes up to the checkpoint, at every manifest; also
+/// where the process ends at any step and another one starts from the manifest.
+#[tokio::test]
+async fn every_change_is_in_one_place_at_every_manifest() {
+    for seed in 0..60 {
+        let env = env(&Arc::default());
+        let (ledger, mut dice) = (Ledger::default(), Dice(seed));
+        let mut slot = ledger.slot();
+        let (mut work, mut expected) = (Work::None, Rows::new());
+        let mut manifest = slot.record();
+        for step in 1..120_u64 {
+            match dice.roll(8) {
+                0..=2 => {
+                    let rows: Vec<(i64, i64)> = (0..dice.roll(4))
+                        .map(|_| (dice.roll(12) as i64, if dice.roll(3) == 0 { -1 } else { 1 }))
+                        .collect();
+                    rows.iter().for_each(|row| add(&mut expected, &Rows::from([*row])));
+                    manifest = slot.log(vec![batch(&rows)], step, &env).await.unwrap().record;
+                }
+                3 | 4 => {
+                    work = match work {
+                        Work::None => match slot.begin() {
+                            Some(sink) => Work::Begun(sink, mark(step, &env)),
+                            None => Work::None,
+                        },
+                        Work::Begun(sink, mark) => {
+                            *ledger.fails.lock().unwrap() = dice.roll(3) == 0;
+                            let prepared = Arc::clone(&slot).prepare(sink, mark, &env).await;
+                            prepared.map_or(Work::None, Work::Prepared)
+                        }
+                        other => other,
+                    };
+                }
+                5 => {
+                    if let Work::Prepared(Prepared { sink, committable, .. }) = work {
+                        slot.name(committable.as_ref());
+                        manifest = slot.record();
+                        work = committable.map_or(Work::None, |it| Work::Named(sink, it));
+                    }
+                }
+                6 => {
+                    if let Work::Named(sink, committable) = work {
+                        slot.commit(sink, &committable, &env, |_, _| ()).await.unwrap();
+                        work = Work::None;
+                    }
+                }
+                _ => {
+                    work = Work::None;
+                    slot = ledger.slot();
+                    slot.restore(&manifest, step, &env).await.unwrap();
+                    if dice.roll(2) == 0 {
+                        slot.recover(&env, |_, _| ()).await.unwrap();
+                    }
+                }
+            }
+            assert_eq!(ledger.total(&manifest, &env).await, expected, "seed {seed}, step {step}");
+        }
+    }
+}
+
+/// A sink that is at work delays no checkpoint: its log takes what comes meanwhile.
+#[tokio::test]
+async fn a_checkpoint_does_not_wait_for_a_sink_at_work() {
+    let (env, ledger) = (env(&Arc::default()), Ledger::default());
+    let slot = ledger.slot();
+    slot.log(vec![batch(&[(1, 1)])], 1, &env).await.unwrap();
+    let sink = slot.begin().unwrap();
+    // The sink is locked and has not prepared: an index is loaded, a catalog does not answer.
+    let record = slot.log(vec![batch(&[(2, 1)])], 2, &env).await.unwrap().record;
+    assert_eq!(record.pending.len(), 2);
+    assert!(slot.begin().is_none(), "it is at work");
+    let prepared = Arc::clone(&slot).prepare(sink, mark(1, &env), &env).await.unwrap();
+    let garbage = slot.name(prepared.committable.as_ref());
+    assert_eq!(garbage, record.pending[..1]);
+    assert!(!slot.lacks(0) && slot.lacks(1) && slot.lacks(2));
+    slot.commit(prepared.sink, &prepared.committable.unwrap(), &env, |_, _| ()).await.unwrap();
+    assert!(!slot.lacks(1) && slot.lacks(2));
+    assert_eq!(ledger.target.lock().unwrap().1, Rows::from([(1, 1)]));
+}
