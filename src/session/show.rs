@@ -8,7 +8,7 @@ use super::{Variables, type_name};
 use crate::catalog::{Catalog, Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Engine, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
-use crate::sql::Show;
+use crate::sql::{Show, redacted};
 
 type Column = (&'static str, ArrayRef);
 
@@ -33,7 +33,7 @@ pub(super) fn show(engine: &Engine, variables: &Variables, what: &Show) -> Resul
             let relation = found(&catalog, &name.value, name.position)?;
             vec![
                 ("name", texts([relation.name.as_str()])),
-                ("create_sql", texts([relation.sql.as_str()])),
+                ("create_sql", texts([redacted(&relation.sql)])),
             ]
         }
         Show::Columns { name } => columns(found(&catalog, &name.value, name.position)?),

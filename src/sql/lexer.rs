@@ -5,6 +5,10 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::error::{Error, ErrorKind, Result, uncapitalised};
 
+mod redact;
+
+pub use redact::redacted;
+
 /// The text of one statement and its tokens, whose places are in that text.
 #[derive(Debug)]
 pub(super) struct Piece {

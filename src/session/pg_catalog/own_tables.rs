@@ -10,6 +10,7 @@ use datafusion::error::Result;
 use super::relation_rows::{key, kind};
 use crate::catalog::Catalog;
 use crate::session::type_name;
+use crate::sql::redacted;
 
 /// `frazil.relations` and `frazil.columns`.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl FrazilSchema {
             ("name", text(&|at| relations[at].name.clone())),
             ("kind", text(&|at| kind(&relations[at].definition).to_string())),
             ("columns", text(&names)),
-            ("definition", text(&|at| relations[at].sql.clone())),
+            ("definition", text(&|at| redacted(&relations[at].sql))),
         ])?)
     }
 
