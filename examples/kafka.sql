@@ -5,6 +5,7 @@
 -- Debezium's JSON converter is understood with and without schemas.enable. Set
 -- value.converter.replace.null.with.default=false there, or NULLs in columns with a default arrive
 -- as the default. A primary key is all that Frazil needs: REPLICA IDENTITY may stay DEFAULT.
+-- Declare times with the precision that they have at the source: docs/0005-debezium.md.
 
 CREATE TABLE customers (
   id BIGINT PRIMARY KEY, name TEXT, email TEXT, city TEXT, updated TIMESTAMPTZ

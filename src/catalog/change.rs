@@ -66,6 +66,9 @@ pub fn errors_schema() -> SchemaRef {
     ]))
 }
 
+/// The columns of [`errors_schema`] that name a message: the split and the offset.
+pub const ERRORS_KEY: [usize; 2] = [0, 1];
+
 fn duplicate(name: &str) -> Error {
     Error::new(ErrorKind::DuplicateTable, format!("relation \"{name}\" already exists"))
 }

@@ -14,6 +14,9 @@ pub struct ColumnDef {
     pub name: String,
     /// Arrow type.
     pub data_type: DataType,
+    /// Fraction digits that the declaration of a time gives, as the 3 of `TIMESTAMP(3)`: tells how
+    /// a source writes its values.
+    pub precision: Option<u8>,
     /// Whether NULL may be stored.
     pub nullable: bool,
 }

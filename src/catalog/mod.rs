@@ -8,7 +8,7 @@ mod definition;
 mod identity;
 mod relation;
 
-pub use change::{Creation, Removal, errors_schema};
+pub use change::{Creation, ERRORS_KEY, Removal, errors_schema};
 pub use definition::{
     CatalogDef, ColumnDef, Definition, FormatDef, LogicalViewDef, PipelineDef, SinkDef, SourceDef,
     TableDef, UnboundDef, ViewDef, columns_schema,

@@ -119,8 +119,10 @@ fn take_upserts(batch: &UpsertBatch, rows: &[u32]) -> Result<UpsertBatch> {
             })
         })
         .collect();
-    let taken = take_rows(batch.rows(), &UInt32Array::from(rows.to_vec()))?;
-    Ok(UpsertBatch::try_new(taken, ops, unchanged)?)
+    let indices = UInt32Array::from(rows.to_vec());
+    let origins = batch.origins().map(|origins| take_rows(origins, &indices)).transpose()?;
+    let taken = take_rows(batch.rows(), &indices)?;
+    Ok(UpsertBatch::try_new(taken, ops, unchanged)?.with_origins(origins)?)
 }
 
 /// Rows by index; also of a batch without columns, whose rows are a number only (`count(*)`).

@@ -21,6 +21,7 @@ use timely::dataflow::operators::{Capability, InputCapability};
 use timely::dataflow::{Scope, Stream};
 
 use super::context::FragmentContext;
+use super::errors_table::bad_message_rows;
 use super::operators::{Operator, Output};
 use super::packet::Packet;
 use crate::error::{Error, Result, caught};
@@ -214,8 +215,15 @@ impl Adapter {
         self.context.fail(error.within(self.name));
     }
 
-    /// Sends what a step has emitted at the current epoch.
+    /// Sends what a step has emitted at the current epoch, and hands on what it has refused.
     fn send(&mut self, out: &mut Output) {
+        let refused = out.take_refused();
+        if !refused.is_empty() {
+            match bad_message_rows(&refused) {
+                Ok(rows) => self.context.refuse(self.current, ChangeBatch::inserts(rows)),
+                Err(error) => return self.fail(error),
+            }
+        }
         let batches: Vec<ChangeBatch> = out.take();
         let Some(capability) = &self.capability else { return };
         if !batches.is_empty() {

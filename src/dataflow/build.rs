@@ -9,6 +9,7 @@
 //! Join                 route by key          HashJoin
 //! TopN                 route to worker 0     TopN
 //! (end of a view)      route by upsert key   Materialize, on the workers of process 0
+//! (table with a key)   route by key          UpsertTable, on the workers of process 0
 //! ```
 //!
 //! **Invariant:** the dataflow is a function of the plan and the numbers of workers, so that every
@@ -29,7 +30,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 use super::adapter::{Input, Packets, SharedOperator, add_operator, epoch_of};
 use super::connect::build_source;
-use super::context::{FragmentContext, WorkerContext};
+use super::context::{FragmentContext, Refused, WorkerContext};
 use super::control::FragmentProgress;
 use super::fragment::{Backfill, Feed, Fragment, RelationInput, SourceInput, Tap};
 use super::node_operators::{check_operators, hash_aggregate, hash_join, is_append_only, top_n};
@@ -38,7 +39,7 @@ use super::packet::Packet;
 use super::route::{Route, add_route, own_rows};
 use super::sink::SinkCollect;
 use super::source::{ReaderConfig, SourceHandle};
-use crate::catalog::{Catalog, Definition, Relation, RelationId, SourceDef, TableDef};
+use crate::catalog::{Catalog, Definition, ERRORS_KEY, Relation, RelationId, SourceDef, TableDef};
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, caught};
@@ -54,6 +55,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) context: &'a WorkerContext,
     /// Taps of the relations that run.
     pub(crate) taps: &'a BTreeMap<RelationId, Tap>,
+    /// What their operators refused.
+    pub(crate) refused: &'a BTreeMap<RelationId, Refused>,
     /// Index of the worker and their number.
     pub(crate) worker: usize,
     pub(crate) peers: usize,
@@ -158,11 +161,11 @@ pub(crate) fn build_fragment(
         let mut collected = None;
         let output = match &*relation.definition {
             Definition::Table(table) => parts.table(relation, table)?,
-            Definition::Errors => parts.kept_rows(relation, None)?,
+            Definition::Errors => parts.errors(relation)?,
             Definition::View(view) => {
                 let plan = plan(&view.plan)?;
                 let rows = parts.node(&plan)?;
-                parts.kept_rows(relation, Some(rows))?
+                parts.kept_rows(relation, rows)?
             }
             Definition::Sink(sink) => {
                 let plan = plan(&sink.plan)?;
@@ -220,7 +223,7 @@ impl Fragment {
         if !builder.is_backfilled() {
             return Ok(());
         }
-        for input in &mut self.relations {
+        for input in self.relations.iter_mut().filter(|input| input.is_backfilled) {
             let shard = builder.snapshots.newest(input.upstream, builder.worker);
             input.backfill = shard.map(Backfill::new);
         }
@@ -283,15 +286,50 @@ impl<'scope> Parts<'_, '_, 'scope> {
     fn table(&mut self, relation: &Relation, table: &TableDef) -> Result<Packets<'scope>> {
         let (feed, stream) = self.feed();
         if let Some(options) = &table.connector {
-            let schema = Arc::clone(&relation.schema);
-            let source = build_source(options, table.format.as_ref(), schema, &table.primary_key);
+            let (columns, key) = (&table.columns, &table.primary_key);
+            let source = build_source(options, table.format.as_ref(), columns, key);
             self.source(relation, source, None, feed);
         }
         if table.primary_key.is_empty() {
-            return self.kept_rows(relation, Some(stream));
+            return self.kept_rows(relation, stream);
         }
         let key = table.primary_key.clone();
         let operator = UpsertTable::try_new(Arc::clone(&relation.schema), key.clone())?;
+        self.keyed(relation, stream, key, operator)
+    }
+
+    /// The bad messages of a table or source, by split and offset: each once, although every view
+    /// over a source reads all its messages.
+    fn errors(&mut self, relation: &Relation) -> Result<Packets<'scope>> {
+        let mut streams = vec![self.feed().1];
+        for upstream in &relation.depends_on {
+            let Some(refused) = self.builder.refused.get(upstream) else { continue };
+            let mut feed = Feed::new();
+            streams.push(feed.to_stream(self.scope));
+            self.relations.push(RelationInput {
+                upstream: *upstream,
+                queue: Rc::clone(&refused.queue),
+                projection: None,
+                is_backfilled: false,
+                feed,
+                backfill: None,
+            });
+        }
+        let stream = self.scope.concatenate(streams);
+        let key = ERRORS_KEY.to_vec();
+        let schema = Arc::clone(&relation.schema);
+        let operator = UpsertTable::try_new(schema, key.clone())?.keeping_first();
+        self.keyed(relation, stream, key, operator)
+    }
+
+    /// Rows by primary key.
+    fn keyed(
+        &mut self,
+        relation: &Relation,
+        stream: Packets<'scope>,
+        key: Vec<usize>,
+        operator: UpsertTable,
+    ) -> Result<Packets<'scope>> {
         let operator = Rc::new(RefCell::new(operator));
         let stored = self.kept_by((0..key.len()).collect());
         let stream = self.routed(stream, self.kept_by(key));
@@ -301,16 +339,12 @@ impl<'scope> Parts<'_, '_, 'scope> {
         Ok(self.readable(relation, stream, operator, move || readable.borrow().snapshot()))
     }
 
-    /// Rows that are kept as they come: a view, a table without key, bad messages.
+    /// Rows that are kept as they come: a view, a table without key.
     fn kept_rows(
         &mut self,
         relation: &Relation,
-        stream: Option<Packets<'scope>>,
+        stream: Packets<'scope>,
     ) -> Result<Packets<'scope>> {
-        let stream = match stream {
-            Some(stream) => stream,
-            None => self.feed().1,
-        };
         let key = relation.upsert_key.clone();
         let schema = Arc::clone(&relation.schema);
         let writer = self.builder.writer;
@@ -539,9 +573,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
             .catalog
             .by_id(relation)
             .ok_or_else(|| Error::internal(format!("relation {relation} is not in the catalog")))?;
-        if let Definition::Source(SourceDef { connector, format, .. }) = &*relation.definition {
-            let schema = Arc::clone(&relation.schema);
-            let source = build_source(connector, format.as_ref(), schema, &[]);
+        if let Definition::Source(SourceDef { connector, format, columns }) = &*relation.definition
+        {
+            let source = build_source(connector, format.as_ref(), columns, &[]);
             let (feed, stream) = self.feed();
             self.source(relation, source, projection, feed);
             return Ok(stream);
@@ -556,6 +590,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             upstream: relation.id,
             queue,
             projection,
+            is_backfilled: true,
             feed,
             backfill: None,
         });

@@ -7,7 +7,7 @@ use frazil_connector_api::{Format, Options, Sink, SinkMode, Source};
 use frazil_format::{FormatSpec, build_format};
 use uuid::Uuid;
 
-use crate::catalog::FormatDef;
+use crate::catalog::{ColumnDef, FormatDef, columns_schema};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Makes the source of a table or source.
@@ -17,12 +17,13 @@ use crate::error::{Error, ErrorKind, Result};
 pub fn build_source(
     options: &Options,
     format: Option<&FormatDef>,
-    schema: SchemaRef,
+    columns: &[ColumnDef],
     key: &[usize],
 ) -> Result<Arc<dyn Source>> {
     let mut options = options.clone();
     let connector = options.require("connector")?;
-    let format = format.map(|def| decoder_of(def, &schema, key)).transpose()?;
+    let schema = columns_schema(columns);
+    let format = format.map(|def| decoder_of(def, columns, key)).transpose()?;
     let source = match connector.as_str() {
         "generator" => frazil_generator::build_generator(options, schema, format)?,
         "files" => frazil_files::build_files(options, require(format, &connector)?)?,
@@ -32,13 +33,14 @@ pub fn build_source(
     Ok(source)
 }
 
-fn decoder_of(def: &FormatDef, schema: &SchemaRef, key: &[usize]) -> Result<Arc<dyn Format>> {
+fn decoder_of(def: &FormatDef, columns: &[ColumnDef], key: &[usize]) -> Result<Arc<dyn Format>> {
     let spec = FormatSpec {
         format: def.format.parse()?,
         encode: def.encode.parse()?,
         options: def.options.clone(),
+        precisions: columns.iter().map(|column| column.precision).collect(),
     };
-    Ok(build_format(spec, Arc::clone(schema), key.to_vec())?)
+    Ok(build_format(spec, columns_schema(columns), key.to_vec())?)
 }
 
 fn require(format: Option<Arc<dyn Format>>, connector: &str) -> Result<Arc<dyn Format>> {

@@ -1,8 +1,10 @@
 //! [`WorkerContext`] and [`FragmentContext`]: what operators of a worker share with its loop.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+
+use frazil_connector_api::ChangeBatch;
 
 use crate::catalog::{Relation, RelationId};
 use crate::env::Env;
@@ -46,6 +48,15 @@ impl WorkerContext {
     }
 }
 
+/// Rows of the errors table that a fragment's operators made, by epoch, until they are handed on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refused {
+    /// The rows.
+    pub(crate) queue: Rc<RefCell<VecDeque<(u64, ChangeBatch)>>>,
+    /// Number of rows since it was last taken.
+    pub(crate) count: Rc<Cell<u64>>,
+}
+
 /// What the operators of one fragment share.
 #[derive(Debug, Clone)]
 pub(crate) struct FragmentContext {
@@ -53,6 +64,7 @@ pub(crate) struct FragmentContext {
     relation: RelationId,
     start_epoch: u64,
     failed: Rc<Cell<bool>>,
+    refused: Refused,
     fault: Option<Fault>,
 }
 
@@ -73,7 +85,8 @@ impl FragmentContext {
     ) -> Self {
         let name = || Rc::from(relation.name.as_str());
         let fault = env.has_fault().then(|| Fault { env: env.clone(), relation: name() });
-        Self { worker, relation: relation.id, start_epoch, failed: Rc::default(), fault }
+        let (failed, refused) = (Rc::default(), Refused::default());
+        Self { worker, relation: relation.id, start_epoch, failed, refused, fault }
     }
 
     /// Fails or panics if a test asked for it at `operator.error.NAME` or `operator.panic.NAME`,
@@ -123,6 +136,17 @@ impl FragmentContext {
             }
         }
         Ok(())
+    }
+
+    /// Hands rows to the errors table, in the epoch in which they were refused.
+    pub(crate) fn refuse(&self, epoch: u64, rows: ChangeBatch) {
+        self.refused.count.update(|count| count + rows.num_rows() as u64);
+        self.refused.queue.borrow_mut().push_back((epoch, rows));
+    }
+
+    /// What was refused.
+    pub(crate) fn refused(&self) -> Refused {
+        self.refused.clone()
     }
 
     /// Stops the fragment with an error; its operators do nothing any more.

@@ -85,6 +85,8 @@ pub(crate) struct RelationInput {
     pub(crate) queue: Rc<Queue>,
     /// Columns kept.
     pub(crate) projection: Option<Vec<usize>>,
+    /// True if a new fragment begins with the upstream's rows.
+    pub(crate) is_backfilled: bool,
     /// Into the dataflow.
     pub(crate) feed: Feed,
     /// Rows of the relation when the fragment began that are not fed yet.
@@ -272,7 +274,8 @@ impl Fragment {
             .collect();
         let fresh = FragmentProgress::new(self.relation);
         let progress = std::mem::replace(&mut self.progress, fresh);
-        FragmentProgress { operator_bytes, ..progress }
+        let bad_messages = progress.bad_messages + self.context.refused().count.take();
+        FragmentProgress { operator_bytes, bad_messages, ..progress }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt8Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Field, Schema};
-use frazil_connector_api::{ChangeBatch, Decoded, UpsertBatch, UpsertOp};
+use frazil_connector_api::{ChangeBatch, Decoded, UpsertBatch, UpsertOp, origins_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 const WEIGHT: &str = "$weight";
 const OP: &str = "$op";
 const UNCHANGED: &str = "$unchanged:";
+const ORIGIN: &str = "$origin:";
 
 /// A batch and the worker that it is meant for.
 ///
@@ -138,6 +139,10 @@ fn upsert_columns(upserts: &UpsertBatch) -> Vec<(String, ArrayRef)> {
             columns.push((format!("{UNCHANGED}{index}"), Arc::new(marks) as ArrayRef));
         }
     }
+    if let Some(origins) = upserts.origins() {
+        let origins = origins.columns().iter().enumerate();
+        columns.extend(origins.map(|(at, column)| (format!("{ORIGIN}{at}"), Arc::clone(column))));
+    }
     columns
 }
 
@@ -167,15 +172,21 @@ fn decode_upserts(batch: &RecordBatch, rows: RecordBatch, width: usize) -> Resul
     };
     let ops = typed::<UInt8Array>(batch, width)?.values().iter().map(op).collect::<Result<_>>()?;
     let mut unchanged: Vec<Option<BooleanBuffer>> = Vec::new();
+    let mut origins: Vec<ArrayRef> = Vec::new();
     for index in width + 1..batch.num_columns() {
-        unchanged.resize(width, None);
         let name = batch.schema().field(index).name().clone();
+        if name.starts_with(ORIGIN) {
+            origins.push(Arc::clone(batch.column(index)));
+            continue;
+        }
+        unchanged.resize(width, None);
         let column = name.strip_prefix(UNCHANGED).and_then(|text| text.parse::<usize>().ok());
         let slot = column.and_then(|column| unchanged.get_mut(column));
         let marks = typed::<arrow::array::BooleanArray>(batch, index)?.values().clone();
         *slot.ok_or_else(|| corrupt("marks of an unknown column"))? = Some(marks);
     }
-    Ok(UpsertBatch::try_new(rows, ops, unchanged)?)
+    let origins = (!origins.is_empty()).then(|| RecordBatch::try_new(origins_schema(), origins));
+    Ok(UpsertBatch::try_new(rows, ops, unchanged)?.with_origins(origins.transpose()?)?)
 }
 
 fn typed<A: Array + 'static>(batch: &RecordBatch, index: usize) -> Result<&A> {
@@ -190,6 +201,7 @@ fn corrupt(what: &str) -> Error {
 mod tests {
     use super::*;
     use arrow::array::StringArray;
+    use frazil_connector_api::{BadMessage, Offset, SplitId};
 
     fn rows() -> RecordBatch {
         let id: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
@@ -226,10 +238,21 @@ mod tests {
         let ops = vec![UpsertOp::Upsert, UpsertOp::Delete];
         let marks = vec![None, Some(BooleanBuffer::from(vec![true, false]))];
         let batch = UpsertBatch::try_new(rows(), ops.clone(), marks.clone()).unwrap();
+        let message = BadMessage {
+            split: SplitId("7".to_string()),
+            offset: Offset(9),
+            key: None,
+            payload: Some(b"p".to_vec()),
+            reason: String::new(),
+        };
+        let batch = batch.with_messages(&[(0..1, message)]).unwrap();
         let Decoded::Upserts(upserts) = round_trip(Decoded::Upserts(batch)).data else {
             panic!("not upserts")
         };
         assert_eq!(upserts.rows(), &rows());
         assert_eq!((upserts.ops(), upserts.unchanged()), (&ops[..], &marks[..]));
+        assert!(upserts.refused(1, "x").is_none());
+        let refused = upserts.refused(0, "x").unwrap();
+        assert_eq!((refused.offset, refused.payload), (Offset(9), Some(b"p".to_vec())));
     }
 }

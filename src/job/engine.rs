@@ -115,7 +115,9 @@ impl Engine {
         let mut sink = None;
         for statement in sql::parse(sql)? {
             match sql::bind(&catalog, &statement)? {
-                Bound::Create(creation) => sink = self.check(&catalog, &creation).await?,
+                Bound::Create(creation) => {
+                    sink = self.check(&catalog, &creation).await?;
+                }
                 Bound::Drop(_) => {}
                 // Another client was faster.
                 Bound::AlreadyExists { .. } | Bound::NothingToDrop { .. } => {
@@ -147,14 +149,14 @@ impl Engine {
         match &creation.definition {
             Definition::Table(table) => {
                 if let Some(options) = &table.connector {
-                    let schema = Arc::clone(&creation.schema);
-                    build_source(options, table.format.as_ref(), schema, &table.primary_key)?;
+                    let (columns, key) = (&table.columns, &table.primary_key);
+                    build_source(options, table.format.as_ref(), columns, key)?;
                 }
                 Ok(None)
             }
             Definition::Source(source) => {
-                let schema = Arc::clone(&creation.schema);
-                build_source(&source.connector, source.format.as_ref(), schema, &[])?;
+                let format = source.format.as_ref();
+                build_source(&source.connector, format, &source.columns, &[])?;
                 Ok(None)
             }
             Definition::Sink(sink) => self.open_sink(catalog, creation, sink).await.map(Some),

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::explain::describe;
 use super::{IncrementalPlan, Node, plan};
-use crate::catalog::{Definition, Relation, RelationId};
+use crate::catalog::{Definition, ERRORS_KEY, Relation, RelationId};
 use crate::change::hash_rows;
 use crate::error::Result;
 use crate::state::OperatorId;
@@ -116,6 +116,7 @@ impl OperatorIds {
 pub fn rows_operator(relation: &Relation) -> OperatorId {
     let primary_key = match &*relation.definition {
         Definition::Table(table) => table.primary_key.as_slice(),
+        Definition::Errors => &ERRORS_KEY,
         _ => &[],
     };
     let mut text = format!("rows {SEMANTICS} {primary_key:?} ");

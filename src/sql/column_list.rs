@@ -8,7 +8,7 @@ use super::postgres_syntax::length;
 use super::statement::ColumnList;
 use crate::catalog::ColumnDef;
 use crate::error::{Error, ErrorKind, Result, nearest};
-use crate::types::arrow_type;
+use crate::types::{arrow_type, time_precision};
 
 /// Columns, and which of them are the primary key.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ pub(super) fn bind_columns(list: &ColumnList, places: Places<'_>) -> Result<Colu
                 other => return Err(unsupported_constraint(&other.to_string()).at(position)),
             }
         }
-        columns.push(ColumnDef { name, data_type, nullable });
+        let precision = time_precision(&column.data_type);
+        columns.push(ColumnDef { name, data_type, precision, nullable });
     }
     for constraint in &list.constraints {
         let TableConstraint::PrimaryKey(key) = constraint else {

@@ -191,6 +191,7 @@ fn connector_columns(options: &Options) -> Result<Columns> {
     let column = |field: &Arc<Field>| ColumnDef {
         name: field.name().clone(),
         data_type: field.data_type().clone(),
+        precision: None,
         nullable: field.is_nullable(),
     };
     let columns = schema.fields().iter().map(column).collect();

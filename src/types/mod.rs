@@ -12,5 +12,5 @@ mod sql;
 mod stored;
 
 pub use postgres::{postgres_name, postgres_oid};
-pub use sql::arrow_type;
+pub use sql::{arrow_type, time_precision};
 pub use stored::stored_type;

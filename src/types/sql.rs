@@ -52,6 +52,16 @@ pub fn arrow_type(sql: &SqlType) -> Result<DataType> {
     })
 }
 
+/// Fraction digits that the name of a time's type gives, as the 3 of `TIMESTAMP(3)`.
+pub fn time_precision(sql: &SqlType) -> Option<u8> {
+    match sql {
+        SqlType::Time(digits, _) | SqlType::Timestamp(digits, _) => {
+            digits.and_then(|digits| u8::try_from(digits).ok())
+        }
+        _ => None,
+    }
+}
+
 fn float_type(info: &ExactNumberInfo) -> DataType {
     match info {
         ExactNumberInfo::Precision(bits) if *bits <= 24 => DataType::Float32,

@@ -74,6 +74,14 @@ impl ConnectorError {
         Self::new(ConnectorErrorKind::Internal, message)
     }
 
+    /// The error with its cause and the next step for the user, where only a text can be shown.
+    pub fn with_next_step(&self) -> String {
+        match &self.hint {
+            None => self.to_string(),
+            Some(hint) => format!("{self} (hint: {hint})"),
+        }
+    }
+
     /// Adds the next step for the user.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {

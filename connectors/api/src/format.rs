@@ -46,9 +46,16 @@ pub trait Decoder: Send {
     /// Appends what one message says: no row, one or more.
     ///
     /// # Errors
-    /// `BadMessage` with the reason; then the builders are as they were before the call, and the
-    /// caller puts the message on the errors table.
+    /// `BadMessage` with the reason; the caller puts the message on the errors table. Then the
+    /// message has appended nothing, or deletes of the rows whose new versions it tells: an old
+    /// version does not stay where the new one cannot be kept.
     fn push(&mut self, message: Message<'_>) -> Result<()>;
+
+    /// True if the last message gave rows with values that only the stored row has and that must
+    /// not become NULL: the caller keeps the message with them (see [`UpsertBatch`]).
+    fn needs_stored_row(&self) -> bool {
+        false
+    }
 
     /// Rows appended since the last [`Decoder::flush`].
     fn buffered_rows(&self) -> usize;
@@ -58,7 +65,7 @@ pub trait Decoder: Send {
         0
     }
 
-    /// Hands out the appended rows and starts anew.
+    /// Hands out the appended rows; the decoder is empty afterwards.
     ///
     /// # Errors
     /// `Internal` only.

@@ -1,8 +1,10 @@
 //! [`Intake`]: what a reader of messages gathers for one batch.
 
+use std::ops::Range;
+
 use crate::{
-    BadMessage, ConnectorError, ConnectorErrorKind, Decoder, Message, Offset, Offsets, Result,
-    SourceBatch, SplitId,
+    BadMessage, ConnectorError, ConnectorErrorKind, Decoded, Decoder, Message, Offset, Offsets,
+    Result, SourceBatch, SplitId,
 };
 
 /// Bytes of messages in a batch, about: large messages must not fill the memory.
@@ -15,6 +17,8 @@ const BATCH_BYTES_MAX: u64 = 16 << 20;
 pub struct Intake {
     decoder: Box<dyn Decoder>,
     bad: Vec<BadMessage>,
+    /// Messages whose rows need a stored row, with these rows.
+    origins: Vec<(Range<usize>, BadMessage)>,
     message_count: usize,
     bytes: u64,
 }
@@ -22,7 +26,7 @@ pub struct Intake {
 impl Intake {
     /// An empty intake.
     pub fn new(decoder: Box<dyn Decoder>) -> Self {
-        Self { decoder, bad: Vec::new(), message_count: 0, bytes: 0 }
+        Self { decoder, bad: Vec::new(), origins: Vec::new(), message_count: 0, bytes: 0 }
     }
 
     /// Takes one message; a broken one becomes a [`BadMessage`].
@@ -33,14 +37,21 @@ impl Intake {
         self.message_count += 1;
         self.bytes +=
             (message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len)) as u64;
+        let start = self.decoder.buffered_rows();
         match self.decoder.push(message) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind == ConnectorErrorKind::BadMessage => {
-                self.set_aside(split, offset, message, &error);
-                Ok(())
+            Ok(()) if self.decoder.needs_stored_row() => {
+                let rows = start..self.decoder.buffered_rows();
+                self.origins.push((rows, bad_message(split, offset, message, String::new())));
             }
-            Err(error) => Err(error),
+            Ok(()) => {}
+            Err(error) if error.kind == ConnectorErrorKind::BadMessage => {
+                let has_removed = self.decoder.buffered_rows() > start;
+                let reason = reason_of(&error, has_removed);
+                self.bad.push(bad_message(split, offset, message, reason));
+            }
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Messages since the last [`Intake::take`], good and bad.
@@ -55,31 +66,45 @@ impl Intake {
             || self.bytes >= BATCH_BYTES_MAX
     }
 
-    /// Hands out the batch and starts anew. `offsets`: the next offset of every split read.
+    /// Hands out the batch; the intake is empty afterwards. `offsets`: the next offset of every
+    /// split read.
     ///
     /// # Errors
     /// `Internal` if the decoder fails.
     pub fn take(&mut self, offsets: Offsets) -> Result<SourceBatch> {
-        let data = self.decoder.flush()?;
+        let mut data = self.decoder.flush()?;
+        if let Decoded::Upserts(upserts) = data {
+            data = Decoded::Upserts(upserts.with_messages(&self.origins)?);
+        }
+        self.origins.clear();
         self.message_count = 0;
         let bytes = std::mem::take(&mut self.bytes);
         Ok(SourceBatch { data, bad: std::mem::take(&mut self.bad), offsets, bytes })
     }
+}
 
-    #[cold]
-    fn set_aside(
-        &mut self,
-        split: &SplitId,
-        offset: Offset,
-        message: Message<'_>,
-        error: &ConnectorError,
-    ) {
-        self.bad.push(BadMessage {
-            split: split.clone(),
-            offset,
-            key: message.key.map(<[u8]>::to_vec),
-            payload: message.value.map(<[u8]>::to_vec),
-            reason: error.to_string(),
-        });
+#[cold]
+fn bad_message(
+    split: &SplitId,
+    offset: Offset,
+    message: Message<'_>,
+    reason: String,
+) -> BadMessage {
+    BadMessage {
+        split: split.clone(),
+        offset,
+        key: message.key.map(<[u8]>::to_vec),
+        payload: message.value.map(<[u8]>::to_vec),
+        reason,
+    }
+}
+
+/// The reason as the errors table shows it.
+#[cold]
+fn reason_of(error: &ConnectorError, has_removed: bool) -> String {
+    let reason = error.with_next_step();
+    match has_removed {
+        true => format!("the row with this key was removed from the table: {reason}"),
+        false => reason,
     }
 }

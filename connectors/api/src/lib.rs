@@ -31,4 +31,4 @@ pub use sink::{
 pub use source::{
     BadMessage, Offset, Offsets, Source, SourceBatch, SourcePoll, SourceReader, SplitId,
 };
-pub use upsert::{UpsertBatch, UpsertOp};
+pub use upsert::{UpsertBatch, UpsertOp, origins_schema};

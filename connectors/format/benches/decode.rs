@@ -77,7 +77,7 @@ fn decode(criterion: &mut Criterion) {
         (
             "debezium_full",
             FormatKind::Debezium,
-            &[],
+            &[0],
             (0..EVENT_COUNT)
                 .map(|index| {
                     let before = format!("\"before\":{}", row(index));
@@ -94,7 +94,8 @@ fn decode(criterion: &mut Criterion) {
     ];
     for (name, format, key, messages) in cases {
         let pairs = [("decimal.handling.mode".to_string(), "precise".to_string())];
-        let spec = FormatSpec { format, encode: EncodeKind::Json, options: Options::new(pairs) };
+        let (encode, options) = (EncodeKind::Json, Options::new(pairs));
+        let spec = FormatSpec { format, encode, options, precisions: Vec::new() };
         let format = build_format(spec, schema(), key.to_vec()).expect("the table is supported");
         let mut decoder = format.decoder().expect("the table is supported");
         let bytes: usize = messages.iter().map(String::len).sum();

@@ -1,4 +1,4 @@
-//! [`all_or_nothing`]: a message that fails leaves no trace.
+//! [`all_or_nothing`]: a message that fails leaves no part of a row.
 
 use frazil_connector_api::{Decoded, Decoder, Message, Result};
 
@@ -12,6 +12,10 @@ pub(crate) trait Append: Send {
     /// # Errors
     /// `BadMessage`.
     fn append(&mut self, message: Message<'_>) -> Result<bool>;
+
+    /// Appends deletes of the rows whose new versions the message tells. `false`: there are none,
+    /// or they cannot be known.
+    fn append_removal(&mut self, message: Message<'_>) -> bool;
 
     /// The rows appended.
     fn rows(&self) -> &Rows;
@@ -27,19 +31,22 @@ pub(crate) trait Append: Send {
 }
 
 /// A decoder over an appender without rows: it takes a message whole or not at all, and counts
-/// those that are no rows.
+/// those that are no rows. The old version of a row that it cannot take is deleted.
 pub(crate) fn all_or_nothing(appender: impl Append + 'static) -> Box<dyn Decoder> {
-    Box::new(AllOrNothing { appender, ignored: 0 })
+    Box::new(AllOrNothing { appender, ignored: 0, last_start: 0 })
 }
 
 struct AllOrNothing<A> {
     appender: A,
     ignored: u64,
+    /// Number of rows before the last message.
+    last_start: usize,
 }
 
 impl<A: Append> Decoder for AllOrNothing<A> {
     fn push(&mut self, message: Message<'_>) -> Result<()> {
         let start = self.appender.rows().len();
+        self.last_start = start;
         match self.appender.append(message) {
             Ok(is_row) => {
                 self.ignored += u64::from(!is_row);
@@ -47,9 +54,16 @@ impl<A: Append> Decoder for AllOrNothing<A> {
             }
             Err(error) => {
                 self.appender.truncate(start);
+                if !self.appender.append_removal(message) {
+                    self.appender.truncate(start);
+                }
                 Err(error)
             }
         }
+    }
+
+    fn needs_stored_row(&self) -> bool {
+        self.appender.rows().needs_stored_since(self.last_start)
     }
 
     fn buffered_rows(&self) -> usize {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::json::column_of;
 use crate::wire::{DecimalText, Unit, Wire};
 
 /// Where the columns stand in the schema.
@@ -41,12 +42,14 @@ pub(crate) fn wires_of(
 ) -> Vec<Wire> {
     let parsed: Option<ConnectSchema> = serde_json::from_str(schema).ok();
     let fields = parsed.as_ref().and_then(|schema| columns(schema, columns_at)).unwrap_or_default();
-    let find = |name: &str| fields.iter().find(|field| field.field.as_deref() == Some(name));
-    names
-        .iter()
-        .zip(defaults)
-        .map(|(name, default)| find(name).map_or(*default, |field| wire_of(field, *default)))
-        .collect()
+    let mut wires = defaults.to_vec();
+    for field in fields {
+        let column = field.field.as_deref().and_then(|field| column_of(names, field));
+        if let Some(column) = column {
+            wires[column] = wire_of(field, defaults[column]);
+        }
+    }
+    wires
 }
 
 fn columns(schema: &ConnectSchema, columns_at: ColumnsAt) -> Option<&[ConnectSchema]> {
@@ -66,22 +69,28 @@ fn wire_of(field: &ConnectSchema, default: Wire) -> Wire {
         return wire_of(item, default);
     }
     let unit = match field.name.as_deref().unwrap_or_default() {
-        "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Unit::Days,
+        "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Some(Unit::Days),
         "io.debezium.time.Time"
         | "io.debezium.time.Timestamp"
         | "org.apache.kafka.connect.data.Time"
-        | "org.apache.kafka.connect.data.Timestamp" => Unit::Millis,
-        "io.debezium.time.MicroTime" | "io.debezium.time.MicroTimestamp" => Unit::Micros,
-        "io.debezium.time.NanoTime" | "io.debezium.time.NanoTimestamp" => Unit::Nanos,
-        _ => default.unit,
+        | "org.apache.kafka.connect.data.Timestamp" => Some(Unit::Millis),
+        "io.debezium.time.MicroTime" | "io.debezium.time.MicroTimestamp" => Some(Unit::Micros),
+        "io.debezium.time.NanoTime" | "io.debezium.time.NanoTimestamp" => Some(Unit::Nanos),
+        _ => None,
     };
     let decimal = match (field.name.as_deref(), field.kind.as_str()) {
         (Some("org.apache.kafka.connect.data.Decimal"), _) => {
             let scale = field.parameters.as_ref().and_then(|all| all.get("scale")?.parse().ok());
-            DecimalText::Base64 { scale }
+            Some(DecimalText::Base64 { scale })
         }
-        (_, "string" | "double" | "float") => DecimalText::Digits,
-        _ => default.decimal,
+        (_, "string" | "double" | "float") => Some(DecimalText::Digits),
+        _ => None,
     };
-    Wire { unit, decimal, ..default }
+    Wire {
+        unit: unit.unwrap_or(default.unit),
+        unit_is_assumed: default.unit_is_assumed && unit.is_none(),
+        decimal: decimal.unwrap_or(default.decimal),
+        decimal_is_assumed: default.decimal_is_assumed && decimal.is_none(),
+        ..default
+    }
 }

@@ -9,7 +9,8 @@
 //! [`Format`](frazil_connector_api::Format), whose decoders write each value straight from the
 //! message into the column that it belongs to.
 //!
-//! **Invariant:** a message that fails leaves no trace in the columns.
+//! **Invariant:** a message that fails leaves no part of a row in the columns. If it tells the key
+//! of the row whose new version cannot be read, it leaves a delete: no old version stays silently.
 //! **Invariant:** the schema of the batches is the table's, with every column outside the key
 //! nullable: the world sends NULL where it promised not to.
 //!
@@ -26,4 +27,4 @@ mod upsert_rows;
 mod wire;
 mod wrapper;
 
-pub use spec::{EncodeKind, FormatKind, FormatSpec, build_format, take_options};
+pub use spec::{EncodeKind, FormatKind, FormatSpec, build_format};

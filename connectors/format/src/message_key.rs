@@ -2,7 +2,7 @@
 
 use frazil_connector_api::{ConnectorError, Result};
 
-use crate::json::{Columns, Rows, read_whole_row};
+use crate::json::{Columns, Cursor, Name, Rows, Syntax, read_whole_row};
 use crate::wrapper::Wrapper;
 
 /// Reads rows that have only a key.
@@ -39,4 +39,65 @@ impl MessageKey {
             }
         }
     }
+
+    /// Compares the columns of the message's key, which are the source's key, with the table's
+    /// primary key. A key that is no JSON object says nothing.
+    ///
+    /// # Errors
+    /// `BadMessage` naming both, if one lacks a column of the other. Fields that begin with two
+    /// underscores are not columns: routers add them.
+    pub(crate) fn check(&mut self, key: Option<&[u8]>, rows: &Rows) -> Result<()> {
+        let Some(key) = key else { return Ok(()) };
+        let Ok((payload, _)) = self.wrapper.open(key) else { return Ok(()) };
+        match is_primary_key(payload, rows) {
+            Ok(false) => Err(self.differs(payload, rows)),
+            Ok(true) | Err(Syntax) => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn differs(&self, payload: &str, rows: &Rows) -> ConnectorError {
+        let names = field_names(payload).unwrap_or_default().join(", ");
+        let message = format!(
+            "the key of the message is ({names}), and the primary key of the table is ({})",
+            rows.key_names().join(", ")
+        );
+        ConnectorError::bad_message(message).with_hint(format!(
+            "without the source's key deletes are lost: declare PRIMARY KEY ({names}), or set \
+             replica.identity = 'full' if the source sends whole old rows (REPLICA IDENTITY FULL)"
+        ))
+    }
+}
+
+/// Whether an object's fields are the columns of the primary key; `null` has none and passes.
+fn is_primary_key(payload: &str, rows: &Rows) -> std::result::Result<bool, Syntax> {
+    let mut cursor = Cursor::new(payload);
+    let Some(mut object) = cursor.object()? else { return Ok(true) };
+    let mut found = 0;
+    while let Some(name) = cursor.next_name(&mut object, rows.key_guess(found))? {
+        cursor.value()?;
+        match name {
+            Name::Guessed => found += 1,
+            Name::Other(name) if name.starts_with("__") => {}
+            Name::Other(name) => match rows.find(&name) {
+                Some(index) if rows.is_key(index) => found += 1,
+                _ => return Ok(false),
+            },
+        }
+    }
+    cursor.end()?;
+    Ok(found == rows.key_width())
+}
+
+fn field_names(payload: &str) -> std::result::Result<Vec<String>, Syntax> {
+    let mut cursor = Cursor::new(payload);
+    let mut names = Vec::new();
+    let Some(mut object) = cursor.object()? else { return Ok(names) };
+    while let Some(name) = cursor.next_name(&mut object, "")? {
+        cursor.value()?;
+        if let Name::Other(name) = name {
+            names.push(name.into_owned());
+        }
+    }
+    Ok(names)
 }

@@ -1,8 +1,9 @@
-//! [`PlainDecoder`]: one JSON object a message is one row.
+//! [`PlainDecoder`]: one JSON object per message is one row.
 
 use frazil_connector_api::{ChangeBatch, ConnectorError, Decoded, Message, Result, UpsertOp};
 
 use crate::all_or_nothing::Append;
+use crate::debezium::ReplicaIdentity;
 use crate::json::{Columns, Rows, read_whole_row};
 use crate::message_key::MessageKey;
 use crate::upsert_rows::UpsertRows;
@@ -17,14 +18,42 @@ pub(crate) struct PlainDecoder {
     wrapper: Wrapper,
     /// `None` for a table without a key.
     message_key: Option<MessageKey>,
+    identity: ReplicaIdentity,
     /// Without a key the operations say nothing: all are upserts.
     upserts: UpsertRows,
 }
 
 impl PlainDecoder {
     /// A decoder into `rows`, by key if there is a `message_key`.
-    pub(crate) fn new(wrapper: Wrapper, message_key: Option<MessageKey>, rows: Rows) -> Self {
-        Self { wrapper, message_key, upserts: UpsertRows::new(rows) }
+    pub(crate) fn new(
+        wrapper: Wrapper,
+        message_key: Option<MessageKey>,
+        identity: ReplicaIdentity,
+        rows: Rows,
+    ) -> Self {
+        Self { wrapper, message_key, identity, upserts: UpsertRows::new(rows) }
+    }
+
+    /// Appends what the message says, with the columns `columns` of the new row.
+    fn read(&mut self, message: Message<'_>, columns: Columns) -> Result<bool> {
+        let Some(value) = message.value else { return self.delete(message.key) };
+        let (payload, wires) = self.wrapper.open(value)?;
+        let UpsertRows { rows, ops } = &mut self.upserts;
+        let read = read_whole_row(payload, rows, wires, columns)
+            .map_err(|broken| rows.explain(payload, broken))?;
+        match (read.is_row, read.is_deleted, &mut self.message_key) {
+            (false, _, _) => return self.delete(message.key),
+            (true, false, _) => ops.push(UpsertOp::Upsert),
+            (true, true, Some(message_key)) => {
+                // Its values beside the source's key are made up, as those of `before`.
+                if self.identity == ReplicaIdentity::Key {
+                    message_key.check(message.key, rows)?;
+                }
+                ops.push(UpsertOp::Delete);
+            }
+            (true, true, None) => return Err(cannot_delete()),
+        }
+        Ok(true)
     }
 
     fn delete(&mut self, key: Option<&[u8]>) -> Result<bool> {
@@ -42,18 +71,14 @@ fn cannot_delete() -> ConnectorError {
 
 impl Append for PlainDecoder {
     fn append(&mut self, message: Message<'_>) -> Result<bool> {
-        let Some(value) = message.value else { return self.delete(message.key) };
-        let (payload, wires) = self.wrapper.open(value)?;
-        let UpsertRows { rows, ops } = &mut self.upserts;
-        let read = read_whole_row(payload, rows, wires, Columns::All)
-            .map_err(|broken| rows.explain(payload, broken))?;
-        match (read.is_row, read.is_deleted) {
-            (false, _) => return self.delete(message.key),
-            (true, false) => ops.push(UpsertOp::Upsert),
-            (true, true) if self.message_key.is_some() => ops.push(UpsertOp::Delete),
-            (true, true) => return Err(cannot_delete()),
-        }
-        Ok(true)
+        self.read(message, Columns::All)
+    }
+
+    fn append_removal(&mut self, message: Message<'_>) -> bool {
+        let start = self.upserts.rows.len();
+        self.message_key.is_some()
+            && matches!(self.read(message, Columns::Key), Ok(true))
+            && self.upserts.delete_since(start)
     }
 
     fn rows(&self) -> &Rows {

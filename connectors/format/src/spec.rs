@@ -8,11 +8,11 @@ use frazil_connector_api::{ConnectorError, ConnectorErrorKind, Decoder, Format, 
 
 use crate::all_or_nothing::all_or_nothing;
 use crate::connect_schema::ColumnsAt;
-use crate::debezium::{RetractDecoder, UpsertDecoder};
+use crate::debezium::{ReplicaIdentity, UpsertDecoder};
 use crate::json::{Placeholder, PlaceholderRule, Rows};
 use crate::message_key::MessageKey;
 use crate::plain::PlainDecoder;
-use crate::wire::{DecimalText, OPTION_NAMES, Wire, wires_from_options};
+use crate::wire::{DecimalText, Wire, wires_from_options};
 use crate::wrapper::Wrapper;
 
 const PLACEHOLDER_OPTION: &str = "unavailable.value.placeholder";
@@ -80,47 +80,74 @@ pub struct FormatSpec {
     pub format: FormatKind,
     /// The word after ENCODE.
     pub encode: EncodeKind,
-    /// The format's options and no others; see [`take_options`].
+    /// The format's options and no others.
     pub options: Options,
-}
-
-/// Takes the options that a format knows out of a WITH clause:
-/// `decimal.handling.mode`, `time.precision.mode`, `binary.handling.mode` and
-/// `unavailable.value.placeholder`, each as the source's Debezium connector has it.
-pub fn take_options(all: &mut Options) -> Options {
-    let names = OPTION_NAMES.iter().chain([&PLACEHOLDER_OPTION]);
-    Options::new(names.filter_map(|name| Some((name.to_string(), all.take(name)?))))
+    /// Of each column the number of fraction digits that its declaration gives, as the 3 of
+    /// `TIMESTAMP(3)`; shorter than the columns if the last ones give none.
+    pub precisions: Vec<Option<u8>>,
 }
 
 /// A format that decodes into `schema`, the table's, with the primary key columns `key`.
+///
+/// Options, beside those of [`wire`](crate::wire): `unavailable.value.placeholder` as the source's
+/// Debezium connector has it; `unavailable.value.handling.mode`: `error` (default) or `null`, for a
+/// value that was not sent of a row that is not stored; `replica.identity`: `default` or `full`,
+/// what the source tells of old rows.
 ///
 /// With a key the decoders give `Decoded::Upserts`, without one `Decoded::Changes`. The batches'
 /// schema is the table's with every column outside the key nullable. A decoder of FORMAT PLAIN
 /// without a key reads the lines of a JSON file as well.
 ///
 /// # Errors
-/// `Config` for a bad or unknown option or a key column that is not there; `Unsupported` for a
-/// column type that JSON cannot give.
+/// `Config` for a bad or unknown option, a key column that is not there, or FORMAT DEBEZIUM without
+/// a key; `Unsupported` for a column type that JSON cannot give.
 pub fn build_format(
     spec: FormatSpec,
     schema: SchemaRef,
     key: Vec<usize>,
 ) -> Result<Arc<dyn Format>> {
-    let FormatSpec { format, encode: EncodeKind::Json, mut options } = spec;
+    let FormatSpec { format, encode: EncodeKind::Json, mut options, precisions } = spec;
     if let Some(index) = key.iter().find(|index| **index >= schema.fields().len()) {
         return Err(ConnectorError::config(format!("key column {index} is not in the table")));
+    }
+    if format == FormatKind::Debezium && key.is_empty() {
+        return Err(ConnectorError::config("FORMAT DEBEZIUM needs a primary key")
+            .with_hint("add PRIMARY KEY (…): the columns by which rows are replaced"));
     }
     let decimal_default = match format {
         FormatKind::Plain => DecimalText::Digits,
         FormatKind::Debezium => DecimalText::Base64 { scale: None },
     };
-    let wires = wires_from_options(&schema, &mut options, decimal_default)?;
+    let wires = wires_from_options(&schema, &precisions, &mut options, decimal_default)?;
     let placeholder = options.take(PLACEHOLDER_OPTION);
     let placeholder = Placeholder::new(placeholder.as_deref().unwrap_or(Placeholder::DEFAULT));
+    let on_unavailable = word(
+        &mut options,
+        "unavailable.value.handling.mode",
+        [("error", PlaceholderRule::Mark), ("null", PlaceholderRule::MarkOrNull)],
+    )?;
+    let identity = word(
+        &mut options,
+        "replica.identity",
+        [("default", ReplicaIdentity::Key), ("full", ReplicaIdentity::Full)],
+    )?;
     options.finish()?;
-    let json = JsonFormat { format, schema, key, wires, placeholder };
+    let placeholder_rule = match key.is_empty() {
+        true => PlaceholderRule::Value,
+        false => on_unavailable,
+    };
+    let json = JsonFormat { format, schema, key, wires, placeholder, placeholder_rule, identity };
     json.rows()?;
     Ok(Arc::new(json))
+}
+
+/// The meaning of an option's word; the first one is the default.
+fn word<T: Copy>(options: &mut Options, name: &str, words: [(&str, T); 2]) -> Result<T> {
+    let Some(text) = options.take(name) else { return Ok(words[0].1) };
+    let found = words.iter().find(|(word, _)| *word == text.trim().to_lowercase());
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        Options::bad_value(name, &text).with_hint(format!("use {} or {}", words[0].0, words[1].0))
+    })
 }
 
 /// A format of JSON messages.
@@ -131,16 +158,13 @@ struct JsonFormat {
     key: Vec<usize>,
     wires: Vec<Wire>,
     placeholder: Placeholder,
+    placeholder_rule: PlaceholderRule,
+    identity: ReplicaIdentity,
 }
 
 impl JsonFormat {
     fn rows(&self) -> Result<Rows> {
-        let rule = match (self.format, self.key.is_empty()) {
-            (_, false) => PlaceholderRule::Mark,
-            (FormatKind::Debezium, true) => PlaceholderRule::Refuse,
-            (FormatKind::Plain, true) => PlaceholderRule::Value,
-        };
-        Rows::new(&self.schema, &self.key, self.placeholder.clone(), rule)
+        Rows::new(&self.schema, &self.key, self.placeholder.clone(), self.placeholder_rule)
     }
 
     fn wrapper(&self, columns_at: ColumnsAt) -> Wrapper {
@@ -153,15 +177,16 @@ impl Format for JsonFormat {
     fn decoder(&self) -> Result<Box<dyn Decoder>> {
         let rows = self.rows()?;
         let message_key = MessageKey::new(self.wrapper(ColumnsAt::Top));
-        let (row, event) = (self.wrapper(ColumnsAt::Top), self.wrapper(ColumnsAt::Envelope));
-        Ok(match (self.format, self.key.is_empty()) {
-            (FormatKind::Plain, true) => all_or_nothing(PlainDecoder::new(row, None, rows)),
-            (FormatKind::Plain, false) => {
-                all_or_nothing(PlainDecoder::new(row, Some(message_key), rows))
+        let identity = self.identity;
+        Ok(match self.format {
+            FormatKind::Plain => {
+                let message_key = (!self.key.is_empty()).then_some(message_key);
+                let row = self.wrapper(ColumnsAt::Top);
+                all_or_nothing(PlainDecoder::new(row, message_key, identity, rows))
             }
-            (FormatKind::Debezium, true) => all_or_nothing(RetractDecoder::new(event, rows)),
-            (FormatKind::Debezium, false) => {
-                all_or_nothing(UpsertDecoder::new(event, message_key, rows))
+            FormatKind::Debezium => {
+                let event = self.wrapper(ColumnsAt::Envelope);
+                all_or_nothing(UpsertDecoder::new(event, message_key, identity, rows))
             }
         })
     }

@@ -22,6 +22,13 @@ impl UpsertRows {
         self.ops.truncate(rows);
     }
 
+    /// Makes the rows from `start` on deletes; `false` if there are none.
+    pub(crate) fn delete_since(&mut self, start: usize) -> bool {
+        let fresh = &mut self.ops[start..];
+        fresh.fill(UpsertOp::Delete);
+        !fresh.is_empty()
+    }
+
     /// Hands them out and leaves room for as many.
     ///
     /// # Errors

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! inline schema "name":"io.debezium.time.Timestamp"  ─┐ wins
-//! options       time.precision.mode = 'connect'        ├─► Wire { unit: Millis, .. }
-//! defaults      (below)                                ┘
+//! options       time.precision.mode.at = 'connect'    │  of one column
+//! options       time.precision.mode = 'connect'       ├─► Wire { unit: Millis, .. }
+//! declaration   at TIMESTAMP(3)                       │
+//! defaults      (below)                               ┘
 //! ```
 //!
 //! | option | default DEBEZIUM | default PLAIN | meaning |
@@ -11,14 +13,23 @@
 //! | `decimal.handling.mode` | `precise` | `string` | a decimal's text is base64 or digits |
 //! | `time.precision.mode` | `adaptive` | `adaptive` | unit of integers in temporal columns |
 //! | `binary.handling.mode` | `bytes` | `bytes` | base64, URL-safe base64 or hex |
+//! | `out.of.range.handling.mode` | `error` | `error` | a value that the column cannot hold |
+//!
+//! Each of them with a column's name behind it, as `time.precision.mode.created_at`, holds for that
+//! column alone.
 //!
 //! Under `adaptive` Debezium sends milliseconds for a precision up to 3 and microseconds above. The
-//! column's own unit tells which: a second or millisecond column is read as milliseconds, all
-//! others as microseconds. ISO texts and JSON numbers are understood under every mode.
+//! precision in the column's declaration tells which: `TIMESTAMP(3)` and `TIME(0)` are read as
+//! milliseconds, `TIMESTAMP(6)` and `TIMESTAMP` as microseconds. Under
+//! `adaptive_time_microseconds` a `TIME` is always in microseconds. ISO texts and JSON numbers are
+//! understood under every mode.
+//!
+//! **Invariant:** a form that nobody stated is assumed only where no other form is more likely: see
+//! [`Wire::unit_is_assumed`] and [`Wire::decimal_is_assumed`].
 
 use std::str::FromStr;
 
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, SchemaRef};
 use frazil_connector_api::{ConnectorError, Options, Result};
 
 /// Unit of an integer in a temporal column.
@@ -59,19 +70,39 @@ pub(crate) enum BytesText {
     Hex,
 }
 
+/// What becomes of a value that the source can hold and the column cannot: `infinity`, `24:00:00`,
+/// `NaN` of a numeric, too many digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutOfRange {
+    /// The message is bad.
+    Error,
+    /// NULL; in a column that is NOT NULL the message is bad.
+    Null,
+    /// The nearest value of the column; dates and timestamps stay within the years 1 to 9999.
+    Saturate,
+}
+
 /// How the values of one column are written. The elements of a list share the list's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wire {
     pub(crate) unit: Unit,
+    /// Neither an option nor a schema states the unit: a timestamp that is only plausible in
+    /// another unit is refused.
+    pub(crate) unit_is_assumed: bool,
     pub(crate) decimal: DecimalText,
+    /// Neither an option nor a schema states the form: a whole number's digits are not taken for
+    /// base64.
+    pub(crate) decimal_is_assumed: bool,
     pub(crate) bytes: BytesText,
+    pub(crate) out_of_range: OutOfRange,
 }
 
 /// `time.precision.mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TimePrecision {
     Adaptive,
-    Connect,
+    AdaptiveTimeMicros,
+    Millis,
     Micros,
     Nanos,
 }
@@ -81,8 +112,9 @@ impl FromStr for TimePrecision {
 
     fn from_str(text: &str) -> std::result::Result<Self, ()> {
         match text {
-            "adaptive" | "adaptive_time_microseconds" | "isostring" => Ok(Self::Adaptive),
-            "connect" => Ok(Self::Connect),
+            "adaptive" | "isostring" => Ok(Self::Adaptive),
+            "adaptive_time_microseconds" => Ok(Self::AdaptiveTimeMicros),
+            "connect" | "milliseconds" => Ok(Self::Millis),
             "microseconds" => Ok(Self::Micros),
             "nanoseconds" => Ok(Self::Nanos),
             _ => Err(()),
@@ -115,51 +147,113 @@ impl FromStr for BytesText {
     }
 }
 
-/// Names of the options read here.
-pub(crate) const OPTION_NAMES: [&str; 3] =
-    ["decimal.handling.mode", "time.precision.mode", "binary.handling.mode"];
+impl FromStr for OutOfRange {
+    type Err = ();
 
-/// One [`Wire`] a column, from the options.
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        match text {
+            "error" => Ok(Self::Error),
+            "null" => Ok(Self::Null),
+            "saturate" => Ok(Self::Saturate),
+            _ => Err(()),
+        }
+    }
+}
+
+/// One [`Wire`] per column, from the options and the declared numbers of fraction digits.
 ///
 /// # Errors
-/// `Config` naming an option with a value that is not known.
+/// `Config` naming an option with a value or a column that is not known.
 pub(crate) fn wires_from_options(
     schema: &SchemaRef,
+    precisions: &[Option<u8>],
     options: &mut Options,
     decimal_default: DecimalText,
 ) -> Result<Vec<Wire>> {
-    let [decimal_name, time_name, bytes_name] = OPTION_NAMES;
-    let decimal = mode(options, decimal_name, decimal_default, "precise, string or double")?;
-    let time = mode(
+    let modes = ColumnModes { schema };
+    let decimals = modes.take(options, "decimal.handling.mode", "precise, string or double")?;
+    let times = modes.take(
         options,
-        time_name,
-        TimePrecision::Adaptive,
-        "adaptive, adaptive_time_microseconds, connect, isostring, microseconds or nanoseconds",
+        "time.precision.mode",
+        "adaptive, adaptive_time_microseconds, connect, isostring, milliseconds, microseconds or \
+         nanoseconds",
     )?;
     let bytes =
-        mode(options, bytes_name, BytesText::Base64, "bytes, base64, base64-url-safe or hex")?;
-    let fields = schema.fields().iter();
+        modes.take(options, "binary.handling.mode", "bytes, base64, base64-url-safe or hex")?;
+    let ranges = modes.take(options, "out.of.range.handling.mode", "error, null or saturate")?;
+    let fields = schema.fields().iter().enumerate();
     Ok(fields
-        .map(|field| Wire { unit: unit_of(field.data_type(), time), decimal, bytes })
+        .map(|(index, field)| {
+            let precision = precisions.get(index).copied().flatten();
+            let time: Option<TimePrecision> = times[index];
+            Wire {
+                unit: unit_of(field.data_type(), precision, time),
+                unit_is_assumed: time.is_none(),
+                decimal: decimals[index].unwrap_or(decimal_default),
+                decimal_is_assumed: decimals[index].is_none(),
+                bytes: bytes[index].unwrap_or(BytesText::Base64),
+                out_of_range: ranges[index].unwrap_or(OutOfRange::Error),
+            }
+        })
         .collect())
 }
 
-fn mode<T: FromStr>(options: &mut Options, name: &str, default: T, known: &str) -> Result<T> {
-    let Some(text) = options.take(name) else { return Ok(default) };
-    text.trim().to_lowercase().parse().map_err(|_| {
-        ConnectorError::config(format!("option \"{name}\" has a bad value \"{text}\""))
-            .with_hint(format!("use {known}"))
-    })
+/// Options that hold for all columns or, with a column's name behind them, for one.
+struct ColumnModes<'a> {
+    schema: &'a SchemaRef,
 }
 
-fn unit_of(data_type: &DataType, precision: TimePrecision) -> Unit {
-    match (data_type, precision) {
-        (DataType::List(item), _) => unit_of(item.data_type(), precision),
+impl ColumnModes<'_> {
+    /// The value of option `name` for each column; `None` where nothing is stated.
+    fn take<T: FromStr + Copy>(
+        &self,
+        options: &mut Options,
+        name: &str,
+        known: &str,
+    ) -> Result<Vec<Option<T>>> {
+        let general = options.take(name).map(|text| parse(name, &text, known)).transpose()?;
+        let fields = self.schema.fields();
+        let mut modes = vec![general; fields.len()];
+        for (column, text) in options.take_prefixed(&format!("{name}.")) {
+            let name = format!("{name}.{column}");
+            let mode = parse(&name, &text, known)?;
+            // Names of options have lost their capitals.
+            let is_meant = |field: &str| field.to_lowercase() == column;
+            let mut found = false;
+            for (index, field) in fields.iter().enumerate() {
+                if is_meant(field.name()) {
+                    modes[index] = Some(mode);
+                    found = true;
+                }
+            }
+            if !found {
+                let message = format!("option \"{name}\" names no column of the table");
+                return Err(ConnectorError::config(message));
+            }
+        }
+        Ok(modes)
+    }
+}
+
+fn parse<T: FromStr>(name: &str, text: &str, known: &str) -> Result<T> {
+    text.trim()
+        .to_lowercase()
+        .parse()
+        .map_err(|_| Options::bad_value(name, text).with_hint(format!("use {known}")))
+}
+
+/// `precision`: fraction digits of the declaration; none is PostgreSQL's default of 6.
+fn unit_of(data_type: &DataType, precision: Option<u8>, mode: Option<TimePrecision>) -> Unit {
+    match (data_type, mode.unwrap_or(TimePrecision::Adaptive)) {
+        (DataType::List(item), _) => unit_of(item.data_type(), precision, mode),
         (DataType::Date32, _) => Unit::Days,
-        (_, TimePrecision::Connect) => Unit::Millis,
+        (_, TimePrecision::Millis) => Unit::Millis,
         (_, TimePrecision::Micros) => Unit::Micros,
         (_, TimePrecision::Nanos) => Unit::Nanos,
-        (DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond, _), _) => Unit::Millis,
-        (_, TimePrecision::Adaptive) => Unit::Micros,
+        (DataType::Time64(_), TimePrecision::AdaptiveTimeMicros) => Unit::Micros,
+        (_, TimePrecision::Adaptive | TimePrecision::AdaptiveTimeMicros) => match precision {
+            Some(0..=3) => Unit::Millis,
+            _ => Unit::Micros,
+        },
     }
 }

@@ -1,6 +1,6 @@
 //! [`Operator`]: the contract of one step of a dataflow.
 
-use frazil_connector_api::{ChangeBatch, UpsertBatch};
+use frazil_connector_api::{BadMessage, ChangeBatch, UpsertBatch};
 
 use crate::error::{Error, Result};
 use crate::state::{StateDelta, StateTable};
@@ -10,6 +10,7 @@ use crate::state::{StateDelta, StateTable};
 pub struct Output {
     batches: Vec<ChangeBatch>,
     bytes: usize,
+    refused: Vec<BadMessage>,
 }
 
 impl Output {
@@ -24,6 +25,16 @@ impl Output {
     /// Memory of what was emitted and not taken, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Sets a message aside that cannot be applied: a row of the errors table.
+    pub fn refuse(&mut self, message: BadMessage) {
+        self.refused.push(message);
+    }
+
+    /// Takes the messages that were set aside.
+    pub fn take_refused(&mut self) -> Vec<BadMessage> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Takes what was emitted.

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, new_null_array,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
+use hashbrown::HashMap;
 
 use super::{Operator, Output};
 use crate::change::{ChangeBatch, RowSizes, UpsertBatch, UpsertOp, equal_rows, runs_by_bytes};
@@ -24,10 +27,12 @@ const GONE: u64 = u64::MAX - 1;
 ///
 /// For the table `T` before and `T'` after the operations of an epoch in their order it emits
 /// `T' - T` at the epoch's end: for each touched key `-old +new`, nothing if both are equal.
-/// A value marked as unchanged is the stored one; NULL if the key is not there.
+/// A value marked as unchanged is the stored one. Without a stored row it is NULL, or, if the row
+/// has an origin, the row is refused: not applied, and its message is a row of the errors table.
 ///
 /// Changes with weights do the same: within one batch retractions delete their key first, then
-/// inserts overwrite theirs.
+/// inserts overwrite theirs. A table that [keeps the first row](UpsertTable::keeping_first) of each
+/// key ignores further inserts, so that its changes are append-only.
 ///
 /// Shape: input and output have the table's columns. State: an arrangement by primary key.
 ///
@@ -41,7 +46,13 @@ pub struct UpsertTable {
     /// Of each slot: `pending` batch and row, or one of the constants above.
     latest: Vec<u64>,
     touched: Vec<u32>,
+    keeps_first: bool,
 }
+
+/// The reason of a refused row, as the errors table shows it.
+const NO_STORED_ROW: &str = "the source did not send all values of the row (unchanged TOAST \
+    values), and no row with its key is stored (hint: \
+    unavailable.value.handling.mode = 'null' takes such values as NULL)";
 
 impl UpsertTable {
     /// An empty table; `key` are the primary key's columns.
@@ -55,7 +66,13 @@ impl UpsertTable {
             pending: Vec::new(),
             latest: Vec::new(),
             touched: Vec::new(),
+            keeps_first: false,
         })
+    }
+
+    /// The table with the first row of each key instead of the last one.
+    pub fn keeping_first(self) -> Self {
+        Self { keeps_first: true, ..self }
     }
 
     /// The rows as of the last finished epoch; call between epochs.
@@ -86,16 +103,58 @@ impl UpsertTable {
         }
     }
 
+    /// True if the slot's row is there after what has come of the epoch.
+    fn is_present(&self, slot: u32) -> bool {
+        match self.latest[slot as usize] {
+            UNTOUCHED => self.rows.location(slot) != NO_ROW,
+            latest => latest != GONE,
+        }
+    }
+
+    /// The rows that need a stored row where none is: a bit per row of the batch.
+    fn without_stored(&self, upserts: &UpsertBatch, slots: &[u32]) -> BooleanBuffer {
+        let mut within: HashMap<u32, bool> = HashMap::new();
+        let mut is_truncated = false;
+        let mut refused = BooleanBufferBuilder::new(slots.len());
+        for (row, (slot, op)) in slots.iter().zip(upserts.ops()).enumerate() {
+            let mut is_refused = false;
+            match op {
+                UpsertOp::Upsert => {
+                    is_refused = upserts.has_origin(row)
+                        && !within
+                            .get(slot)
+                            .copied()
+                            .unwrap_or_else(|| !is_truncated && self.is_present(*slot));
+                    if !is_refused {
+                        within.insert(*slot, true);
+                    }
+                }
+                UpsertOp::Delete => _ = within.insert(*slot, false),
+                UpsertOp::Truncate => {
+                    within.clear();
+                    is_truncated = true;
+                }
+            }
+            refused.append(is_refused);
+        }
+        refused.finish()
+    }
+
     /// The rows with the stored values where they are marked as unchanged, in runs of bounded
-    /// size: the stored values may be large.
-    fn fill_unchanged(&self, upserts: &UpsertBatch, slots: &[u32]) -> Result<Vec<RecordBatch>> {
+    /// size: the stored values may be large. What refused rows get has no meaning.
+    fn fill_unchanged(
+        &self,
+        upserts: &UpsertBatch,
+        slots: &[u32],
+        refused: &BooleanBuffer,
+    ) -> Result<Vec<RecordBatch>> {
         let rows = upserts.rows();
         let mut filled = BTreeMap::new();
         for (column, marks) in upserts.unchanged().iter().enumerate() {
             if let Some(marks) = marks
                 && marks.count_set_bits() > 0
             {
-                filled.insert(column, self.fill_column(upserts, slots, column, marks));
+                filled.insert(column, self.fill_column(upserts, slots, column, marks, refused));
             }
         }
         let own = RowSizes::of(rows.columns());
@@ -119,17 +178,22 @@ impl UpsertTable {
         slots: &[u32],
         column: usize,
         marks: &BooleanBuffer,
+        refused: &BooleanBuffer,
     ) -> FilledColumn {
         let own = upserts.rows().column(column);
         let mut stored: Vec<Location> = Vec::new();
         let pending = self.pending.len();
         // Sources: one NULL, this batch, the pending batches; and for now, after them, one of all
         // stored values.
-        let mut within = hashbrown::HashMap::new();
+        let mut within = HashMap::new();
         let mut is_truncated = false;
         let mut indices: Vec<(usize, usize)> = Vec::with_capacity(slots.len());
         for (row, slot) in slots.iter().enumerate() {
             let op = upserts.ops()[row];
+            if refused.value(row) {
+                indices.push((0, 0));
+                continue;
+            }
             let source = if !marks.value(row) || op != UpsertOp::Upsert {
                 (1, row)
             } else if let Some(source) = within.get(slot) {
@@ -296,7 +360,7 @@ impl Operator for UpsertTable {
             }
         }
         for (row, slot) in slots.iter().enumerate() {
-            if changes.weight(row) > 0 {
+            if changes.weight(row) > 0 && !(self.keeps_first && self.is_present(*slot)) {
                 self.set(*slot, batch | row as u64);
             }
         }
@@ -304,18 +368,26 @@ impl Operator for UpsertTable {
         Ok(())
     }
 
-    fn on_upserts(&mut self, upserts: UpsertBatch, _out: &mut Output) -> Result<()> {
+    fn on_upserts(&mut self, upserts: UpsertBatch, out: &mut Output) -> Result<()> {
         let slots = self.intern(upserts.rows())?;
+        let refused = upserts.origins().map(|_| self.without_stored(&upserts, &slots));
+        let refused = refused.unwrap_or_else(|| BooleanBuffer::new_unset(slots.len()));
         let runs = if upserts.unchanged().is_empty() {
             vec![upserts.rows().clone()]
         } else {
-            self.fill_unchanged(&upserts, &slots)?
+            self.fill_unchanged(&upserts, &slots, &refused)?
         };
-        let mut operations = slots.iter().zip(upserts.ops());
+        for row in refused.set_indices() {
+            upserts.refused(row, NO_STORED_ROW).into_iter().for_each(|message| out.refuse(message));
+        }
+        let mut operations = slots.iter().zip(upserts.ops()).zip(&refused);
         for rows in runs {
             let batch = (self.pending.len() as u64) << 32;
-            for (row, (slot, op)) in operations.by_ref().take(rows.num_rows()).enumerate() {
+            let run = operations.by_ref().take(rows.num_rows()).enumerate();
+            for (row, ((slot, op), is_refused)) in run {
                 match op {
+                    // Its key has no row, and is forgotten with the epoch.
+                    UpsertOp::Upsert if is_refused => self.set(*slot, GONE),
                     UpsertOp::Upsert => self.set(*slot, batch | row as u64),
                     UpsertOp::Delete => self.set(*slot, GONE),
                     UpsertOp::Truncate => self.truncate(),
@@ -368,6 +440,7 @@ impl Operator for UpsertTable {
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::{DataType, Field, Schema};
+    use frazil_connector_api::{BadMessage, Offset, SplitId};
 
     use super::*;
     use crate::dataflow::operators::testing::{Harness, assert_changes, changes, schema};
@@ -387,6 +460,63 @@ mod tests {
         table.push(0, "+ 1 d");
         assert_changes!(table.end(), "");
         assert_eq!(table.operator.snapshot().row_count(), 1);
+    }
+
+    /// Upserts of `k a` words, the second value unchanged where it is `=`, from offset 0 on.
+    fn partial(schema: &SchemaRef, lines: &[(UpsertOp, &str)]) -> UpsertBatch {
+        let text: Vec<String> =
+            lines.iter().map(|(_, row)| format!("+ {}", row.replace('=', "NULL"))).collect();
+        let rows = changes(schema, &text.join("\n")).into_parts().0;
+        let marks: Vec<bool> = lines.iter().map(|(_, row)| row.ends_with('=')).collect();
+        let messages = (0..lines.len()).filter(|row| marks[*row]).map(|row| {
+            let (split, offset) = (SplitId("0".to_string()), Offset(row as i64));
+            let (key, reason) = (None, String::new());
+            let payload = Some(lines[row].1.as_bytes().to_vec());
+            (row..row + 1, BadMessage { split, offset, key, payload, reason })
+        });
+        let messages: Vec<_> = messages.collect();
+        let ops = lines.iter().map(|(op, _)| *op).collect();
+        let marks = vec![None, Some(BooleanBuffer::from(marks))];
+        UpsertBatch::try_new(rows, ops, marks).unwrap().with_messages(&messages).unwrap()
+    }
+
+    #[test]
+    fn a_row_without_stored_values_is_refused_and_the_table_goes_on() {
+        use UpsertOp::{Delete, Upsert};
+        let fields =
+            vec![Field::new("k", DataType::Int64, false), Field::new("a", DataType::Utf8, false)];
+        let mut table = UpsertTable::try_new(Arc::new(Schema::new(fields)), vec![0]).unwrap();
+        let nullable = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
+        let mut out = Output::default();
+        let lines = [
+            (Upsert, "1 ="),
+            (Upsert, "2 x"),
+            (Upsert, "2 ="),
+            (Delete, "2 ="),
+            (Upsert, "2 ="),
+            (Upsert, "3 y"),
+        ];
+        table.on_upserts(partial(&nullable, &lines), &mut out).unwrap();
+        table.on_epoch_end(&mut out).unwrap();
+        let refused: Vec<i64> = out.take_refused().iter().map(|bad| bad.offset.0).collect();
+        assert_eq!(refused, [0, 4]);
+        assert_changes!(out.take(), "+ 3 y");
+        let lines = [(Upsert, "3 ="), (UpsertOp::Truncate, "0 x"), (Upsert, "3 =")];
+        table.on_upserts(partial(&nullable, &lines), &mut out).unwrap();
+        table.on_epoch_end(&mut out).unwrap();
+        assert_eq!(out.take_refused()[0].payload.as_deref(), Some(b"3 =".as_slice()));
+        assert_changes!(out.take(), "- 3 y");
+    }
+
+    #[test]
+    fn keeps_the_first_row_of_a_key() {
+        let schema = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
+        let operator = UpsertTable::try_new(Arc::clone(&schema), vec![0]).unwrap().keeping_first();
+        let mut table = Harness::new(operator, &[schema]);
+        table.push(0, "+ 1 a\n + 1 b").push(0, "+ 1 c\n + 2 d");
+        assert_changes!(table.end(), "+ 1 a\n + 2 d");
+        table.push(0, "+ 2 e\n + 3 f");
+        assert_changes!(table.end(), "+ 3 f");
     }
 
     #[test]

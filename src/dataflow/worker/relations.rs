@@ -98,6 +98,7 @@ impl Worker {
         restore: Option<Restore>,
     ) -> Result<()> {
         let taps = self.fragments.iter().map(|(id, fragment)| (*id, fragment.tap.clone()));
+        let refused = self.fragments.iter().map(|(id, it)| (*id, it.context.refused()));
         let shared = Arc::clone(&self.shared);
         let builder = Builder {
             config: &shared.config,
@@ -106,6 +107,7 @@ impl Worker {
             snapshots: &shared.snapshots,
             context: &self.context,
             taps: &taps.collect(),
+            refused: &refused.collect(),
             worker: self.index,
             peers: self.peers,
             serving: shared.serving,

@@ -47,27 +47,18 @@ impl Op {
     }
 }
 
-/// A change event. `before_row` and `after_row` are rows that reading it has appended.
+/// A change event. `after_row` is the row that reading it has appended.
 #[derive(Debug, Default)]
 pub(crate) struct Envelope<'a> {
     op: Option<Op>,
-    /// `before` as text, if it was to be kept and is not null.
+    /// `before` as text, if it is not null: most of it is never needed.
     pub(crate) before: Option<&'a str>,
-    pub(crate) before_row: Option<usize>,
     pub(crate) after_row: Option<usize>,
     shape: Shape,
 }
 
-/// What to do with `before`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BeforeAs {
-    /// Kept as text; most of it is never needed.
-    Text,
-    /// Appended as a row.
-    Row,
-}
-
-/// Reads a payload. `None`: it is no change of a row, and rightly so.
+/// Reads a payload, of the new row the columns `columns`. `None`: it is no change of a row, and
+/// rightly so.
 ///
 /// # Errors
 /// `BadMessage`; rows may have been appended and are the caller's to truncate.
@@ -75,10 +66,10 @@ pub(crate) fn read_envelope<'a>(
     payload: &'a str,
     rows: &mut Rows,
     wires: &[Wire],
-    before_as: BeforeAs,
+    columns: Columns,
 ) -> Result<Option<(Op, Envelope<'a>)>> {
     let start = rows.len();
-    let envelope = read_fields(payload, rows, wires, before_as)
+    let envelope = read_fields(payload, rows, wires, columns)
         .map_err(|broken| rows.explain(payload, broken))?;
     match envelope.op {
         Some(Op::Message) => {
@@ -96,7 +87,7 @@ fn read_fields<'a>(
     payload: &'a str,
     rows: &mut Rows,
     wires: &[Wire],
-    before_as: BeforeAs,
+    columns: Columns,
 ) -> std::result::Result<Envelope<'a>, Broken> {
     let mut cursor = Cursor::new(payload);
     let mut envelope = Envelope::default();
@@ -117,14 +108,13 @@ fn read_fields<'a>(
         };
         expected += 1;
         match name {
-            "before" if !std::mem::replace(&mut seen_before, true) => match before_as {
-                BeforeAs::Text => {
-                    envelope.before = Some(cursor.value()?).filter(|token| *token != "null");
-                }
-                BeforeAs::Row => envelope.before_row = append_row(&mut cursor, rows, wires)?,
-            },
+            "before" if !std::mem::replace(&mut seen_before, true) => {
+                envelope.before = Some(cursor.value()?).filter(|token| *token != "null");
+            }
             "after" if !std::mem::replace(&mut seen_after, true) => {
-                envelope.after_row = append_row(&mut cursor, rows, wires)?;
+                let index = rows.len();
+                let read = read_row(&mut cursor, rows, wires, columns)?;
+                envelope.after_row = read.is_row.then_some(index);
             }
             "before" | "after" => {
                 let twice = ConnectorError::bad_message("a row image is given twice");
@@ -147,17 +137,6 @@ fn read_fields<'a>(
     }
     cursor.end()?;
     Ok(envelope)
-}
-
-/// Appends a row image; its index, or `None` if it is null.
-fn append_row(
-    cursor: &mut Cursor<'_>,
-    rows: &mut Rows,
-    wires: &[Wire],
-) -> std::result::Result<Option<usize>, Broken> {
-    let index = rows.len();
-    let read = read_row(cursor, rows, wires, Columns::All)?;
-    Ok(read.is_row.then_some(index))
 }
 
 /// The set of fields that tell events apart that are no changes.

@@ -2,61 +2,75 @@
 
 use frazil_connector_api::{ConnectorError, Decoded, Message, Result, UpsertOp};
 
-use super::envelope::{BeforeAs, Op, missing_image, read_envelope};
+use super::envelope::{Envelope, Op, missing_image, read_envelope};
 use crate::all_or_nothing::Append;
-use crate::json::{Columns, Rows, read_whole_row};
+use crate::json::{Broken, Columns, Rows, read_whole_row};
 use crate::message_key::MessageKey;
 use crate::upsert_rows::UpsertRows;
 use crate::wire::Wire;
 use crate::wrapper::Wrapper;
+
+/// What a source tells of a row that is replaced or deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReplicaIdentity {
+    /// Its key; other values of `before` are made up.
+    Key,
+    /// All its columns.
+    Full,
+}
 
 /// Turns change events into upserts by key.
 ///
 /// - `c`, `r`, `u`: the row of `after`. It never asks for `before`.
 /// - `u` whose `before` has another key (REPLICA IDENTITY FULL): also a delete of that key.
 /// - `d`: the key of `before`, or else of the message key.
-/// - `t`: all rows go.
+/// - `t`: all rows are deleted.
+///
+/// A row event whose message key is not the table's primary key is refused, unless the source
+/// tells old rows whole.
 ///
 /// Shape: rows and operations in the order of the messages; a value that the source did not know
 /// is NULL and marked as unchanged.
 pub(crate) struct UpsertDecoder {
     wrapper: Wrapper,
     message_key: MessageKey,
+    identity: ReplicaIdentity,
     upserts: UpsertRows,
 }
 
 impl UpsertDecoder {
     /// A decoder into `rows`, which has a key.
-    pub(crate) fn new(wrapper: Wrapper, message_key: MessageKey, rows: Rows) -> Self {
-        Self { wrapper, message_key, upserts: UpsertRows::new(rows) }
+    pub(crate) fn new(
+        wrapper: Wrapper,
+        message_key: MessageKey,
+        identity: ReplicaIdentity,
+        rows: Rows,
+    ) -> Self {
+        Self { wrapper, message_key, identity, upserts: UpsertRows::new(rows) }
     }
-}
 
-impl Append for UpsertDecoder {
-    fn append(&mut self, message: Message<'_>) -> Result<bool> {
+    /// Appends what the message says, with the columns `columns` of the new row.
+    fn read(&mut self, message: Message<'_>, columns: Columns) -> Result<bool> {
         let Some(value) = message.value else { return Ok(false) };
         let (payload, wires) = self.wrapper.open(value)?;
         let UpsertRows { rows, ops } = &mut self.upserts;
-        let read = read_envelope(payload, rows, wires, BeforeAs::Text)?;
+        let read = read_envelope(payload, rows, wires, columns)?;
         let Some((op, envelope)) = read else { return Ok(false) };
+        if self.identity == ReplicaIdentity::Key {
+            self.message_key.check(message.key, rows)?;
+        }
         match (op, envelope.after_row) {
             (Op::Create | Op::Read, Some(_)) => ops.push(UpsertOp::Upsert),
             (Op::Update, Some(after_row)) => {
                 ops.push(UpsertOp::Upsert);
-                if let Some(before) = envelope.before {
-                    push_key_of(before, rows, wires)?;
-                    if rows.same_key(after_row, after_row + 1) {
-                        rows.truncate(after_row + 1);
-                    } else {
-                        ops.push(UpsertOp::Delete);
-                    }
+                if let Some(before) = envelope.before
+                    && push_old_key(before, rows, wires, after_row)?
+                {
+                    ops.push(UpsertOp::Delete);
                 }
             }
             (Op::Delete, None) => {
-                match envelope.before {
-                    Some(before) => push_key_of(before, rows, wires)?,
-                    None => self.message_key.push(message.key, rows)?,
-                }
+                delete_key(&envelope, message.key, rows, wires, &mut self.message_key)?;
                 ops.push(UpsertOp::Delete);
             }
             (Op::Truncate, None) => {
@@ -69,6 +83,17 @@ impl Append for UpsertDecoder {
             (_, None) => return Err(missing_image("after", op)),
         }
         Ok(true)
+    }
+}
+
+impl Append for UpsertDecoder {
+    fn append(&mut self, message: Message<'_>) -> Result<bool> {
+        self.read(message, Columns::All)
+    }
+
+    fn append_removal(&mut self, message: Message<'_>) -> bool {
+        let start = self.upserts.rows.len();
+        matches!(self.read(message, Columns::Key), Ok(true)) && self.upserts.delete_since(start)
     }
 
     fn rows(&self) -> &Rows {
@@ -84,8 +109,37 @@ impl Append for UpsertDecoder {
     }
 }
 
-/// Appends a row with the key columns of a row image and NULL elsewhere.
-fn push_key_of(image: &str, rows: &mut Rows, wires: &[Wire]) -> Result<()> {
-    let read = read_whole_row(image, rows, wires, Columns::Key);
-    read.map(drop).map_err(|broken| rows.explain(image, broken))
+/// Appends a row with the key of `before` if it has another key than `after_row`; whether it has.
+///
+/// A `before` without the key, as filters leave it, or with a key that no column can hold tells of
+/// no row that is stored.
+fn push_old_key(before: &str, rows: &mut Rows, wires: &[Wire], after_row: usize) -> Result<bool> {
+    let is_other = match read_whole_row(before, rows, wires, Columns::Key) {
+        Ok(_) => !rows.same_key(after_row, after_row + 1),
+        Err(Broken::Content) => false,
+        Err(Broken::Syntax) => return Err(rows.explain(before, Broken::Syntax)),
+    };
+    if !is_other {
+        rows.truncate(after_row + 1);
+    }
+    Ok(is_other)
+}
+
+/// Appends a row with the key of a deleted row and NULL elsewhere.
+fn delete_key(
+    envelope: &Envelope<'_>,
+    key: Option<&[u8]>,
+    rows: &mut Rows,
+    wires: &[Wire],
+    message_key: &mut MessageKey,
+) -> Result<()> {
+    let start = rows.len();
+    let Some(before) = envelope.before else { return message_key.push(key, rows) };
+    let Err(broken) = read_whole_row(before, rows, wires, Columns::Key) else { return Ok(()) };
+    let reason = rows.explain(before, broken);
+    rows.truncate(start);
+    if broken == Broken::Content && key.is_some() {
+        return message_key.push(key, rows).map_err(|_| reason);
+    }
+    Err(reason)
 }

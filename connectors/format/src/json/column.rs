@@ -20,11 +20,10 @@ use frazil_connector_api::{ConnectorError, ConnectorErrorKind, Result};
 use serde::Deserialize;
 
 use super::cursor::Cursor;
-use super::fault::Fault;
+use super::decimal::Unfit;
+use super::fault::{Beyond, Fault};
 use super::{decimal, temporal, token};
-use crate::wire::{DecimalText, Wire};
-
-const OUT_OF_RANGE: Fault = Fault::new("is out of range");
+use crate::wire::{DecimalText, OutOfRange, Unit, Wire};
 
 /// Values of one column with their validity.
 pub(crate) struct Column {
@@ -127,6 +126,11 @@ impl Column {
         self.nulls.len()
     }
 
+    /// True if the value of `row` has been appended and is NULL.
+    pub(crate) fn is_null(&self, row: usize) -> bool {
+        row < self.nulls.len() && !self.nulls.is_valid(row)
+    }
+
     /// Appends NULL.
     pub(crate) fn push_null(&mut self) {
         self.push_zero();
@@ -164,10 +168,12 @@ impl Column {
         match &mut self.store {
             Store::Bool(values) => values.append(token::boolean(token)?),
             Store::Int16(values) => {
-                values.push(i16::try_from(token::integer(token)?).map_err(|_| OUT_OF_RANGE)?);
+                let value = token::integer(token)?;
+                values.push(i16::try_from(value).map_err(|_| Fault::past(value < 0))?);
             }
             Store::Int32(values) => {
-                values.push(i32::try_from(token::integer(token)?).map_err(|_| OUT_OF_RANGE)?);
+                let value = token::integer(token)?;
+                values.push(i32::try_from(value).map_err(|_| Fault::past(value < 0))?);
             }
             Store::Int64(values) => values.push(token::integer(token)?),
             Store::Float32(values) => {
@@ -186,27 +192,70 @@ impl Column {
                 token::bytes(token, wire.bytes, &mut slices.bytes)?;
                 slices.close()?;
             }
-            Store::Date(values) => values.push(if token::is_string(token) {
-                temporal::date_from_text(&token::text(token)?)?
-            } else {
-                temporal::date_from_integer(token::integer(token)?, wire.unit)?
+            Store::Date(values) => {
+                let value = match token::is_string(token) {
+                    true => temporal::date_from_text(&token::text(token)?)?,
+                    false => temporal::date_from_integer(token::integer(token)?, wire.unit)?,
+                };
+                values.push(match wire.out_of_range {
+                    OutOfRange::Saturate => temporal::saturated_date(value),
+                    _ => value,
+                });
+            }
+            Store::Time(values, to) => values.push(match token::is_string(token) {
+                true => temporal::time_from_text(&token::text(token)?, *to)?,
+                false => temporal::time_from_integer(token::integer(token)?, wire.unit, *to)?,
             }),
-            Store::Time(values, to) => values.push(if token::is_string(token) {
-                temporal::time_from_text(&token::text(token)?, *to)?
-            } else {
-                temporal::time_from_integer(token::integer(token)?, wire.unit, *to)?
-            }),
-            Store::Timestamp(values, to, zoned) => values.push(if token::is_string(token) {
-                temporal::timestamp_from_text(&token::text(token)?, *to, *zoned)?
-            } else {
-                temporal::timestamp_from_integer(token::integer(token)?, wire.unit, *to)?
-            }),
+            Store::Timestamp(values, to, zoned) => {
+                let value = match token::is_string(token) {
+                    true => temporal::timestamp_from_text(&token::text(token)?, *to, *zoned)?,
+                    false => timestamp_from_integer(token::integer(token)?, wire, *to)?,
+                };
+                values.push(match wire.out_of_range {
+                    OutOfRange::Saturate => temporal::saturated_timestamp(value, *to),
+                    _ => value,
+                });
+            }
             Store::Decimal(values, precision, scale) => {
-                values.push(decimal_value(token, wire.decimal, *precision, *scale)?);
+                values.push(decimal_value(token, wire, *precision, *scale)?);
             }
             Store::List(ends, items, nullable) => {
                 push_items(token, items, *nullable, wire)?;
-                ends.push(i32::try_from(items.len()).map_err(|_| OUT_OF_RANGE)?);
+                ends.push(i32::try_from(items.len()).map_err(|_| Fault::HIGH)?);
+            }
+        }
+        self.nulls.append_non_null();
+        Ok(())
+    }
+
+    /// Appends the column's first or last value, for one that lies beyond.
+    ///
+    /// # Errors
+    /// If the column has no such value.
+    pub(crate) fn push_bound(&mut self, beyond: Beyond) -> std::result::Result<(), Fault> {
+        let side = match beyond {
+            Beyond::Low => 0,
+            Beyond::High => 1,
+            Beyond::Neither => return Err(Fault::out_of_range(beyond)),
+        };
+        match &mut self.store {
+            Store::Int16(values) => values.push([i16::MIN, i16::MAX][side]),
+            Store::Int32(values) => values.push([i32::MIN, i32::MAX][side]),
+            Store::Int64(values) => values.push([i64::MIN, i64::MAX][side]),
+            Store::Float32(values) => values.push([f32::MIN, f32::MAX][side]),
+            Store::Float64(values) => values.push([f64::MIN, f64::MAX][side]),
+            Store::Date(values) => {
+                values.push(temporal::saturated_date([i32::MIN, i32::MAX][side]));
+            }
+            Store::Time(values, unit) => values.push(temporal::time_bounds(*unit)[side]),
+            Store::Timestamp(values, unit, _) => {
+                values.push(temporal::saturated_timestamp([i64::MIN, i64::MAX][side], *unit));
+            }
+            Store::Decimal(values, precision, _) => {
+                values.push(decimal::bounds(*precision)[side]);
+            }
+            Store::Bool(_) | Store::Text(_) | Store::Bytes(_) | Store::List(..) => {
+                return Err(Fault::out_of_range(beyond));
             }
         }
         self.nulls.append_non_null();
@@ -332,8 +381,32 @@ fn typed<T: ArrowNativeType>(
 
 /// A number too large for the float is not infinity; only the string is.
 fn finite<T>(value: T, is_finite: bool, token: &str) -> std::result::Result<T, Fault> {
-    if is_finite || token::is_string(token) { Ok(value) } else { Err(OUT_OF_RANGE) }
+    match is_finite || token::is_string(token) {
+        true => Ok(value),
+        false => Err(Fault::past(token.starts_with('-'))),
+    }
 }
+
+fn timestamp_from_integer(value: i64, wire: Wire, to: TimeUnit) -> std::result::Result<i64, Fault> {
+    if wire.unit_is_assumed && temporal::is_doubtful(value, wire.unit) {
+        return Err(match wire.unit {
+            Unit::Millis => DOUBTFUL_MILLIS,
+            _ => DOUBTFUL_MICROS,
+        });
+    }
+    temporal::timestamp_from_integer(value, wire.unit, to)
+}
+
+const DOUBTFUL_MILLIS: Fault = Fault::with_hint(
+    "is not likely to be in milliseconds, as a declared precision of 0 to 3 says",
+    "declare the precision that the column has at the source, such as TIMESTAMP(6), or set \
+     time.precision.mode (for one column: time.precision.mode.<column>)",
+);
+const DOUBTFUL_MICROS: Fault = Fault::with_hint(
+    "is not likely to be in microseconds, as a declared precision of 4 to 6 or none says",
+    "declare the precision that the column has at the source, such as TIMESTAMP(3), or (0) for \
+     MySQL's DATETIME, or set time.precision.mode (for one column: time.precision.mode.<column>)",
+);
 
 /// Debezium's VariableScaleDecimal.
 #[derive(Deserialize)]
@@ -343,28 +416,48 @@ struct VariableScale<'a> {
     value: std::borrow::Cow<'a, str>,
 }
 
+const NOT_A_DECIMAL: Fault = Fault::with_hint(
+    "is not a decimal",
+    "set decimal.handling.mode to what the source uses: precise, string or double",
+);
+const DIGITS_OR_BASE64: Fault = Fault::with_hint(
+    "may be digits or base64",
+    "set decimal.handling.mode to what the source uses: string for digits, precise for base64",
+);
+
 fn decimal_value(
     token: &str,
-    form: DecimalText,
+    wire: Wire,
     precision: u8,
     scale: i8,
 ) -> std::result::Result<i128, Fault> {
-    let not_a_decimal = Fault::with_hint(
-        "is not a decimal of this precision and scale",
-        "set decimal.handling.mode to what the source uses: precise, string or double",
-    );
     let value = if token.starts_with('{') {
-        let variable: VariableScale<'_> = serde_json::from_str(token).map_err(|_| not_a_decimal)?;
+        let variable: VariableScale<'_> = serde_json::from_str(token).map_err(|_| NOT_A_DECIMAL)?;
         decimal::from_base64(&variable.value, variable.scale, scale)
     } else {
-        match form {
+        let text = token::text(token)?;
+        match wire.decimal {
             DecimalText::Base64 { scale: from } if token::is_string(token) => {
-                decimal::from_base64(&token::text(token)?, from.unwrap_or(scale.into()), scale)
+                let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+                if scale == 0 && wire.decimal_is_assumed && is_digits {
+                    return Err(DIGITS_OR_BASE64);
+                }
+                match &*text {
+                    // No base64 either: a source that sends digits has these.
+                    "NaN" | "-Infinity" => decimal::from_text(&text, scale),
+                    _ => decimal::from_base64(&text, from.unwrap_or(scale.into()), scale),
+                }
             }
-            _ => decimal::from_text(&token::text(token)?, scale),
+            _ => decimal::from_text(&text, scale),
         }
     };
-    value.filter(|value| decimal::fits(*value, precision)).ok_or(not_a_decimal)
+    let [first, last] = decimal::bounds(precision);
+    match value {
+        Ok(value) if (first..=last).contains(&value) => Ok(value),
+        Ok(value) => Err(Fault::past(value < 0)),
+        Err(Unfit::Malformed) => Err(NOT_A_DECIMAL),
+        Err(Unfit::Beyond(beyond)) => Err(Fault::out_of_range(beyond)),
+    }
 }
 
 fn push_items(

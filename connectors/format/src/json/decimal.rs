@@ -5,14 +5,40 @@
 
 use base64::Engine;
 
-use super::token::BASE64;
+use super::fault::Beyond;
+use super::token::BASE64_CANONICAL;
 
 /// Digits of the largest decimal.
 const DIGITS_MAX: u32 = 38;
 
-/// Reads decimal text such as `-12.50` or `1.5e3` at `scale`; `None` if it is no decimal or too
-/// large.
-pub(crate) fn from_text(text: &str, scale: i8) -> Option<i128> {
+/// Why a value is no decimal of 128 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It is no decimal at all.
+    Malformed,
+    /// It is one that no column can hold, or not a number.
+    Beyond(Beyond),
+}
+
+impl Unfit {
+    const fn past(is_negative: bool) -> Self {
+        Self::Beyond(if is_negative { Beyond::Low } else { Beyond::High })
+    }
+}
+
+type Result<T> = std::result::Result<T, Unfit>;
+
+/// Reads decimal text such as `-12.50` or `1.5e3` at `scale`. PostgreSQL's `NaN` and `Infinity` are
+/// beyond every column.
+///
+/// # Errors
+/// If it is no decimal or too large.
+pub(crate) fn from_text(text: &str, scale: i8) -> Result<i128> {
+    match text {
+        "NaN" => return Err(Unfit::Beyond(Beyond::Neither)),
+        "Infinity" | "-Infinity" => return Err(Unfit::past(text.starts_with('-'))),
+        _ => {}
+    }
     let (negative, digits) = match text.as_bytes() {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
@@ -40,37 +66,45 @@ pub(crate) fn from_text(text: &str, scale: i8) -> Option<i128> {
             }
             b'.' if !seen_point => seen_point = true,
             b'e' | b'E' if seen_digit => {
-                exponent += i64::from(parse_exponent(&digits[index + 1..])?);
+                exponent +=
+                    i64::from(parse_exponent(&digits[index + 1..]).ok_or(Unfit::Malformed)?);
                 break;
             }
-            _ => return None,
+            _ => return Err(Unfit::Malformed),
         }
         index += 1;
     }
     if !seen_digit {
-        return None;
+        return Err(Unfit::Malformed);
     }
     let mantissa = if negative { -mantissa } else { mantissa };
-    shift(mantissa, exponent + i64::from(scale))
+    shift(mantissa, exponent + i64::from(scale)).ok_or(Unfit::past(negative))
 }
 
 /// Reads base64 of a big-endian two's complement integer, scaled by `from`, at scale `to`.
-pub(crate) fn from_base64(text: &str, from: i32, to: i8) -> Option<i128> {
+///
+/// The base64 is canonical, as Java writes it, so that few texts of another form pass for it.
+///
+/// # Errors
+/// If it is no such base64, or the number is too large.
+pub(crate) fn from_base64(text: &str, from: i32, to: i8) -> Result<i128> {
     let mut buffer = [0_u8; 64];
-    let length = BASE64.decode_slice(text, &mut buffer).ok()?;
-    let unscaled = from_big_endian(&buffer[..length])?;
-    rescale(unscaled, from, to)
+    let length = BASE64_CANONICAL.decode_slice(text, &mut buffer).map_err(|_| Unfit::Malformed)?;
+    let bytes = &buffer[..length];
+    let is_negative = *bytes.first().ok_or(Unfit::Malformed)? & 0x80 != 0;
+    let unscaled = from_big_endian(bytes).ok_or(Unfit::past(is_negative))?;
+    rescale(unscaled, from, to).ok_or(Unfit::past(is_negative))
 }
 
-/// Moves an unscaled integer from one scale to another.
-pub(crate) fn rescale(unscaled: i128, from: i32, to: i8) -> Option<i128> {
+/// Moves an unscaled integer from one scale to another; `None` if it gets too large.
+fn rescale(unscaled: i128, from: i32, to: i8) -> Option<i128> {
     shift(unscaled, i64::from(to) - i64::from(from))
 }
 
-/// Whether `unscaled` has at most `precision` digits.
-pub(crate) fn fits(unscaled: i128, precision: u8) -> bool {
-    let bound = 10_u128.pow(u32::from(precision).min(DIGITS_MAX));
-    unscaled.unsigned_abs() < bound
+/// The bounds of the unscaled integers with at most `precision` digits.
+pub(crate) fn bounds(precision: u8) -> [i128; 2] {
+    let bound = 10_i128.pow(u32::from(precision).min(DIGITS_MAX)) - 1;
+    [-bound, bound]
 }
 
 fn parse_exponent(text: &[u8]) -> Option<i32> {
@@ -117,27 +151,29 @@ mod tests {
 
     #[test]
     fn reads_text_exactly() {
-        assert_eq!(from_text("-12345.67", 2), Some(-1_234_567));
+        assert_eq!(from_text("-12345.67", 2), Ok(-1_234_567));
         assert_eq!(
             from_text("12345678901234567890.0123456789", 10),
-            Some(123456789012345678900123456789)
+            Ok(123456789012345678900123456789)
         );
-        assert_eq!(from_text("0.1", 20), Some(10_i128.pow(19)));
-        assert_eq!(from_text("1.2345678901234567e+19", 0), Some(12_345_678_901_234_567_000));
-        assert_eq!(from_text("15e-1", 0), Some(2));
-        assert_eq!(from_text("1e-60", 2), Some(0));
-        assert_eq!(from_text("0e99999999", 2), Some(0));
+        assert_eq!(from_text("0.1", 20), Ok(10_i128.pow(19)));
+        assert_eq!(from_text("1.2345678901234567e+19", 0), Ok(12_345_678_901_234_567_000));
+        assert_eq!(from_text("15e-1", 0), Ok(2));
+        assert_eq!(from_text("1e-60", 2), Ok(0));
+        assert_eq!(from_text("0e99999999", 2), Ok(0));
         for bad in ["", ".", "-", "1.2.3", "NaN", "1e", "e5", "0x1", "1 "] {
-            assert_eq!(from_text(bad, 2), None, "{bad}");
+            assert!(from_text(bad, 2).is_err(), "{bad}");
         }
-        assert_eq!(from_text("1e40", 0), None);
+        assert_eq!(from_text("1e40", 0), Err(Unfit::Beyond(Beyond::High)));
+        assert_eq!(from_text("-1e40", 0), Err(Unfit::Beyond(Beyond::Low)));
+        assert_eq!(from_text("NaN", 0), Err(Unfit::Beyond(Beyond::Neither)));
     }
 
     #[test]
     fn rounds_half_away_from_zero() {
-        assert_eq!(from_text("0.125", 2), Some(13));
-        assert_eq!(from_text("-0.125", 2), Some(-13));
-        assert_eq!(from_text("0.1249999999999999999999999999999999999999999", 2), Some(12));
+        assert_eq!(from_text("0.125", 2), Ok(13));
+        assert_eq!(from_text("-0.125", 2), Ok(-13));
+        assert_eq!(from_text("0.1249999999999999999999999999999999999999999", 2), Ok(12));
         assert_eq!(rescale(-15, 1, 0), Some(-2));
         assert_eq!(rescale(14, 1, 0), Some(1));
     }
@@ -145,20 +181,21 @@ mod tests {
     #[test]
     fn keeps_the_first_digits_of_long_fractions() {
         let text = "0.1000000000000000055511151231257827021181583404541015625";
-        assert_eq!(from_text(text, 3), Some(100));
-        assert_eq!(from_text("1234567890123456789012345678901234567890123", 0), None);
+        assert_eq!(from_text(text, 3), Ok(100));
+        assert!(from_text("1234567890123456789012345678901234567890123", 0).is_err());
     }
 
     #[test]
     fn reads_recorded_base64() {
-        assert_eq!(from_base64("7Sl5", 2, 2), Some(-1_234_567));
-        assert_eq!(
-            from_base64("AY7pD/bDc+DuDATVFQ==", 10, 10),
-            Some(123456789012345678900123456789)
-        );
-        assert_eq!(from_base64("DJ8snNBGdO3qQAAAAA==", 0, 0), Some(10_i128.pow(30)));
-        assert_eq!(from_base64("", 2, 2), None);
-        assert_eq!(from_base64("!!!!", 2, 2), None);
+        assert_eq!(from_base64("7Sl5", 2, 2), Ok(-1_234_567));
+        assert_eq!(from_base64("AY7pD/bDc+DuDATVFQ==", 10, 10), Ok(123456789012345678900123456789));
+        assert_eq!(from_base64("DJ8snNBGdO3qQAAAAA==", 0, 0), Ok(10_i128.pow(30)));
+        // Neither the padding that Java writes nor bits without meaning may be wrong.
+        for bad in ["", "!!!!", "Opg", "12", "123", "Oph=", "12345"] {
+            assert_eq!(from_base64(bad, 2, 2), Err(Unfit::Malformed), "{bad}");
+        }
+        let seventeen = "gAAAAAAAAAAAAAAAAAAAAAA=";
+        assert_eq!(from_base64(seventeen, 0, 0), Err(Unfit::Beyond(Beyond::Low)));
     }
 
     #[test]
@@ -166,6 +203,6 @@ mod tests {
         assert_eq!(from_big_endian(&[1; 17]), None);
         assert_eq!(from_big_endian(&[0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(from_big_endian(&[0xff; 20]), Some(-1));
-        assert!(fits(99, 2) && !fits(-100, 2));
+        assert_eq!(bounds(2), [-99, 99]);
     }
 }

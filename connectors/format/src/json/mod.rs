@@ -19,7 +19,7 @@ mod rows;
 mod temporal;
 mod token;
 
-pub(crate) use cursor::{Cursor, Name};
+pub(crate) use cursor::{Cursor, Name, Syntax};
 pub(crate) use placeholder::{Placeholder, PlaceholderRule};
 pub(crate) use row::{Broken, Columns, read_row, read_whole_row};
-pub(crate) use rows::Rows;
+pub(crate) use rows::{Rows, column_of};

@@ -9,13 +9,14 @@ use super::token::{BASE64, BASE64_URL};
 pub(crate) enum PlaceholderRule {
     /// It is a value like any other.
     Value,
-    /// The column is marked as unchanged.
+    /// The column is marked as unchanged; without a stored row the message is bad.
     Mark,
-    /// The message is refused: the table has no old row to take the value from.
-    Refuse,
+    /// The column is marked as unchanged; without a stored row it is NULL, or the message is bad if
+    /// the column is NOT NULL.
+    MarkOrNull,
 }
 
-/// The tokens in which the placeholder arrives, one a column type.
+/// The tokens in which the placeholder arrives, one per column type.
 ///
 /// As text and JSON: the string itself. As bytes (and precise decimals): its base64, URL-safe
 /// base64 or hex. As an array of text or bytes: one element. As an array of integers: its bytes.

@@ -9,10 +9,10 @@ use frazil_connector_api::{ConnectorError, Result};
 
 use super::column::Column;
 use super::cursor::guess;
-use super::fault::Fault;
+use super::fault::{Beyond, Fault};
 use super::placeholder::{Placeholder, PlaceholderRule};
 use super::row::Broken;
-use crate::wire::Wire;
+use crate::wire::{OutOfRange, Wire};
 
 /// Longest piece of a bad value that an error shows.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -33,6 +33,8 @@ pub(crate) struct Rows {
     row_count: usize,
     /// For each column the rows whose value the source did not send, ascending.
     unchanged: Vec<Vec<usize>>,
+    /// The last row with such a value that must not become NULL.
+    needs_stored: Option<usize>,
     placeholder: Placeholder,
     placeholder_rule: PlaceholderRule,
     /// Why the last message was refused, if it was not for its syntax.
@@ -71,6 +73,7 @@ impl Rows {
             names: schema.fields().iter().map(|field| field.name().as_str().into()).collect(),
             guesses: schema.fields().iter().map(|field| guess(field.name())).collect(),
             unchanged: vec![Vec::new(); columns.len()],
+            needs_stored: None,
             is_required: required.collect(),
             lacking: None,
             is_key,
@@ -93,9 +96,9 @@ impl Rows {
         self.guesses.get(index).map_or("", |guess| guess)
     }
 
-    /// The column called `name`.
+    /// The column for a field called `name`, see [`column_of`].
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        self.names.iter().position(|own| **own == *name)
+        column_of(&self.names, name)
     }
 
     /// Whether column `index` is a part of the key.
@@ -115,8 +118,9 @@ impl Rows {
     ) -> std::result::Result<(), Broken> {
         let column = &mut self.columns[index];
         if column.len() != self.row_count {
-            return self.fail(format!("column \"{}\" is given twice", self.names[index]), None);
+            self.forget(index);
         }
+        let column = &mut self.columns[index];
         if token == "null" {
             if self.is_key[index] {
                 return self.fail(format!("key column \"{}\" is null", self.names[index]), None);
@@ -129,19 +133,65 @@ impl Rows {
             && !self.is_key[index]
             && self.placeholder.is(token);
         if is_unknown {
-            if self.placeholder_rule == PlaceholderRule::Refuse {
-                let message = format!("the source did not send column \"{}\"", self.names[index]);
-                let hint = "declare a primary key, so that the stored value can stay, or set \
-                            REPLICA IDENTITY FULL at the source";
-                return self.fail(message, Some(hint));
-            }
             column.push_null();
             self.unchanged[index].push(self.row_count);
+            if self.is_required[index] || self.placeholder_rule == PlaceholderRule::Mark {
+                self.needs_stored = Some(self.row_count);
+            }
             return Ok(());
         }
-        match column.push(token, wire) {
-            Ok(()) => Ok(()),
-            Err(fault) => self.fail_value(index, token, fault),
+        match (column.push(token, wire), wire.out_of_range) {
+            (Ok(()), _) => Ok(()),
+            (Err(Fault { beyond: Some(beyond), .. }), OutOfRange::Null | OutOfRange::Saturate)
+                if self.replace(index, beyond, wire.out_of_range) =>
+            {
+                Ok(())
+            }
+            (Err(fault), _) => self.fail_value(index, token, fault),
+        }
+    }
+
+    /// Takes the value of a column back from the row that is being written: of a field that is
+    /// given twice the last value counts, as for most readers of JSON.
+    #[cold]
+    fn forget(&mut self, index: usize) {
+        self.columns[index].truncate(self.row_count);
+        for (index, unchanged) in self.unchanged.iter_mut().enumerate() {
+            if self.columns[index].len() == self.row_count {
+                unchanged.pop_if(|row| *row == self.row_count);
+            }
+        }
+        let row = self.row_count;
+        let is_marked = |index: usize| self.unchanged[index].last() == Some(&row);
+        let mut required = (0..self.columns.len()).filter(|index| self.is_required[*index]);
+        self.lacking =
+            required.find(|index| self.columns[*index].is_null(row) && !is_marked(*index));
+        let is_unknown = |index: usize| {
+            let is_refused = self.placeholder_rule == PlaceholderRule::Mark;
+            is_marked(index) && (is_refused || self.is_required[index])
+        };
+        if self.needs_stored == Some(row) && !(0..self.columns.len()).any(is_unknown) {
+            self.needs_stored = None;
+        }
+    }
+
+    /// Puts what the options say in the place of a value that the column cannot hold; `false` if
+    /// there is none.
+    #[cold]
+    fn replace(&mut self, index: usize, beyond: Beyond, rule: OutOfRange) -> bool {
+        // Rows whose keys were bent would replace each other.
+        if self.is_key[index] {
+            return false;
+        }
+        let column = &mut self.columns[index];
+        column.truncate(self.row_count);
+        match rule {
+            OutOfRange::Saturate => column.push_bound(beyond).is_ok(),
+            OutOfRange::Null if !self.is_required[index] => {
+                column.push_null();
+                true
+            }
+            OutOfRange::Null | OutOfRange::Error => false,
         }
     }
 
@@ -238,6 +288,27 @@ impl Rows {
         }
         self.row_count = rows;
         self.lacking = None;
+        self.needs_stored = self.needs_stored.filter(|row| *row < rows);
+    }
+
+    /// True if a row from `start` on has a value that was not sent and must not become NULL.
+    pub(crate) fn needs_stored_since(&self, start: usize) -> bool {
+        self.needs_stored.is_some_and(|row| row >= start)
+    }
+
+    /// The token of the name of the key's column number `at`, if there is one.
+    pub(crate) fn key_guess(&self, at: usize) -> &str {
+        self.key.get(at).map_or("", |index| self.guess(*index))
+    }
+
+    /// Names of the key's columns.
+    pub(crate) fn key_names(&self) -> Vec<&str> {
+        self.key.iter().map(|index| &*self.names[*index]).collect()
+    }
+
+    /// Number of columns of the key.
+    pub(crate) fn key_width(&self) -> usize {
+        self.key.len()
     }
 
     /// Why `text` was not read: the kept reason, or else where its syntax breaks.
@@ -261,6 +332,7 @@ impl Rows {
     /// `Internal` only.
     pub(crate) fn flush(&mut self) -> Result<(RecordBatch, Vec<Option<BooleanBuffer>>)> {
         let rows = std::mem::take(&mut self.row_count);
+        self.needs_stored = None;
         let arrays: Result<Vec<_>> = self.columns.iter_mut().map(Column::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays?, &options)?;
@@ -270,6 +342,17 @@ impl Rows {
         let marks = self.unchanged.iter_mut().map(|marked| marks(marked, rows)).collect();
         Ok((batch, marks))
     }
+}
+
+/// The column for a field: that of its name, or else that of its name in lower case, to which
+/// `CREATE TABLE` folds names without quotes.
+pub(crate) fn column_of(columns: &[Box<str>], field: &str) -> Option<usize> {
+    let exact = columns.iter().position(|own| **own == *field);
+    let has_capitals = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
+    exact.or_else(|| {
+        let folded = |own: &str| own.eq_ignore_ascii_case(field) && !has_capitals(own);
+        if has_capitals(field) { columns.iter().position(|own| folded(own)) } else { None }
+    })
 }
 
 fn marks(marked: &mut Vec<usize>, rows: usize) -> Option<BooleanBuffer> {

@@ -11,6 +11,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use serde::de::IgnoredAny;
 
+use super::decimal::Unfit;
 use super::fault::Fault;
 use super::{cursor, decimal};
 use crate::wire::BytesText;
@@ -20,10 +21,12 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_allow_trailing_bits(true);
 /// Base64 with or without padding.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+/// Base64 as Java writes it: with its padding, and no bits that mean nothing.
+pub(crate) const BASE64_CANONICAL: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new());
 /// The URL-safe alphabet, with or without padding.
 pub(crate) const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-const OUT_OF_RANGE: Fault = Fault::new("is out of range");
 const BROKEN_STRING: Fault = Fault::new("has a broken escape sequence or a control character");
 
 /// Whether the token is a string.
@@ -67,9 +70,13 @@ pub(crate) fn integer(token: &str) -> Result<i64, Fault> {
         _ => {}
     }
     let not_an_integer = Fault::new("is not an integer");
-    let whole = decimal::from_text(&content, 0).ok_or(not_an_integer)?;
-    let value = i64::try_from(whole).map_err(|_| OUT_OF_RANGE)?;
-    if decimal::from_text(&content, 18) != Some(i128::from(value) * 10_i128.pow(18)) {
+    let whole = match decimal::from_text(&content, 0) {
+        Ok(whole) => whole,
+        Err(Unfit::Malformed) => return Err(not_an_integer),
+        Err(Unfit::Beyond(beyond)) => return Err(Fault::out_of_range(beyond)),
+    };
+    let value = i64::try_from(whole).map_err(|_| Fault::past(whole < 0))?;
+    if decimal::from_text(&content, 18) != Ok(i128::from(value) * 10_i128.pow(18)) {
         return Err(not_an_integer);
     }
     Ok(value)

@@ -3,7 +3,7 @@
 use frazil_connector_api::Message;
 use frazil_format::FormatKind;
 
-use crate::support::{decoder, drawn, keyed, push, refused, unkeyed};
+use crate::support::{decoder, drawn, keyed, push, refused};
 
 #[test]
 fn every_op_with_a_key() {
@@ -21,37 +21,6 @@ fn every_op_with_a_key() {
     }
     assert_eq!(decoder.ignored_messages(), 2);
     assert_eq!(drawn(&mut *decoder), ["U 1|a", "U 2|b", "U 1|c", "D 2|∅", "T"]);
-}
-
-#[test]
-fn every_op_without_a_key() {
-    let mut decoder = unkeyed("id int8, v text");
-    for value in [
-        r#"{"before":null,"after":{"id":1,"v":"a"},"op":"r"}"#,
-        r#"{"before":{"id":1,"v":"a"},"after":{"id":1,"v":"b"},"op":"u"}"#,
-        r#"{"op":"u","after":{"id":1,"v":"c"},"before":{"id":1,"v":"b"}}"#,
-        r#"{"before":{"id":1,"v":"c"},"after":null,"op":"d"}"#,
-    ] {
-        push(&mut *decoder, value).unwrap();
-    }
-    let rows = ["+1 1|a", "-1 1|a", "+1 1|b", "+1 1|c", "-1 1|b", "-1 1|c"];
-    assert_eq!(drawn(&mut *decoder), rows);
-    for value in [
-        r#"{"before":null,"after":{"id":1,"v":"b"},"op":"u"}"#,
-        r#"{"before":null,"after":null,"op":"d"}"#,
-    ] {
-        let error = refused(&mut *decoder, value);
-        assert!(error.hint.unwrap().contains("REPLICA IDENTITY FULL"));
-    }
-    for value in [
-        r#"{"before":null,"after":null,"op":"t"}"#,
-        r#"{"before":{"id":1},"after":{"id":1},"op":"c"}"#,
-        r#"{"before":{"id":1},"after":{"id":1},"op":"d"}"#,
-        r#"{"before":{"id":1},"after":null,"op":"u"}"#,
-    ] {
-        refused(&mut *decoder, value);
-    }
-    assert_eq!(decoder.buffered_rows(), 0);
 }
 
 #[test]
@@ -79,7 +48,7 @@ fn a_delete_without_before_takes_the_message_key() {
     let error = decoder.push(Message { key: Some(br#"{"k1":7}"#), value }).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "a delete has no message key with the primary key: key column \"k2\" is missing"
+        "the key of the message is (k1), and the primary key of the table is (k1, k2)"
     );
     assert!(decoder.push(Message { key: None, value }).is_err());
     assert_eq!(drawn(&mut *decoder), ["D ∅|7|x", "D ∅|8|y"]);
@@ -174,18 +143,168 @@ fn options_say_how_values_are_written_without_a_schema() {
 }
 
 #[test]
-fn a_coarse_column_is_read_in_milliseconds() {
-    let mut decoder = keyed("id int8, at timestamp3");
-    push(&mut *decoder, r#"{"after":{"id":1,"at":1000},"op":"c"}"#).unwrap();
-    assert_eq!(drawn(&mut *decoder), ["U 1|1970-01-01T00:00:01"]);
+fn the_declared_precision_says_milliseconds_or_microseconds() {
+    let columns = "id int8, t0 timestamp(0), t3 timestamp(3), t4 timestamp(4), t timestamp, \
+                   c3 time(3), c time";
+    let row = r#"{"after":{"id":1,"t0":1000,"t3":1000,"t4":1000,"t":1000,"c3":1000,"c":1000}"#;
+    let row = format!("{row},\"op\":\"c\"}}");
+    let second = "1970-01-01T00:00:01";
+    let milli = "1970-01-01T00:00:00.001";
+    for (mode, drawn_row) in [
+        ("", format!("U 1|{second}|{second}|{milli}|{milli}|00:00:01|00:00:00.001")),
+        (
+            "time.precision.mode=adaptive_time_microseconds",
+            format!("U 1|{second}|{second}|{milli}|{milli}|00:00:00.001|00:00:00.001"),
+        ),
+        (
+            "time.precision.mode.t=milliseconds time.precision.mode=microseconds",
+            format!("U 1|{milli}|{milli}|{milli}|{second}|00:00:00.001|00:00:00.001"),
+        ),
+    ] {
+        let mut decoder = decoder(FormatKind::Debezium, columns, &[0], mode);
+        push(&mut *decoder, &row).unwrap();
+        assert_eq!(drawn(&mut *decoder), [drawn_row], "{mode}");
+    }
+}
+
+#[test]
+fn a_time_that_only_another_unit_makes_likely_is_refused_unless_the_unit_is_stated() {
+    let millis = r#"{"after":{"id":1,"at":1709212455123},"op":"c"}"#;
+    let micros = r#"{"after":{"id":1,"at":1709212455123456},"op":"c"}"#;
+    for (columns, value) in
+        [("id int8, at timestamp", millis), ("id int8, at timestamp(3)", micros)]
+    {
+        let error = refused(&mut *keyed(columns), value);
+        assert!(error.message.contains("is not likely to be in"), "{error}");
+        assert!(error.hint.unwrap().contains("time.precision.mode"));
+    }
+    let mut fits = keyed("id int8, at timestamp(3)");
+    push(&mut *fits, millis).unwrap();
+    let mut fits_too = keyed("id int8, at timestamp");
+    push(&mut *fits_too, micros).unwrap();
+    let option = "time.precision.mode=microseconds";
+    let mut stated = decoder(FormatKind::Debezium, "id int8, at timestamp", &[0], option);
+    push(&mut *stated, millis).unwrap();
+    assert_eq!(drawn(&mut *fits), ["U 1|2024-02-29T13:14:15.123"]);
+    assert_eq!(drawn(&mut *fits_too), ["U 1|2024-02-29T13:14:15.123456"]);
+    assert_eq!(drawn(&mut *stated), ["U 1|1970-01-20T18:46:52.455123"]);
+}
+
+#[test]
+fn digits_are_not_taken_for_base64() {
+    let event = |digits: &str| format!(r#"{{"after":{{"id":1,"n":"{digits}"}},"op":"c"}}"#);
+    let mut default = keyed("id int8, n numeric0");
+    for digits in ["1", "12", "123", "1234", "12345678"] {
+        let error = refused(&mut *default, &event(digits));
+        assert!(error.hint.unwrap().contains("decimal.handling.mode"), "{digits}");
+    }
+    assert!(refused(&mut *default, &event("NaN")).message.ends_with("is out of range"));
+    let mut drawn_rows = Vec::new();
+    for mode in ["string", "precise"] {
+        let option = format!("decimal.handling.mode={mode}");
+        let mut stated = decoder(FormatKind::Debezium, "id int8, n numeric0", &[0], &option);
+        push(&mut *stated, &event("1234")).unwrap();
+        drawn_rows.extend(drawn(&mut *stated));
+    }
+    assert_eq!(drawn_rows, ["U 1|1234", "U 1|-2658824"]);
+}
+
+#[test]
+fn numbers_beyond_the_column_are_saturated_or_null_on_request() {
+    let columns = "id int8, i int2, j int4, k int8, n numeric2, f float4, x numeric2";
+    let event = r#"{"after":{"id":1,"i":99999,"j":-3000000000,"k":18446744073709551615,
+        "n":"-1E+40","f":1e60,"x":"NaN"},"op":"c"}"#;
+    let modes = "decimal.handling.mode=string out.of.range.handling.mode";
+    let nulls = &format!("{modes}=null");
+    let mut nulls = decoder(FormatKind::Debezium, columns, &[0], nulls);
+    push(&mut *nulls, event).unwrap();
+    assert_eq!(drawn(&mut *nulls), ["U 1|∅|∅|∅|∅|∅|∅"]);
+    let nearest = &format!("{modes}=saturate out.of.range.handling.mode.x=null");
+    let mut nearest = decoder(FormatKind::Debezium, columns, &[0], nearest);
+    push(&mut *nearest, event).unwrap();
+    let most = "9".repeat(36);
+    assert_eq!(
+        drawn(&mut *nearest),
+        [format!("U 1|32767|-2147483648|9223372036854775807|-{most}.99|3.4028235e38|∅")]
+    );
+    // Of a key no value is made up, and of NaN none is near.
+    let event = r#"{"after":{"id":99999999999999999999,"x":"1"},"op":"c"}"#;
+    refused(&mut *nearest, event);
+    let all = &format!("{modes}=saturate");
+    let mut all = decoder(FormatKind::Debezium, columns, &[0], all);
+    refused(&mut *all, r#"{"after":{"id":1,"x":"NaN"},"op":"c"}"#);
+}
+
+#[test]
+fn the_old_version_goes_where_the_new_one_cannot_be_kept() {
+    let mut decoder = keyed("id int8, v int4 not null");
+    for (value, rows) in [
+        (r#"{"before":null,"after":{"id":1,"v":"x"},"op":"u"}"#, &["D 1|∅"][..]),
+        (r#"{"before":{"id":2,"v":1},"after":{"id":1,"v":"x"},"op":"u"}"#, &["D 1|∅", "D 2|∅"]),
+        (r#"{"before":{"id":1,"v":1},"after":{"id":1,"v":null},"op":"u"}"#, &["D 1|∅"]),
+        (r#"{"after":{"id":1,"v":"x"},"op":"r"}"#, &["D 1|∅"]),
+        // What is no change of a known row deletes nothing.
+        (r#"{"after":{"id":"x","v":1},"op":"u"}"#, &[]),
+        (r#"{"after":{"id":1,"v":"x"},"op":"q"}"#, &[]),
+        (r#"{"after":{"id":1,"v":"x"},"op":"u""#, &[]),
+    ] {
+        refused(&mut *decoder, value);
+        assert_eq!(drawn(&mut *decoder), rows, "{value}");
+    }
+}
+
+#[test]
+fn a_message_key_that_is_not_the_primary_key_is_refused() {
+    let columns = "id int8, email text";
+    let value = Some(br#"{"before":{"id":10,"email":""},"after":null,"op":"d"}"#.as_slice());
+    let event = Some(br#"{"before":null,"after":{"id":10,"email":"a@x"},"op":"u"}"#.as_slice());
+    let mut by_email = decoder(FormatKind::Debezium, columns, &[1], "");
+    let key = Some(br#"{"id":10}"#.as_slice());
+    for value in [value, event] {
+        let error = by_email.push(Message { key, value }).unwrap_err();
+        assert!(error.hint.unwrap().contains("PRIMARY KEY (id)"));
+    }
+    assert_eq!(by_email.buffered_rows(), 0);
+    let full = "replica.identity=full";
+    let mut full = decoder(FormatKind::Debezium, columns, &[1], full);
+    full.push(Message { key, value: event }).unwrap();
+    let mut by_id = keyed(columns);
+    for key in [
+        None,
+        key,
+        Some(br#"{"schema":{"type":"struct"},"payload":{"id":10}}"#),
+        Some(br#"{"id":10,"__dbz__physicalTableIdentifier":"s.t"}"#),
+        Some(b"10"),
+    ] {
+        by_id.push(Message { key, value }).unwrap();
+    }
+    for key in [br#"{"id":10,"email":"x"}"#.as_slice(), br#"{"idd":10}"#, b"{}"] {
+        by_id.push(Message { key: Some(key), value }).unwrap_err();
+    }
+    assert_eq!(drawn(&mut *full), ["U 10|a@x"]);
+    assert_eq!(drawn(&mut *by_id), ["D 10|∅"; 5]);
+}
+
+#[test]
+fn an_update_whose_before_lacks_the_key_is_applied() {
+    let mut decoder = keyed("id int8, v text");
+    push(&mut *decoder, r#"{"before":{"v":"a"},"after":{"id":1,"v":"b"},"op":"u"}"#).unwrap();
+    push(&mut *decoder, r#"{"before":{"id":"?"},"after":{"id":2,"v":"b"},"op":"u"}"#).unwrap();
+    refused(&mut *decoder, r#"{"before":{"id":1]},"after":{"id":3,"v":"b"},"op":"u"}"#);
+    assert_eq!(drawn(&mut *decoder), ["U 1|b", "U 2|b"]);
+    let key = Some(br#"{"id":1}"#.as_slice());
+    let value = Some(br#"{"before":{"v":"a"},"after":null,"op":"d"}"#.as_slice());
+    decoder.push(Message { key, value }).unwrap();
+    decoder.push(Message { key: None, value }).unwrap_err();
+    assert_eq!(drawn(&mut *decoder), ["D 1|∅"]);
 }
 
 #[test]
 fn a_broken_event_leaves_its_neighbours() {
-    let mut with_key = keyed("id int8, v text, n int4");
-    let mut without = unkeyed("id int8, v text, n int4");
-    for decoder in [&mut with_key, &mut without] {
-        push(&mut **decoder, r#"{"before":null,"after":{"id":1,"v":"a","n":1},"op":"c"}"#).unwrap();
+    let mut decoder = keyed("id int8, v text, n int4");
+    let decoder = &mut *decoder;
+    {
+        push(decoder, r#"{"before":null,"after":{"id":1,"v":"a","n":1},"op":"c"}"#).unwrap();
         for bad in [
             r#"{"before":{"id":2,"v":"x","n":1},"after":{"id":2,"v":"y","n":"z"},"op":"u"}"#,
             r#"{"before":{"id":2,"v":"x","n":1},"after":{"id":2,"v":"y","n":2},"op":"q"}"#,
@@ -199,10 +318,9 @@ fn a_broken_event_leaves_its_neighbours() {
             r#"[]"#,
             r#"{"id":1,"v":"a","n":1}"#,
         ] {
-            refused(&mut **decoder, bad);
+            refused(decoder, bad);
         }
-        push(&mut **decoder, r#"{"before":null,"after":{"id":4,"v":"d","n":4},"op":"c"}"#).unwrap();
+        push(decoder, r#"{"before":null,"after":{"id":4,"v":"d","n":4},"op":"c"}"#).unwrap();
     }
-    assert_eq!(drawn(&mut *with_key), ["U 1|a|1", "U 4|d|4"]);
-    assert_eq!(drawn(&mut *without), ["+1 1|a|1", "+1 4|d|4"]);
+    assert_eq!(drawn(decoder), ["U 1|a|1", "D 2|∅|∅", "U 4|d|4"]);
 }

@@ -6,7 +6,7 @@ use arrow::array::{Array, Float64Array, Int64Array};
 use frazil_connector_api::{Decoded, Message};
 use frazil_format::FormatKind;
 
-use crate::support::{decoder, drawn, keyed, push, refused, unkeyed};
+use crate::support::{decoder, drawn, keyed, push, refused};
 
 const UNKNOWN: &str = "__debezium_unavailable_value";
 const UNKNOWN_BASE64: &str = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
@@ -58,12 +58,23 @@ fn the_placeholder_is_configurable() {
 }
 
 #[test]
-fn an_unknown_value_without_a_key_is_refused() {
-    let mut decoder = unkeyed("id int8, v text");
-    let value = format!(r#"{{"before":null,"after":{{"id":1,"v":"{UNKNOWN}"}},"op":"c"}}"#);
-    let error = refused(&mut *decoder, &value);
-    assert_eq!(error.message, "the source did not send column \"v\"");
-    assert!(error.hint.unwrap().contains("REPLICA IDENTITY FULL"));
+fn an_unknown_value_needs_a_stored_row_unless_null_will_do() {
+    let columns = "id int8, v text, w text not null";
+    let value =
+        |v: &str, w: &str| format!(r#"{{"after":{{"id":1,"v":"{v}","w":"{w}"}},"op":"u"}}"#);
+    let null = "unavailable.value.handling.mode=null";
+    for (option, v, w, needs) in [
+        ("", "x", "y", false),
+        ("", UNKNOWN, "y", true),
+        ("", "x", UNKNOWN, true),
+        (null, UNKNOWN, "y", false),
+        (null, UNKNOWN, UNKNOWN, true),
+    ] {
+        let mut decoder = decoder(FormatKind::Debezium, columns, &[0], option);
+        push(&mut *decoder, &value(UNKNOWN, UNKNOWN)).unwrap();
+        push(&mut *decoder, &value(v, w)).unwrap();
+        assert_eq!(decoder.needs_stored_row(), needs, "{option} {v} {w}");
+    }
 }
 
 #[test]
@@ -108,17 +119,17 @@ fn a_null_lsn_and_old_snapshot_markers_do_not_matter() {
 
 #[test]
 fn large_integers_and_special_floats_lose_nothing() {
-    let mut decoder = unkeyed("i int8, f float8");
+    let mut decoder = decoder(FormatKind::Plain, "i int8, f float8", &[], "");
     for (integer, float) in [
         ("9223372036854775807", "\"NaN\""),
         ("-9223372036854775808", "\"-Infinity\""),
         ("9007199254740993", "0.30000000000000004"),
     ] {
-        let value = format!(r#"{{"after":{{"i":{integer},"f":{float}}},"op":"c"}}"#);
+        let value = format!(r#"{{"i":{integer},"f":{float}}}"#);
         push(&mut *decoder, &value).unwrap();
     }
-    refused(&mut *decoder, r#"{"after":{"i":9223372036854775808},"op":"c"}"#);
-    refused(&mut *decoder, r#"{"after":{"f":1e999},"op":"c"}"#);
+    refused(&mut *decoder, r#"{"i":9223372036854775808}"#);
+    refused(&mut *decoder, r#"{"f":1e999}"#);
     let Decoded::Changes(batch) = decoder.flush().unwrap() else { panic!("changes expected") };
     let integers = batch.rows().column(0).as_any().downcast_ref::<Int64Array>().unwrap();
     assert_eq!(integers.values(), &[i64::MAX, i64::MIN, 9_007_199_254_740_993]);
@@ -136,7 +147,7 @@ fn a_decimal_that_is_no_number_is_refused() {
         refused(&mut *decoder, &format!(r#"{{"after":{{"id":1,"n":"{text}"}},"op":"c"}}"#));
     }
     push(&mut *decoder, r#"{"after":{"id":1,"n":"12.50"},"op":"c"}"#).unwrap();
-    assert_eq!(drawn(&mut *decoder), ["U 1|12.50"]);
+    assert_eq!(drawn(&mut *decoder), ["D 1|∅", "D 1|∅", "D 1|∅", "D 1|∅", "U 1|12.50"]);
 }
 
 #[test]
@@ -175,17 +186,7 @@ fn a_create_of_a_known_key_and_a_key_in_any_order_are_upserts() {
 
 #[test]
 fn a_null_where_the_table_has_none_is_a_bad_message_unless_the_row_goes() {
-    use arrow::datatypes::{DataType, Field, Schema};
-    use frazil_connector_api::Options;
-    use frazil_format::{EncodeKind, FormatSpec, build_format};
-    let fields = ["id", "v"].map(|name| Field::new(name, DataType::Int64, false));
-    let spec = FormatSpec {
-        format: FormatKind::Debezium,
-        encode: EncodeKind::Json,
-        options: Options::default(),
-    };
-    let format = build_format(spec, Schema::new(fields.to_vec()).into(), vec![0]).unwrap();
-    let mut decoder = format.decoder().unwrap();
+    let mut decoder = keyed("id int8 not null, v int8 not null");
     push(&mut *decoder, r#"{"after":{"id":1,"v":2},"op":"c"}"#).unwrap();
     refused(&mut *decoder, r#"{"after":{"id":1,"v":null},"op":"u"}"#);
     refused(&mut *decoder, r#"{"after":{"id":1},"op":"u"}"#);
@@ -195,5 +196,6 @@ fn a_null_where_the_table_has_none_is_a_bad_message_unless_the_row_goes() {
     let Decoded::Upserts(batch) = decoder.flush().unwrap() else { panic!("upserts expected") };
     let schema = batch.rows().schema();
     assert!(!schema.field(0).is_nullable() && schema.field(1).is_nullable());
-    assert_eq!(batch.num_rows(), 3);
+    // The row, two deletes of versions that cannot be kept, the delete, the truncate.
+    assert_eq!(batch.num_rows(), 5);
 }

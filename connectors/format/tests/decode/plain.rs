@@ -41,7 +41,6 @@ fn a_broken_message_names_its_column_and_leaves_its_neighbours() {
             r#"column "tags": value [3,"x"] is not an integer"#,
         ),
         (r#"{"id":3000000000}"#, r#"column "id": value 3000000000 is out of range"#),
-        (r#"{"id":1,"name":"x","id":2}"#, r#"column "id" is given twice"#),
     ];
     for (value, reason) in bad {
         assert_eq!(refused(&mut *decoder, value).message, reason);
@@ -95,4 +94,30 @@ fn a_schema_envelope_comes_off_unless_payload_is_a_column() {
     let mut keeps = decoder(FormatKind::Plain, "payload text", &[], "");
     push(&mut *keeps, r#"{"schema":1,"payload":{"at":1}}"#).unwrap();
     assert_eq!(drawn(&mut *keeps), [r#"+1 {"at":1}"#]);
+}
+
+#[test]
+fn of_a_field_that_is_given_twice_the_last_value_counts() {
+    let mut decoder = decoder(FormatKind::Plain, "id int4, v text not null, n int4", &[0], "");
+    for value in [
+        r#"{"id":1,"v":"a","n":1,"v":"b","id":2}"#,
+        r#"{"id":3,"v":null,"v":"c"}"#,
+        r#"{"id":4,"v":"__debezium_unavailable_value","v":"d","n":null,"n":4}"#,
+    ] {
+        push(&mut *decoder, value).unwrap();
+        assert!(!decoder.needs_stored_row(), "{value}");
+    }
+    refused(&mut *decoder, r#"{"id":5,"v":"e","v":null,"n":1,"n":2}"#);
+    push(&mut *decoder, r#"{"id":6,"v":"x","v":"__debezium_unavailable_value"}"#).unwrap();
+    assert!(decoder.needs_stored_row());
+    let rows = ["U 2|b|1", "U 3|c|∅", "U 4|d|4", "D 5|∅|∅", "U 6|=|∅"];
+    assert_eq!(drawn(&mut *decoder), rows);
+}
+
+#[test]
+fn fields_in_camel_case_are_the_columns_that_sql_folds() {
+    let mut decoder = decoder(FormatKind::Plain, "id int4, createdat text, Kept text", &[], "");
+    push(&mut *decoder, r#"{"id":1,"createdAt":"a","Kept":"b"}"#).unwrap();
+    push(&mut *decoder, r#"{"ID":2,"createdat":"c","kept":"d"}"#).unwrap();
+    assert_eq!(drawn(&mut *decoder), ["+1 1|a|b", "+1 2|c|∅"]);
 }

@@ -1,14 +1,19 @@
 //! What is refused at CREATE.
 
 use frazil_connector_api::{ConnectorErrorKind, Options};
-use frazil_format::{EncodeKind, FormatKind, FormatSpec, build_format, take_options};
+use frazil_format::{EncodeKind, FormatKind, FormatSpec, build_format};
 
 use crate::support::schema;
 
 fn spec(options: &[(&str, &str)]) -> FormatSpec {
     let pairs = options.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     let options = Options::new(pairs);
-    FormatSpec { format: FormatKind::Debezium, encode: EncodeKind::Json, options }
+    FormatSpec {
+        format: FormatKind::Debezium,
+        encode: EncodeKind::Json,
+        options,
+        precisions: vec![],
+    }
 }
 
 #[test]
@@ -45,24 +50,27 @@ fn options_are_checked() {
     assert_eq!(error.hint.as_deref(), Some("use precise, string or double"));
     let error = build(&[("time.precison.mode", "connect")]);
     assert_eq!(error.message, "option \"time.precison.mode\" is not known");
+    let error = build(&[("time.precision.mode.at", "connect")]);
+    assert_eq!(error.message, "option \"time.precision.mode.at\" names no column of the table");
+    let error = build(&[("out.of.range.handling.mode.id", "skip")]);
+    assert_eq!(error.hint.as_deref(), Some("use error, null or saturate"));
+    let error = build(&[("replica.identity", "index")]);
+    assert_eq!(error.hint.as_deref(), Some("use default or full"));
     let error = build_format(spec(&[]), schema("id int8"), vec![1]).unwrap_err();
     assert_eq!(error.kind, ConnectorErrorKind::Config);
+}
+
+#[test]
+fn change_events_need_a_primary_key() {
+    let error = build_format(spec(&[]), schema("id int8"), vec![]).unwrap_err();
+    assert_eq!(error.message, "FORMAT DEBEZIUM needs a primary key");
 }
 
 #[test]
 fn unknown_types_are_named() {
     use arrow::datatypes::{DataType, Field, Schema};
     let table = Schema::new(vec![Field::new("u", DataType::UInt8, true)]);
-    let error = build_format(spec(&[]), table.into(), vec![]).unwrap_err();
+    let error = build_format(spec(&[]), table.into(), vec![0]).unwrap_err();
     assert_eq!(error.kind, ConnectorErrorKind::Unsupported);
     assert_eq!(error.message, "column \"u\": type UInt8 cannot be read from JSON");
-}
-
-#[test]
-fn take_options_leaves_the_connector_its_own() {
-    let pairs = [("topic", "t"), ("Time.Precision.Mode", "connect")];
-    let mut all = Options::new(pairs.map(|(name, value)| (name.to_string(), value.to_string())));
-    let ours = take_options(&mut all);
-    assert_eq!(ours.iter().collect::<Vec<_>>(), [("time.precision.mode", "connect")]);
-    assert_eq!(all.iter().collect::<Vec<_>>(), [("topic", "t")]);
 }

@@ -10,7 +10,17 @@ use frazil_connector_api::{
 };
 use frazil_format::{EncodeKind, FormatKind, FormatSpec, build_format};
 
-/// A SQL-like type word to its Arrow type.
+/// A SQL type word to its Arrow type, as `CREATE TABLE` maps it, and its fraction digits:
+/// `timestamp(3)` and `timestamp(6)` are both microseconds in Arrow.
+fn column_type(word: &str) -> (DataType, Option<u8>) {
+    match word.split_once('(') {
+        Some((word, digits)) => {
+            (data_type(word), Some(digits.trim_end_matches(')').parse().unwrap()))
+        }
+        None => (data_type(word), None),
+    }
+}
+
 fn data_type(word: &str) -> DataType {
     match word {
         "bool" => DataType::Boolean,
@@ -24,7 +34,6 @@ fn data_type(word: &str) -> DataType {
         "date" => DataType::Date32,
         "time" => DataType::Time64(TimeUnit::Microsecond),
         "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, None),
-        "timestamp3" => DataType::Timestamp(TimeUnit::Millisecond, None),
         "timestamptz" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         list if list.ends_with("[]") => {
             let item = data_type(list.trim_end_matches("[]"));
@@ -41,9 +50,18 @@ fn data_type(word: &str) -> DataType {
 pub(crate) fn schema(columns: &str) -> SchemaRef {
     let fields = columns.split(',').map(|column| {
         let (name, word) = column.trim().split_once(' ').unwrap();
-        Field::new(name, data_type(word), true)
+        match word.strip_suffix(" not null") {
+            Some(word) => Field::new(name, column_type(word).0, false),
+            None => Field::new(name, column_type(word).0, true),
+        }
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The fraction digits that columns declare.
+fn precisions(columns: &str) -> Vec<Option<u8>> {
+    let words = columns.split(',').map(|column| column.trim().split_once(' ').unwrap().1);
+    words.map(|word| column_type(word.trim_end_matches(" not null")).1).collect()
 }
 
 /// A decoder; `options` as `"name=value name=value"`.
@@ -55,18 +73,14 @@ pub(crate) fn decoder(
 ) -> Box<dyn Decoder> {
     let pairs = options.split_whitespace().map(|pair| pair.split_once('=').unwrap());
     let options = Options::new(pairs.map(|(name, value)| (name.to_string(), value.to_string())));
-    let spec = FormatSpec { format, encode: EncodeKind::Json, options };
+    let precisions = precisions(columns);
+    let spec = FormatSpec { format, encode: EncodeKind::Json, options, precisions };
     build_format(spec, schema(columns), key.to_vec()).unwrap().decoder().unwrap()
 }
 
 /// A decoder of Debezium events with the key in column 0.
 pub(crate) fn keyed(columns: &str) -> Box<dyn Decoder> {
     decoder(FormatKind::Debezium, columns, &[0], "")
-}
-
-/// A decoder of Debezium events without a key.
-pub(crate) fn unkeyed(columns: &str) -> Box<dyn Decoder> {
-    decoder(FormatKind::Debezium, columns, &[], "")
 }
 
 /// Pushes a value without a message key.
