@@ -68,6 +68,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) epoch: u64,
     /// State and offsets to start from; `None` for a new fragment, which is backfilled.
     pub(crate) restore: Option<&'a Restore>,
+    /// Where a new fragment begins to read, for sources that tell another place every moment.
+    pub(crate) starts: &'a BTreeMap<RelationId, Offsets>,
 }
 
 /// State of a fragment as read from segments.
@@ -535,7 +537,10 @@ impl<'scope> Parts<'_, '_, 'scope> {
             known.feeds.push((feed, projection));
             return Ok(());
         }
-        let stored = builder.restore.and_then(|restore| restore.offsets.get(&relation.id));
+        let stored = match builder.restore {
+            Some(restore) => restore.offsets.get(&relation.id),
+            None => builder.starts.get(&relation.id),
+        };
         let offsets = stored.cloned().unwrap_or_default();
         let is_known = !offsets.is_empty();
         let offsets = super::source::own_offsets(offsets, builder.worker, builder.peers);

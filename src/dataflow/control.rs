@@ -30,6 +30,8 @@ pub enum Command {
         epoch: u64,
         /// State to start from, after a restart.
         recovery: Option<Box<Recovery>>,
+        /// Where new fragments begin to read, for sources that tell another place every moment.
+        starts: BTreeMap<RelationId, Offsets>,
     },
     /// Takes back relations that were created: their fragments and what they published.
     Remove {

@@ -4,17 +4,24 @@
 //! splits of this worker ─► SourceReader.poll ─► bounded channel ─► worker
 //! ```
 //!
+//! New splits, and the ends that a flush asks for, are looked up on a thread of their own, so that
+//! a slow answer of the outside does not stop the reading. Splits that appear later (partitions
+//! that were added to a topic) are read when the splits before them are at the ends that they had
+//! then: a key that moves to a new partition is not overwritten by its older events. Splits of
+//! other workers are not waited for.
+//!
 //! **Invariant:** a batch is handed over with the offsets that follow it; the worker counts it into
 //! an epoch, and with it the offsets. The channel's bound is the backpressure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
 
 use frazil_connector_api::{
-    Offsets, Retry, Source, SourceBatch, SourcePoll, SourceReader, SplitId,
+    ConnectorError, ConnectorErrorKind, Offsets, Retry, Source, SourceBatch, SourcePoll,
+    SourceReader, SplitId,
 };
 
 use crate::env::Env;
@@ -22,6 +29,8 @@ use crate::error::{Error, Result, caught};
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(50);
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause after a look for splits that failed.
+const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// What a reader tells its worker.
@@ -31,6 +40,8 @@ pub(crate) enum SourceEvent {
     Assigned(Offsets),
     /// Rows.
     Batch(SourceBatch),
+    /// Splits that were read to their end and are gone: their offsets are not kept.
+    Retired(Vec<SplitId>),
     /// All that the source held at flush number n has been handed over.
     Flushed(u64),
     /// The bounded source has ended.
@@ -91,7 +102,7 @@ impl SourceHandle {
         let asked = Arc::new(Asked::default());
         let reader = Reader {
             source,
-            assigned: offsets.len(),
+            assigned: true,
             offsets,
             env,
             worker,
@@ -103,6 +114,12 @@ impl SourceHandle {
             target: None,
             attempts: 0,
             told_empty: false,
+            look: None,
+            look_at: Duration::ZERO,
+            failed_looks: 0,
+            reported_look: false,
+            problem: None,
+            held: None,
         };
         std::thread::Builder::new().name("frazil-source".to_string()).spawn(move || {
             let (sender, worker) = (reader.sender.clone(), reader.worker.clone());
@@ -156,10 +173,67 @@ struct Reader {
     attempts: u32,
     /// Looked for splits before.
     discovered: bool,
-    /// Number of splits that the worker knows of.
-    assigned: usize,
+    /// True if the worker knows of all splits in `offsets`.
+    assigned: bool,
     /// Told the worker that there is nothing to read here.
     told_empty: bool,
+    /// The look for splits under way.
+    look: Option<Receiver<frazil_connector_api::Result<Found>>>,
+    /// When the next look is due.
+    look_at: Duration,
+    /// Looks that failed since the last one that did not.
+    failed_looks: u32,
+    /// Such a failure was reported, and that it is over was not.
+    reported_look: bool,
+    /// Splits that are not read, as it was reported.
+    problem: Option<String>,
+    /// Splits to be read when the others are at these ends.
+    held: Option<(Offsets, Offsets)>,
+}
+
+/// What a look at the source has found.
+struct Found {
+    /// Splits that are this worker's and new, with the offsets to read from.
+    fresh: Offsets,
+    /// Where all splits end, if that was asked for.
+    ends: Option<Offsets>,
+    /// The flush for which it was asked.
+    flush: Option<u64>,
+}
+
+/// What a look at the source needs.
+struct Look {
+    source: Arc<dyn Source>,
+    known: Offsets,
+    /// The source has never been read: its start mode tells where to begin.
+    is_first: bool,
+    worker: usize,
+    peers: usize,
+    flush: Option<u64>,
+}
+
+impl Look {
+    fn run(self) -> frazil_connector_api::Result<Found> {
+        let Self { source, known, worker, peers, flush, .. } = self;
+        let is_fresh =
+            |split: &SplitId| owner(split, peers) == worker && !known.contains_key(split);
+        let fresh: Offsets = if self.is_first {
+            let starts = source.start_offsets()?;
+            starts.into_iter().filter(|(split, _)| is_fresh(split)).collect()
+        } else {
+            // Splits that came later are read from their first message, whatever the start mode.
+            let mut fresh = match source.splits() {
+                // What was read may be gone.
+                Err(error) if error.kind == ConnectorErrorKind::Target => Vec::new(),
+                listed => listed?,
+            };
+            fresh.retain(is_fresh);
+            source.first_offsets(&fresh)?
+        };
+        let must_wait = !fresh.is_empty() && !known.is_empty();
+        let ends = if must_wait || flush.is_some() { source.end_offsets()? } else { None };
+        Ok(Found { fresh, ends, flush })
+    }
 }
 
 impl Reader {
@@ -170,7 +244,7 @@ impl Reader {
                 Ok(Err(error)) if error.retry == Retry::Backoff => {
                     self.attempts += 1;
                     tracing::warn!(%error, attempts = self.attempts, "source failed, trying again");
-                    let text = error.to_string();
+                    let text = error.with_next_step();
                     if self.send(SourceEvent::Retrying(self.attempts, text)).is_err() {
                         return;
                     }
@@ -178,7 +252,9 @@ impl Reader {
                     std::thread::sleep(pause.min(BACKOFF_MAX));
                 }
                 Ok(Err(error)) => {
-                    let _ = self.send(SourceEvent::Failed(error.into()));
+                    let text = error.with_next_step();
+                    let error = Error { message: text, detail: None, ..error.into() };
+                    let _ = self.send(SourceEvent::Failed(error));
                     return;
                 }
             }
@@ -188,56 +264,48 @@ impl Reader {
     /// Reads until the worker stops it, the source ends or fails.
     fn read(&mut self) -> std::result::Result<frazil_connector_api::Result<()>, Stop> {
         let mut reader: Option<Box<dyn SourceReader>> = None;
-        let mut discovered_at: Option<Duration> = None;
+        self.look_at = Duration::ZERO;
         loop {
             // A reader that has nothing to send would never learn that nobody takes it.
             if self.asked.stop.load(Ordering::SeqCst) {
                 return Err(Stop);
             }
-            let due = discovered_at.is_none_or(|at| self.env.elapsed() - at >= DISCOVERY_INTERVAL);
-            // A flush covers the splits that exist when it is called, so it looks for them first.
-            let flush = self.new_flush();
-            if due || flush.is_some() {
-                let found = self.discover(&mut reader);
-                if self.offsets.len() > self.assigned {
-                    // A restart begins there, too, whether or not a message has come.
-                    self.assigned = self.offsets.len();
-                    self.send(SourceEvent::Assigned(self.offsets.clone()))?;
+            self.start_look();
+            let prepared = match self.take_found(reader.is_none()) {
+                Ok(found) => self.prepare(found, &mut reader),
+                Err(error) if reader.is_some() && error.retry == Retry::Backoff => {
+                    self.look_failed(&error)?;
+                    Ok(())
                 }
-                match found {
-                    Ok(()) => discovered_at = Some(self.env.elapsed()),
-                    Err(error) => return Ok(Err(error)),
-                }
-            }
-            if let Some(number) = flush {
-                match self.source.end_offsets() {
-                    Ok(ends) => self.target = Some((number, ends.unwrap_or_default())),
-                    Err(error) => return Ok(Err(error)),
-                }
-            }
-            let is_awaited = self.target.is_some();
-            let poll = match &mut reader {
-                // This worker has no split: another one may get it later.
-                None => {
-                    if !self.told_empty {
-                        self.told_empty = true;
-                        self.send(SourceEvent::Ended)?;
-                    }
-                    std::thread::sleep(POLL_TIMEOUT);
-                    Ok(SourcePoll::Idle)
-                }
-                Some(reader) => reader.poll(self.config.batch_rows, POLL_TIMEOUT),
+                Err(error) => Err(error),
             };
-            let poll = match poll {
+            if !self.assigned {
+                // A restart begins there, too, whether or not a message has come.
+                self.assigned = true;
+                self.send(SourceEvent::Assigned(self.offsets.clone()))?;
+            }
+            if let Err(error) = prepared {
+                return Ok(Err(error));
+            }
+            self.report_problem()?;
+            let is_awaited = self.target.is_some();
+            let Some(reader) = &mut reader else {
+                self.nothing_to_read(is_awaited)?;
+                continue;
+            };
+            let poll = match reader.poll(self.config.batch_rows, POLL_TIMEOUT) {
                 Ok(poll) => poll,
                 Err(error) => return Ok(Err(error)),
             };
-            if self.attempts > 0 {
-                self.attempts = 0;
-                self.send(SourceEvent::Recovered)?;
+            let retired = reader.take_retired();
+            // A batch without messages says nothing: the outside may still refuse to answer.
+            let is_sign = !matches!(&poll, SourcePoll::Batch(batch) if batch.offsets.is_empty());
+            if is_sign {
+                self.recovered()?;
             }
             // What an earlier poll has not found may be there by now.
             let idle = is_awaited && matches!(poll, SourcePoll::Idle);
+            let caught_up = matches!(poll, SourcePoll::Idle);
             match poll {
                 SourcePoll::Batch(batch) => {
                     self.offsets.extend(batch.offsets.clone());
@@ -246,40 +314,175 @@ impl Reader {
                 SourcePoll::Idle => {}
                 SourcePoll::End => return self.ended(),
             }
+            self.retire(retired)?;
+            self.release(caught_up);
             self.answer_flush(idle)?;
         }
     }
 
-    /// Looks for splits that are this worker's and opens a reader over all of them if there are
-    /// new ones.
-    fn discover(
+    /// Looks for splits, and for the ends that a flush asks for, if it is time.
+    fn start_look(&mut self) {
+        // A flush covers the splits that exist when it is called, so it looks for them first.
+        let flush = self.new_flush();
+        let is_due =
+            self.env.elapsed() >= self.look_at || (flush.is_some() && self.failed_looks == 0);
+        if self.look.is_some() || !is_due {
+            return;
+        }
+        let mut known = self.offsets.clone();
+        known.extend(self.held.iter().flat_map(|(fresh, _)| fresh.clone()));
+        let look = Look {
+            source: Arc::clone(&self.source),
+            is_first: !self.discovered && known.is_empty(),
+            known,
+            worker: self.config.worker,
+            peers: self.config.peers,
+            flush,
+        };
+        let (sender, found) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("frazil-discovery".to_string());
+        let started = thread.spawn(move || {
+            // A reader that has been stopped does not wait for it.
+            let _ = sender.send(look.run());
+        });
+        if started.is_ok() {
+            self.look = Some(found);
+        }
+    }
+
+    /// What the look has found, if it has come to an end; with `wait` after some time.
+    fn take_found(&mut self, wait: bool) -> frazil_connector_api::Result<Option<Found>> {
+        let Some(look) = &self.look else { return Ok(None) };
+        let timeout = if wait { POLL_TIMEOUT } else { Duration::ZERO };
+        let found = match look.recv_timeout(timeout) {
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(ConnectorError::internal("the look for new splits has panicked"))
+            }
+            Ok(found) => found,
+        };
+        self.look = None;
+        let pause = if found.is_ok() { DISCOVERY_INTERVAL } else { DISCOVERY_PAUSE };
+        self.look_at = self.env.elapsed() + pause;
+        found.map(Some)
+    }
+
+    /// Takes what a look has found, and opens a reader if there are splits that it may read now.
+    fn prepare(
         &mut self,
+        found: Option<Found>,
         reader: &mut Option<Box<dyn SourceReader>>,
     ) -> frazil_connector_api::Result<()> {
-        let (worker, peers) = (self.config.worker, self.config.peers);
-        let before = self.offsets.len();
-        if self.discovered || before > 0 {
-            // Splits that came later are read from their first message, whatever the start mode.
-            let mut fresh = self.source.splits()?;
-            fresh
-                .retain(|split| owner(split, peers) == worker && !self.offsets.contains_key(split));
-            self.offsets.extend(self.source.first_offsets(&fresh)?);
-        } else {
-            let starts = self.source.start_offsets()?;
-            let mine = starts.into_iter().filter(|(split, _)| owner(split, peers) == worker);
-            self.offsets.extend(mine);
+        if let Some(Found { fresh, ends, flush }) = found {
+            self.discovered = true;
+            self.failed_looks = 0;
+            if let Some(number) = flush {
+                self.target = Some((number, ends.clone().unwrap_or_default()));
+            }
+            match (&mut self.held, ends) {
+                (Some((held, _)), _) => held.extend(fresh),
+                (None, Some(ends)) if !self.offsets.is_empty() && !fresh.is_empty() => {
+                    self.held = Some((fresh, ends));
+                    self.release(false);
+                }
+                _ => self.assign(fresh),
+            }
         }
-        self.discovered = true;
-        if !self.offsets.is_empty() && (reader.is_none() || self.offsets.len() > before) {
+        if !self.offsets.is_empty() && (reader.is_none() || !self.assigned) {
             *reader = Some(self.source.open(&self.offsets)?);
         }
         Ok(())
     }
 
+    fn assign(&mut self, fresh: Offsets) {
+        self.assigned &= fresh.is_empty();
+        self.offsets.extend(fresh);
+    }
+
+    /// Begins to read splits that were held back, if those before them are at their ends of then.
+    fn release(&mut self, caught_up: bool) {
+        let is_past = self.held.as_ref().is_some_and(|(_, ends)| {
+            let is_past = |(split, offset)| ends.get(split).is_none_or(|end| offset >= end);
+            caught_up || self.offsets.iter().all(is_past)
+        });
+        if is_past && let Some((fresh, _)) = self.held.take() {
+            self.assign(fresh);
+        }
+    }
+
+    /// Tells of splits that are not read while others are.
+    fn report_problem(&mut self) -> std::result::Result<(), Stop> {
+        if self.look.is_some() || self.failed_looks > 0 {
+            return Ok(());
+        }
+        let problem = self.source.problem();
+        if problem != self.problem {
+            if let Some(problem) = &problem {
+                tracing::warn!("{problem}");
+                self.reported_look = true;
+                self.send(SourceEvent::Retrying(1, problem.clone()))?;
+            }
+            self.problem = problem;
+        }
+        Ok(())
+    }
+
+    /// The source cannot be asked for splits; what is known of it is read on.
+    fn look_failed(&mut self, error: &ConnectorError) -> std::result::Result<(), Stop> {
+        self.failed_looks += 1;
+        self.reported_look = true;
+        tracing::warn!(%error, "looking for new splits failed, trying again");
+        self.send(SourceEvent::Retrying(self.failed_looks, error.with_next_step()))
+    }
+
+    /// The source answers: its earlier failures are over.
+    fn recovered(&mut self) -> std::result::Result<(), Stop> {
+        let had_failed = std::mem::take(&mut self.attempts) > 0 || self.reported_look;
+        if had_failed && self.failed_looks == 0 && self.problem.is_none() {
+            self.reported_look = false;
+            self.send(SourceEvent::Recovered)?;
+        }
+        Ok(())
+    }
+
+    /// This worker has no split: another one may get it later.
+    fn nothing_to_read(&mut self, is_awaited: bool) -> std::result::Result<(), Stop> {
+        if self.look.is_none() {
+            if self.discovered {
+                self.recovered()?;
+                if !self.told_empty {
+                    self.told_empty = true;
+                    self.send(SourceEvent::Ended)?;
+                }
+            }
+            std::thread::sleep(POLL_TIMEOUT);
+        }
+        self.answer_flush(is_awaited)
+    }
+
+    /// Forgets splits that were read to their end and are gone.
+    fn retire(&mut self, splits: Vec<SplitId>) -> std::result::Result<(), Stop> {
+        if splits.is_empty() {
+            return Ok(());
+        }
+        splits.iter().for_each(|split| _ = self.offsets.remove(split));
+        self.send(SourceEvent::Retired(splits))
+    }
+
     /// The source is bounded and read: only flushes are left to answer.
     fn ended(&mut self) -> std::result::Result<frazil_connector_api::Result<()>, Stop> {
         self.send(SourceEvent::Ended)?;
+        let mut looked_at = self.env.elapsed();
         loop {
+            if self.env.elapsed() - looked_at >= DISCOVERY_INTERVAL {
+                looked_at = self.env.elapsed();
+                // All of them were read: those that are gone are not missed after a restart.
+                if let Ok(listed) = self.source.splits() {
+                    let gone = self.offsets.keys().filter(|split| !listed.contains(split));
+                    let gone = gone.cloned().collect();
+                    self.retire(gone)?;
+                }
+            }
             let asked = self.asked.flush.load(Ordering::SeqCst);
             if asked > self.flushed {
                 self.flushed = asked;
@@ -305,7 +508,7 @@ impl Reader {
     fn answer_flush(&mut self, idle: bool) -> std::result::Result<(), Stop> {
         let reached = self.target.as_ref().is_some_and(|(_, ends)| {
             let at_end = |(split, offset)| ends.get(split).is_none_or(|end| offset >= end);
-            idle || self.offsets.iter().all(at_end)
+            self.held.is_none() && self.assigned && (idle || self.offsets.iter().all(at_end))
         });
         if reached && let Some((number, _)) = self.target.take() {
             self.flushed = number;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
-use frazil_connector_api::{BadMessage, ChangeBatch, Decoded, SourceBatch};
+use frazil_connector_api::{BadMessage, ChangeBatch, Decoded, Offsets, SourceBatch};
 use futures::FutureExt;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
@@ -115,6 +115,8 @@ struct Worker {
     /// Flushes that readers of this worker have not answered.
     flushes: AskedFlushes,
     progress_at: Duration,
+    /// Where the statement that is applied begins to read sources.
+    starts: BTreeMap<RelationId, Offsets>,
     running: bool,
 }
 
@@ -179,6 +181,7 @@ impl Worker {
             closed: VecDeque::new(),
             flushes: AskedFlushes::default(),
             progress_at: Duration::ZERO,
+            starts: BTreeMap::new(),
             running: true,
             shared,
         }
@@ -283,8 +286,8 @@ impl Worker {
 
     fn obey(&mut self, timely: &mut timely::worker::Worker, command: Command) {
         match command {
-            Command::Apply { statements, epoch, recovery } => {
-                self.open_epoch = epoch;
+            Command::Apply { statements, epoch, recovery, starts } => {
+                (self.open_epoch, self.starts) = (epoch, starts);
                 let outcome = match recovery {
                     None => self.apply(timely, &statements),
                     Some(recovery) => {
@@ -361,6 +364,13 @@ impl Worker {
             }
             SourceEvent::Batch(batch) => {
                 self.take_batch(relation, index, batch);
+                None
+            }
+            SourceEvent::Retired(splits) => {
+                self.source(relation, index, |source| {
+                    splits.iter().for_each(|split| _ = source.offsets.remove(split));
+                });
+                self.admit(1);
                 None
             }
             SourceEvent::Flushed(number) => {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use frazil_connector_api::{ChangeBatch, Decoded};
+use frazil_connector_api::{ChangeBatch, Decoded, Offsets};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpointer::{Checkpointer, Parts, Written};
@@ -49,8 +49,14 @@ pub(super) type AppliedReply = (Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>);
 
 /// What a session asks of the coordinator.
 pub(super) enum Message {
-    /// A CREATE or DROP that has been checked; with the sink that CREATE SINK opened.
-    Apply { sql: String, sink: Option<Arc<SinkSlot>>, reply: Reply<Vec<Arc<Relation>>> },
+    /// A CREATE or DROP that has been checked; with the sink that CREATE SINK opened, and where
+    /// sources begin.
+    Apply {
+        sql: String,
+        sink: Option<Arc<SinkSlot>>,
+        starts: BTreeMap<RelationId, Offsets>,
+        reply: Reply<Vec<Arc<Relation>>>,
+    },
     /// Rows for a table.
     Write {
         table: RelationId,
@@ -233,8 +239,8 @@ impl Coordinator {
 
     fn take_message(&mut self, message: Message) {
         match message {
-            Message::Apply { sql, sink, reply } => {
-                self.applying.push_back(Applying::statement(sql, sink, reply));
+            Message::Apply { sql, sink, starts, reply } => {
+                self.applying.push_back(Applying::statement(sql, sink, starts, reply));
             }
             Message::Write { table, changes, keys, read_epoch, reply } => {
                 if let Err(error) = self.may_write(table) {

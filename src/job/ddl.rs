@@ -8,7 +8,10 @@
 //! **Invariant:** sessions see a relation from when its backfill is complete and durable. A CREATE
 //! that answers with an error leaves nothing: no catalog entry, no state, no manifest names it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use frazil_connector_api::Offsets;
 
 use super::coordinator::{AppliedReply, Coordinator, Gathering, Reply};
 use super::engine::input_failed;
@@ -29,8 +32,8 @@ pub(super) struct Applying {
 }
 
 enum Change {
-    /// A statement, with the sink that CREATE SINK opened.
-    Statement { sql: String, sink: Option<Arc<SinkSlot>> },
+    /// A statement, with the sink that CREATE SINK opened, and where sources begin.
+    Statement { sql: String, sink: Option<Arc<SinkSlot>>, starts: BTreeMap<RelationId, Offsets> },
     /// Takes back a CREATE whose backfill has failed.
     Undo { relations: Vec<Arc<Relation>>, error: Error },
 }
@@ -39,9 +42,10 @@ impl Applying {
     pub(super) fn statement(
         sql: String,
         sink: Option<Arc<SinkSlot>>,
+        starts: BTreeMap<RelationId, Offsets>,
         reply: Reply<Vec<Arc<Relation>>>,
     ) -> Self {
-        Self { change: Change::Statement { sql, sink }, reply, applied: None }
+        Self { change: Change::Statement { sql, sink, starts }, reply, applied: None }
     }
 }
 
@@ -54,10 +58,11 @@ impl Coordinator {
         let (next_id, epoch) = (self.catalog.next_id(), self.open_epoch);
         let Some(mut applying) = self.applying.pop_front() else { return };
         let command = match &applying.change {
-            Change::Statement { sql, .. } => match self.check_again(sql) {
+            Change::Statement { sql, starts, .. } => match self.check_again(sql) {
                 Ok(()) => {
                     let statements = vec![(next_id, sql.clone())];
-                    Command::Apply { statements, epoch, recovery: None }
+                    let starts = starts.clone();
+                    Command::Apply { statements, epoch, recovery: None, starts }
                 }
                 Err(error) => {
                     let _ = applying.reply.send(Err(error));
@@ -104,7 +109,7 @@ impl Coordinator {
         let Some(Applying { change, reply, .. }) = self.applying.pop_front() else { return Ok(()) };
         let refused = (errors.len(), errors.pop());
         match (change, refused) {
-            (Change::Statement { sql, sink }, (_, None)) => {
+            (Change::Statement { sql, sink, .. }, (_, None)) => {
                 let relations = self.enter(&sql, sink)?;
                 self.created.push((reply, relations));
                 self.mark_dirty();

@@ -1,5 +1,6 @@
 //! [`Engine`]: the handle of a running engine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::coordinator::Message;
 use super::recent_writes::{Reading, WrittenKeys};
 use super::sink_slot::SinkSlot;
+use super::start_offsets::start_offsets;
 use super::startup::{self, Workers};
 use super::state::EngineState;
 use super::{JobStatus, PipelineRun};
@@ -112,10 +114,11 @@ impl Engine {
     async fn apply_alone(&self, sql: &str) -> Result<Vec<Arc<Relation>>> {
         let _one_at_a_time = self.inner.ddl.lock().await;
         let catalog = self.catalog();
-        let mut sink = None;
+        let (mut sink, mut starts) = (None, BTreeMap::new());
         for statement in sql::parse(sql)? {
             match sql::bind(&catalog, &statement)? {
                 Bound::Create(creation) => {
+                    starts = start_offsets(&catalog, &creation).await?;
                     sink = self.check(&catalog, &creation).await?;
                 }
                 Bound::Drop(_) => {}
@@ -127,7 +130,7 @@ impl Engine {
             }
         }
         let (sql, slot) = (sql.to_string(), sink.clone());
-        let applied = self.ask(|reply| Message::Apply { sql, sink, reply }).await;
+        let applied = self.ask(|reply| Message::Apply { sql, sink, starts, reply }).await;
         // When the engine has stopped, the statement may be durable nevertheless.
         if let (Err(_), Some(slot)) = (&applied, slot)
             && self.inner.state.fatal().borrow().is_none()

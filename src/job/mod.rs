@@ -24,6 +24,7 @@ mod sink_log;
 mod sink_problem;
 mod sink_slot;
 mod sinks;
+mod start_offsets;
 mod startup;
 mod state;
 mod status;

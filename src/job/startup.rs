@@ -1,6 +1,6 @@
 //! Starts an engine: the chain of manifests, Timely's workers, recovery, the coordinator.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -266,6 +266,7 @@ async fn restore_workers(
         statements,
         epoch: manifest.epoch + 1,
         recovery: Some(Box::new(recovery)),
+        starts: BTreeMap::new(),
     };
     let _ = requests.send(Request::Command(command));
     thread.unpark();

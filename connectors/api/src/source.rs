@@ -52,8 +52,8 @@ pub struct SourceBatch {
 /// What a poll gave.
 #[derive(Debug)]
 pub enum SourcePoll {
-    /// Messages, perhaps without rows. A batch without messages says only that the time-out has
-    /// passed before the reader has caught up.
+    /// Messages, perhaps without rows. A batch without messages and offsets says only that the
+    /// time-out has passed before the reader has caught up, not that the outside answers.
     Batch(SourceBatch),
     /// Nothing within the time-out: the reader has caught up.
     Idle,
@@ -68,6 +68,12 @@ pub trait Source: Debug + Send + Sync {
     /// # Errors
     /// `Unavailable` if the system is out of reach.
     fn splits(&self) -> Result<Vec<SplitId>>;
+
+    /// True if [`Source::start_offsets`] tells another place at another time (`latest`), so that it
+    /// is asked once, when the job is made.
+    fn starts_now(&self) -> bool {
+        false
+    }
 
     /// Where a new job begins to read, for the splits that exist now.
     ///
@@ -99,6 +105,12 @@ pub trait Source: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// What kept splits from being read at the last look at them, while others are read; for the
+    /// user. `None` if nothing did.
+    fn problem(&self) -> Option<String> {
+        None
+    }
+
     /// A reader over some splits, each from its offset.
     ///
     /// # Errors
@@ -116,4 +128,10 @@ pub trait SourceReader: Send {
     /// # Errors
     /// `Unavailable` (the job reopens after a pause) or `Target`.
     fn poll(&mut self, rows_max: usize, timeout: Duration) -> Result<SourcePoll>;
+
+    /// Splits that are gone since the last call and whose messages have all been handed out: their
+    /// offsets are forgotten.
+    fn take_retired(&mut self) -> Vec<SplitId> {
+        Vec::new()
+    }
 }

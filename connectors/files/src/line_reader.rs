@@ -37,6 +37,8 @@ pub(crate) struct LineReader {
     read_length: Option<u64>,
     /// Whether the bytes after the last line end are a line.
     last_line_counts: bool,
+    /// The file does not exist any more.
+    is_gone: bool,
 }
 
 impl LineReader {
@@ -50,6 +52,7 @@ impl LineReader {
             offset,
             read_length: None,
             last_line_counts,
+            is_gone: false,
         }
     }
 
@@ -67,10 +70,15 @@ impl LineReader {
         self.read_length.is_some()
     }
 
+    /// True if the file does not exist any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
     /// The next line; `None` if there is none now. Asking again later looks for new ones.
     ///
     /// # Errors
-    /// `Target` if the file is gone, has become shorter or has a line that is too long;
+    /// `Target` if the file has become shorter or has a line that is too long;
     /// `Unavailable` if it cannot be read.
     pub(crate) fn next_line(&mut self) -> Result<Option<Line<'_>>> {
         let end = loop {
@@ -138,7 +146,13 @@ impl LineReader {
 
     /// Opens the file at the next line; `false` if nothing was added since it was read to its end.
     fn open(&mut self) -> Result<bool> {
-        let length = length_of(&self.split)?;
+        let length = match length_of(&self.split) {
+            Err(error) if error.kind == ConnectorErrorKind::Target => {
+                self.is_gone = true;
+                return Ok(false);
+            }
+            length => length?,
+        };
         if length < self.offset || self.read_length.is_some_and(|read| length < read) {
             return Err(target(format!(
                 "file \"{}\" has {length} bytes, fewer than the {} that were read",

@@ -25,6 +25,14 @@ impl Listing {
         Ok(Self::Pattern(text.to_string()))
     }
 
+    /// True if it may stand for other files tomorrow: not for the path of one file.
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
+            Self::Path(path) => path.is_dir(),
+            Self::Pattern(_) => true,
+        }
+    }
+
     /// The files that exist now, in the order of their paths.
     ///
     /// # Errors

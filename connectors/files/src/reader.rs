@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use frazil_connector_api::{
-    ConnectorError, Intake, Message, Offset, Offsets, Result, SourcePoll, SourceReader,
+    BadMessage, ConnectorError, Intake, Message, Offset, Offsets, Result, SourcePoll, SourceReader,
+    SplitId,
 };
 
 use crate::line_reader::LineReader;
@@ -12,8 +13,17 @@ use crate::line_reader::LineReader;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Reads lines; a batch holds lines of one file.
+///
+/// A file that was read to its end and then removed is forgotten. One that was removed while nobody
+/// read may have had more lines: a row of the errors table says so.
 pub(crate) struct FilesReader {
     files: Vec<LineReader>,
+    /// Files that were removed before their ends were seen, with the offsets that were read.
+    removed: Vec<(SplitId, Offset)>,
+    /// Files that are forgotten.
+    retired: Vec<SplitId>,
+    /// Files may be forgotten: their names do not come again.
+    retires: bool,
     /// The file whose turn it is.
     turn: usize,
     follow: bool,
@@ -21,8 +31,38 @@ pub(crate) struct FilesReader {
 }
 
 impl FilesReader {
-    pub(crate) fn new(files: Vec<LineReader>, follow: bool, intake: Intake) -> Self {
-        Self { files, turn: 0, follow, intake }
+    pub(crate) fn new(
+        files: Vec<LineReader>,
+        removed: Vec<(SplitId, Offset)>,
+        follow: bool,
+        retires: bool,
+        intake: Intake,
+    ) -> Self {
+        Self { files, removed, retired: Vec::new(), retires, turn: 0, follow, intake }
+    }
+
+    /// Reports files that were removed before their ends were seen.
+    fn report_removed(&mut self) -> Result<SourcePoll> {
+        let removed = std::mem::take(&mut self.removed);
+        let mut batch = self.intake.take(removed.iter().cloned().collect())?;
+        batch.bad = removed.iter().map(|(split, offset)| removed_file(split, *offset)).collect();
+        if self.retires {
+            self.retired.extend(removed.into_iter().map(|(split, _)| split));
+        }
+        Ok(SourcePoll::Batch(batch))
+    }
+
+    /// Leaves out files that are gone.
+    fn leave_out_gone(&mut self) -> Result<()> {
+        for gone in self.files.extract_if(.., |file| file.is_gone()) {
+            if !gone.has_ended() {
+                self.removed.push((gone.split().clone(), offset_of(gone.offset())?));
+            } else if self.retires {
+                self.retired.push(gone.split().clone());
+            }
+        }
+        self.turn = 0;
+        Ok(())
     }
 
     /// Lines of the file whose turn it is; stays with it as long as it has some.
@@ -54,8 +94,20 @@ impl FilesReader {
             }
             self.turn = (self.turn + 1) % self.files.len();
         }
+        if self.files.iter().any(LineReader::is_gone) {
+            self.leave_out_gone()?;
+        }
         Ok(None)
     }
+}
+
+fn removed_file(split: &SplitId, offset: Offset) -> BadMessage {
+    let reason = format!(
+        "the file was removed, and {} bytes of it had been read: if it was longer, the rest is \
+         missing (hint: a file must stay until all is read)",
+        offset.0
+    );
+    BadMessage { split: split.clone(), offset, key: None, payload: None, reason }
 }
 
 fn offset_of(at: u64) -> Result<Offset> {
@@ -67,8 +119,14 @@ impl SourceReader for FilesReader {
     fn poll(&mut self, rows_max: usize, timeout: Duration) -> Result<SourcePoll> {
         let deadline = Instant::now() + timeout;
         loop {
+            if !self.removed.is_empty() {
+                return self.report_removed();
+            }
             if let Some(batch) = self.read_any(rows_max.max(1))? {
                 return Ok(batch);
+            }
+            if !self.removed.is_empty() {
+                continue;
             }
             if !self.follow {
                 return Ok(SourcePoll::End);
@@ -79,5 +137,9 @@ impl SourceReader for FilesReader {
             }
             std::thread::sleep(rest.min(LOOK_PAUSE));
         }
+    }
+
+    fn take_retired(&mut self) -> Vec<SplitId> {
+        std::mem::take(&mut self.retired)
     }
 }

@@ -43,12 +43,26 @@ impl Source for FilesSource {
             let end = end.map_err(|_| ConnectorError::internal("the offset is too large"))?;
             Ok((split, Offset(end)))
         };
-        self.splits()?.into_iter().map(end).collect::<Result<_>>().map(Some)
+        let listed = match self.splits() {
+            // What was read may be gone.
+            Err(error) if error.kind == ConnectorErrorKind::Target => Vec::new(),
+            listed => listed?,
+        };
+        let ends = listed.into_iter().map(end).filter(|end| !is_missing(end));
+        ends.collect::<Result<_>>().map(Some)
     }
 
     fn open(&self, splits: &Offsets) -> Result<Box<dyn SourceReader>> {
-        let files = splits.iter().map(|(split, offset)| {
-            let length = length_of(split)?;
+        let mut removed = Vec::new();
+        let mut files = Vec::new();
+        for (split, offset) in splits {
+            let length = match length_of(split) {
+                length if is_missing(&length) => {
+                    removed.push((split.clone(), *offset));
+                    continue;
+                }
+                length => length?,
+            };
             let at = u64::try_from(offset.0).ok().filter(|at| *at <= length);
             let at = at.ok_or_else(|| {
                 ConnectorError::new(
@@ -60,12 +74,17 @@ impl Source for FilesSource {
                 )
                 .with_hint("files must only grow; write new lines into a new file")
             })?;
-            Ok(LineReader::new(split.clone(), at, !self.follow))
-        });
-        let files = files.collect::<Result<_>>()?;
+            files.push(LineReader::new(split.clone(), at, !self.follow));
+        }
         let intake = Intake::new(self.format.decoder()?);
-        Ok(Box::new(FilesReader::new(files, self.follow, intake)))
+        let retires = self.listing.is_open();
+        Ok(Box::new(FilesReader::new(files, removed, self.follow, retires, intake)))
     }
+}
+
+/// True for the error of a file that does not exist.
+fn is_missing<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind == ConnectorErrorKind::Target)
 }
 
 #[cfg(test)]

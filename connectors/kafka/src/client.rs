@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use frazil_connector_api::{ConnectorError, Offset, Offsets, Result, SplitId};
+use frazil_connector_api::{ConnectorError, Offset, Offsets, Options, Result, SplitId};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::config::KafkaConfig;
+use crate::topic_id::topic_id;
 
 /// Hands librdkafka's log lines to the engine's log.
 pub(crate) struct Logging;
@@ -53,19 +54,33 @@ impl Client {
     /// `Config` if librdkafka does not know a property or its value.
     pub(crate) fn new(config: &KafkaConfig) -> Result<Self> {
         let consumer = config.client.create_with_context(Logging).map_err(|error| match error {
-            KafkaError::ClientConfig(_, why, name, value) => ConnectorError::config(format!(
-                "option \"properties.{name}\" has a bad value \"{value}\": {why}"
-            )),
+            KafkaError::ClientConfig(_, why, name, value) => {
+                let mut error = Options::bad_value(&format!("properties.{name}"), &value);
+                // librdkafka's reason may show the value again.
+                if !Options::is_secret(&name) {
+                    error.message.push_str(&format!(": {why}"));
+                }
+                error
+            }
             other => ConnectorError::config("cannot make a Kafka client").with_source(other),
         })?;
         Ok(Self { consumer, topic: config.topic.clone(), timeout: config.timeout })
     }
 
-    /// The topic's partitions.
+    /// The topic's partitions and its identity.
     ///
     /// # Errors
     /// `Unavailable`, also if the topic is not there yet.
-    pub(crate) fn partitions(&self) -> Result<Vec<i32>> {
+    pub(crate) fn topic(&self) -> Result<Topic> {
+        let (topic, broker) = self.partitions()?;
+        let client = self.consumer.client().native_ptr();
+        let id = topic_id(client, &self.topic, broker, self.timeout)
+            .map_err(|code| self.unreachable("its identity", KafkaError::AdminOp(code)))?;
+        Ok(Topic { id, ..topic })
+    }
+
+    /// The topic without its identity, and a broker that answers.
+    fn partitions(&self) -> Result<(Topic, i32)> {
         let metadata = self
             .consumer
             .fetch_metadata(Some(&self.topic), self.timeout)
@@ -91,7 +106,15 @@ impl Client {
         let mut partitions: Vec<_> =
             topic.partitions().iter().map(|partition| partition.id()).collect();
         partitions.sort_unstable();
-        Ok(partitions)
+        let leaderless = topic.partitions().iter().filter(|partition| partition.leader() < 0);
+        let mut leaderless: Vec<_> = leaderless.map(|partition| partition.id()).collect();
+        leaderless.sort_unstable();
+        let broker = match (metadata.orig_broker_id(), metadata.brokers()) {
+            // It answered under its bootstrap address.
+            (..0, [first, ..]) => first.id(),
+            (id, _) => id,
+        };
+        Ok((Topic { id: None, partitions, leaderless }, broker))
     }
 
     /// First and end offset of a partition now.
@@ -106,18 +129,21 @@ impl Client {
         Ok(Watermarks { low, high })
     }
 
-    /// One of the watermarks of each partition.
+    /// One of the watermarks of each split.
     ///
     /// # Errors
     /// `Unavailable`.
     pub(crate) fn offsets(
         &self,
-        partitions: impl IntoIterator<Item = i32>,
+        splits: impl IntoIterator<Item = SplitId>,
         pick: impl Fn(Watermarks) -> i64,
     ) -> Result<Offsets> {
-        partitions
+        splits
             .into_iter()
-            .map(|partition| Ok((split_of(partition), Offset(pick(self.watermarks(partition)?)))))
+            .map(|split| {
+                let watermarks = self.watermarks(partition_of(&split)?)?;
+                Ok((split, Offset(pick(watermarks))))
+            })
             .collect()
     }
 
@@ -125,12 +151,12 @@ impl Client {
     ///
     /// # Errors
     /// `Internal` if librdkafka refuses.
-    pub(crate) fn assign(&self, partitions: &[(i32, i64)]) -> Result<()> {
+    pub(crate) fn assign(&self, partitions: &[(SplitId, i32, i64)]) -> Result<()> {
         let refused = |error| {
             ConnectorError::internal("librdkafka refuses the partitions").with_source(error)
         };
         let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for (partition, offset) in partitions {
+        for (_, partition, offset) in partitions {
             let offset = rdkafka::Offset::Offset(*offset);
             list.add_partition_offset(&self.topic, *partition, offset).map_err(refused)?;
         }
@@ -139,15 +165,55 @@ impl Client {
 
     /// The brokers did not answer.
     pub(crate) fn unreachable(&self, what: &str, error: KafkaError) -> ConnectorError {
+        let hint = match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            ) => {
+                "the brokers' access rules must allow DESCRIBE and READ of the topic, and READ of \
+                 the group (option \"group.id.prefix\")"
+            }
+            Some(RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::Authentication) => {
+                "see whether properties.sasl.username and properties.sasl.password are right"
+            }
+            _ => "see whether the brokers run and can be reached from here",
+        };
         ConnectorError::unavailable(format!("cannot read {what} from topic \"{}\"", self.topic))
-            .with_hint("see whether the brokers run and can be reached from here")
+            .with_hint(hint)
             .with_source(error)
     }
 }
 
-/// The split that a partition is.
-pub(crate) fn split_of(partition: i32) -> SplitId {
-    SplitId(partition.to_string())
+/// What a topic is now.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    /// Its identity, if the brokers have such.
+    pub(crate) id: Option<String>,
+    /// Numbers of its partitions, ascending.
+    partitions: Vec<i32>,
+    /// Partitions that cannot be read now.
+    pub(crate) leaderless: Vec<i32>,
+}
+
+impl Topic {
+    /// The splits that its partitions are.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = SplitId> {
+        self.partitions.iter().map(|partition| split_of(*partition, self.id.as_deref()))
+    }
+}
+
+/// The split that a partition of a topic is.
+pub(crate) fn split_of(partition: i32, topic_id: Option<&str>) -> SplitId {
+    SplitId(match topic_id {
+        Some(id) => format!("{partition}:{id}"),
+        None => partition.to_string(),
+    })
+}
+
+/// The identity of the topic that a split is of, if it is known.
+pub(crate) fn topic_of(split: &SplitId) -> Option<&str> {
+    split.0.split_once(':').map(|(_, id)| id)
 }
 
 /// The partition that a split is.
@@ -155,7 +221,8 @@ pub(crate) fn split_of(partition: i32) -> SplitId {
 /// # Errors
 /// `Config` if it is none.
 pub(crate) fn partition_of(split: &SplitId) -> Result<i32> {
-    split.0.parse().ok().filter(|partition| *partition >= 0).ok_or_else(|| {
+    let number = split.0.split_once(':').map_or(split.0.as_str(), |(number, _)| number);
+    number.parse().ok().filter(|partition| *partition >= 0).ok_or_else(|| {
         ConnectorError::config(format!("split \"{}\" is not the number of a partition", split.0))
     })
 }

@@ -1,6 +1,7 @@
 //! [`KafkaConfig`]: the options.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use frazil_connector_api::{ConnectorError, Options, Result};
@@ -43,12 +44,19 @@ pub(crate) enum StartMode {
 }
 
 /// The options of a Kafka source.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct KafkaConfig {
     pub(crate) topic: String,
     pub(crate) start: StartMode,
     pub(crate) timeout: Duration,
     pub(crate) client: ClientConfig,
+}
+
+impl fmt::Debug for KafkaConfig {
+    /// Without the properties: they may hold passwords.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("KafkaConfig").field("topic", &self.topic).finish_non_exhaustive()
+    }
 }
 
 impl KafkaConfig {

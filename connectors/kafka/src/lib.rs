@@ -12,9 +12,12 @@
 //! - `properties.*`: everything else that librdkafka knows, such as
 //!   `properties.security.protocol`
 //!
-//! A split is a partition, named by its number; an offset is Kafka's. Partitions are assigned, not
-//! subscribed to: there is no rebalancing, and nothing is committed to the broker, since the
-//! engine's checkpoints hold the offsets. Properties that would move offsets behind the engine's
+//! A split is a partition, named by its number and the topic's id (`3:Sk2c…`), so that a topic
+//! which was deleted and created again has other splits: it is not read on from the offsets of the
+//! old one. Brokers before Kafka 2.8 have no ids. An offset is Kafka's. Partitions are assigned,
+//! not subscribed to: there is no rebalancing, and nothing is committed to the broker, since the
+//! engine's checkpoints hold the offsets. A partition without a leader is reported while the others
+//! are read. Properties that would move offsets behind the engine's
 //! back are refused.
 //!
 //! # Memory
@@ -30,5 +33,6 @@ mod client;
 mod config;
 mod reader;
 mod source;
+mod topic_id;
 
 pub use source::build_kafka;

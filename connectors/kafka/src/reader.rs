@@ -9,7 +9,7 @@ use frazil_connector_api::{
 use rdkafka::Message as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::client::{Client, split_of};
+use crate::client::Client;
 
 /// A partition that is read.
 struct Partition {
@@ -40,19 +40,19 @@ pub(crate) struct KafkaReader {
 impl KafkaReader {
     pub(crate) fn new(
         client: Client,
-        places: &[(i32, i64)],
+        places: &[(SplitId, i32, i64)],
         intake: Intake,
         timeout: Duration,
     ) -> Self {
         let mut index = Vec::new();
-        for (at, (number, _)) in places.iter().enumerate() {
+        for (at, (_, number, _)) in places.iter().enumerate() {
             let number = *number as usize;
             index.resize(index.len().max(number + 1), None);
             index[number] = Some(at);
         }
-        let partitions = places.iter().map(|(number, next)| Partition {
+        let partitions = places.iter().map(|(split, number, next)| Partition {
             number: *number,
-            split: split_of(*number),
+            split: split.clone(),
             next: *next,
             at_end: false,
             touched: false,
@@ -157,10 +157,15 @@ impl KafkaReader {
         if !is_suspicious || self.answered.elapsed() < self.timeout {
             return Ok(());
         }
-        let asked = self
-            .partitions
-            .first()
-            .map_or(Ok(()), |partition| self.client.watermarks(partition.number).map(|_| ()));
+        // A broker that answers for one partition says nothing of the others.
+        let mut silent = self.partitions.iter().filter(|partition| !partition.at_end).peekable();
+        let asked = match silent.peek() {
+            Some(_) => silent.try_for_each(|it| self.client.watermarks(it.number).map(|_| ())),
+            None => self
+                .partitions
+                .first()
+                .map_or(Ok(()), |partition| self.client.watermarks(partition.number).map(|_| ())),
+        };
         match (asked, self.trouble.take()) {
             (Ok(()), _) => {
                 self.saw_answer();
@@ -191,8 +196,8 @@ impl KafkaReader {
         };
         ConnectorError::new(ConnectorErrorKind::Target, message)
             .with_hint(
-                "messages were removed before they were read, or the topic was made anew: create \
-                 the source again, and keep messages longer (retention.ms)",
+                "messages were removed before they were read: drop the table and create it again \
+                 to read what is kept, and keep messages longer (retention.ms)",
             )
             .with_source(error)
     }

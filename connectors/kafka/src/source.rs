@@ -1,13 +1,14 @@
 //! [`KafkaSource`]: a topic as a source.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use frazil_connector_api::{
-    Format, Intake, Offsets, Options, Result, Source, SourceReader, SplitId,
+    ConnectorError, ConnectorErrorKind, Format, Intake, Offsets, Options, Result, Source,
+    SourceReader, SplitId,
 };
 
-use crate::client::{Client, partition_of, split_of};
+use crate::client::{Client, Topic, partition_of, topic_of};
 use crate::config::{KafkaConfig, StartMode};
 use crate::reader::KafkaReader;
 
@@ -20,7 +21,7 @@ use crate::reader::KafkaReader;
 pub fn build_kafka(options: Options, format: Arc<dyn Format>) -> Result<Arc<dyn Source>> {
     let config = KafkaConfig::take(options)?;
     let client = Client::new(&config)?;
-    Ok(Arc::new(KafkaSource { config, client, format }))
+    Ok(Arc::new(KafkaSource { config, client, format, problem: Mutex::default() }))
 }
 
 struct KafkaSource {
@@ -28,6 +29,48 @@ struct KafkaSource {
     /// For questions; each reader has a client of its own.
     client: Client,
     format: Arc<dyn Format>,
+    /// Partitions that could not be read when the topic was last looked at.
+    problem: Mutex<Option<String>>,
+}
+
+impl KafkaSource {
+    /// The topic as it is now; notes which of its partitions cannot be read.
+    fn topic(&self) -> Result<Topic> {
+        let topic = self.client.topic()?;
+        let name = &self.config.topic;
+        let problem = (!topic.leaderless.is_empty()).then(|| {
+            let numbers: Vec<_> = topic.leaderless.iter().map(i32::to_string).collect();
+            format!(
+                "topic \"{name}\" has partitions without a leader, which are not read: {}",
+                numbers.join(", ")
+            )
+        });
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        Ok(topic)
+    }
+
+    /// Refuses splits of a topic that is not this one.
+    fn check_identity(&self, splits: &Offsets) -> Result<()> {
+        let mut known = splits.keys().filter_map(topic_of);
+        let Some(first) = known.next() else { return Ok(()) };
+        let now = self.client.topic()?.id;
+        let other = now.as_deref().filter(|now| *now != first);
+        match known.find(|id| *id != first).or(other) {
+            None => Ok(()),
+            Some(other) => Err(ConnectorError::new(
+                ConnectorErrorKind::Target,
+                format!(
+                    "topic \"{}\" was deleted and created again: its id was {first} and is {}",
+                    self.config.topic,
+                    now.as_deref().unwrap_or(other)
+                ),
+            )
+            .with_hint(
+                "the offsets of the old topic mean nothing in the new one: drop the table and \
+                 create it again to read the new topic from its start",
+            )),
+        }
+    }
 }
 
 impl fmt::Debug for KafkaSource {
@@ -39,32 +82,40 @@ impl fmt::Debug for KafkaSource {
 
 impl Source for KafkaSource {
     fn splits(&self) -> Result<Vec<SplitId>> {
-        Ok(self.client.partitions()?.into_iter().map(split_of).collect())
+        Ok(self.topic()?.splits().collect())
+    }
+
+    fn starts_now(&self) -> bool {
+        self.config.start == StartMode::Latest
     }
 
     fn start_offsets(&self) -> Result<Offsets> {
-        let partitions = self.client.partitions()?;
-        self.client.offsets(partitions, |watermarks| match self.config.start {
+        let topic = self.topic()?;
+        self.client.offsets(topic.splits(), |watermarks| match self.config.start {
             StartMode::Earliest => watermarks.low,
             StartMode::Latest => watermarks.high,
         })
     }
 
     fn first_offsets(&self, splits: &[SplitId]) -> Result<Offsets> {
-        let partitions: Vec<_> = splits.iter().map(partition_of).collect::<Result<_>>()?;
-        self.client.offsets(partitions, |watermarks| watermarks.low)
+        self.client.offsets(splits.iter().cloned(), |watermarks| watermarks.low)
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn end_offsets(&self) -> Result<Option<Offsets>> {
-        let partitions = self.client.partitions()?;
-        self.client.offsets(partitions, |watermarks| watermarks.high).map(Some)
+        let topic = self.topic()?;
+        self.client.offsets(topic.splits(), |watermarks| watermarks.high).map(Some)
     }
 
     fn open(&self, splits: &Offsets) -> Result<Box<dyn SourceReader>> {
+        self.check_identity(splits)?;
         let client = Client::new(&self.config)?;
         let places: Vec<_> = splits
             .iter()
-            .map(|(split, offset)| Ok((partition_of(split)?, offset.0)))
+            .map(|(split, offset)| Ok((split.clone(), partition_of(split)?, offset.0)))
             .collect::<Result<_>>()?;
         client.assign(&places)?;
         let intake = Intake::new(self.format.decoder()?);

@@ -115,21 +115,26 @@ fn a_reader_that_has_nothing_to_send_ends_with_its_handle() {
 
 /// Splits with a number of messages each, which tests add while it is read.
 #[derive(Debug, Clone, Default)]
-struct Growing(Arc<Mutex<BTreeMap<SplitId, i64>>>);
+struct Growing {
+    ends: Arc<Mutex<BTreeMap<SplitId, i64>>>,
+    /// Held by a test: a look for splits waits.
+    gate: Arc<Mutex<()>>,
+}
 
 impl Growing {
     fn set(&self, split: &str, messages: i64) {
-        self.0.lock().unwrap().insert(SplitId(split.into()), messages);
+        self.ends.lock().unwrap().insert(SplitId(split.into()), messages);
     }
 
     fn ends(&self) -> Offsets {
-        let ends = self.0.lock().unwrap();
+        let ends = self.ends.lock().unwrap();
         ends.iter().map(|(split, end)| (split.clone(), Offset(*end))).collect()
     }
 }
 
 impl Source for Growing {
     fn splits(&self) -> Result<Vec<SplitId>> {
+        let _open = self.gate.lock().unwrap();
         Ok(self.ends().into_keys().collect())
     }
 
@@ -168,16 +173,80 @@ impl SourceReader for GrowingReader {
     }
 }
 
-#[test]
-fn a_flush_covers_every_message_and_split_that_existed_when_it_was_called() {
-    let source = Growing::default();
-    source.set("a", 1);
+fn reading(source: &Growing) -> SourceHandle {
     let config =
         ReaderConfig { worker: 0, peers: 1, batch_rows: 1, channel_batches: 4, is_known: false };
     let env = Env::real(Arc::new(InMemory::new())).unwrap();
     let thread = std::thread::current();
-    let reads = Arc::new(source.clone());
-    let mut handle = SourceHandle::spawn(reads, Offsets::new(), config, env, thread).unwrap();
+    SourceHandle::spawn(Arc::new(source.clone()), Offsets::new(), config, env, thread).unwrap()
+}
+
+/// Events up to one that `is_last`, as words: `a` for a batch of split a, `+a,b` for splits that
+/// are read from now on.
+fn words_until(handle: &mut SourceHandle, is_last: impl Fn(&SourceEvent) -> bool) -> Vec<String> {
+    let names = |offsets: &Offsets| {
+        offsets.keys().map(|split| split.0.clone()).collect::<Vec<_>>().join(",")
+    };
+    let mut words = Vec::new();
+    loop {
+        let Some(event) = handle.try_next() else {
+            std::thread::park_timeout(Duration::from_millis(5));
+            continue;
+        };
+        match &event {
+            SourceEvent::Batch(batch) => words.push(names(&batch.offsets)),
+            SourceEvent::Assigned(splits) => words.push(format!("+{}", names(splits))),
+            SourceEvent::Flushed(_) => {}
+            other => panic!("{other:?}"),
+        }
+        if is_last(&event) {
+            return words;
+        }
+    }
+}
+
+fn is_flushed(event: &SourceEvent) -> bool {
+    matches!(event, SourceEvent::Flushed(_))
+}
+
+#[test]
+fn a_split_that_appears_later_is_read_after_those_before_it() {
+    let source = Growing::default();
+    source.set("b", 1);
+    let mut handle = reading(&source);
+    handle.flush(1);
+    assert_eq!(words_until(&mut handle, is_flushed), ["+b", "b"]);
+    let growing = source.gate.lock().unwrap();
+    handle.flush(2);
+    source.set("b", 4);
+    source.set("a", 2);
+    drop(growing);
+    let words = words_until(&mut handle, is_flushed);
+    assert_eq!(words, ["b", "b", "b", "+a,b", "a", "a"]);
+}
+
+#[test]
+fn a_slow_look_for_splits_does_not_stop_the_reading() {
+    let source = Growing::default();
+    source.set("a", 1);
+    let mut handle = reading(&source);
+    handle.flush(1);
+    words_until(&mut handle, is_flushed);
+    let slow = source.gate.lock().unwrap();
+    handle.flush(2);
+    for messages in 2..5 {
+        source.set("a", messages);
+        words_until(&mut handle, |event| matches!(event, SourceEvent::Batch(_)));
+    }
+    drop(slow);
+    words_until(&mut handle, is_flushed);
+}
+
+#[test]
+fn a_flush_covers_every_message_and_split_that_existed_when_it_was_called() {
+    let source = Growing::default();
+    source.set("a", 1);
+    let mut handle = reading(&source);
     let mut read = Offsets::new();
     for number in 1..=20_i32 {
         // A new split and more messages, right before the flush.

@@ -114,6 +114,7 @@ impl Worker {
             writer: (self.fence << 16) | self.index as u64,
             epoch: self.open_epoch,
             restore: restore.as_ref(),
+            starts: &self.starts,
         };
         if let Some(fragment) = build_fragment(timely, &builder, relation)? {
             self.fragments.insert(relation.id, fragment);

@@ -158,3 +158,43 @@ fn missing_file_is_a_target_error_and_options_are_checked() {
         assert_eq!(error.kind, ConnectorErrorKind::Config);
     }
 }
+
+#[test]
+fn a_file_that_was_read_and_removed_is_forgotten() {
+    let folder = TempDir::new().unwrap();
+    let paths = ["a", "b"].map(|name| folder.path().join(name));
+    paths.iter().for_each(|path| append(path, "one\n"));
+    let source = source(folder.path(), true);
+    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    for _ in 0..2 {
+        batch(reader.poll(100, Duration::ZERO).unwrap());
+    }
+    assert!(matches!(reader.poll(100, Duration::ZERO).unwrap(), SourcePoll::Idle));
+    fs::remove_file(&paths[0]).unwrap();
+    assert!(matches!(reader.poll(100, Duration::ZERO).unwrap(), SourcePoll::Idle));
+    assert_eq!(reader.take_retired(), [split(&paths[0])]);
+    append(&paths[1], "two\n");
+    assert_eq!(batch(reader.poll(100, Duration::ZERO).unwrap()).data.num_rows(), 1);
+    assert_eq!(source.end_offsets().unwrap().unwrap().len(), 1);
+}
+
+#[test]
+fn a_file_that_was_removed_while_nobody_read_is_reported_and_forgotten() {
+    let folder = TempDir::new().unwrap();
+    let paths = ["a", "b"].map(|name| folder.path().join(name));
+    append(&paths[1], "one\n");
+    let places = Offsets::from([(split(&paths[0]), Offset(7)), (split(&paths[1]), Offset(0))]);
+    let mut reader = source(folder.path(), false).open(&places).unwrap();
+    let told = batch(reader.poll(100, Duration::ZERO).unwrap());
+    assert_eq!(told.bad.len(), 1);
+    assert!(told.bad[0].reason.contains("and 7 bytes"), "{}", told.bad[0].reason);
+    assert_eq!(reader.take_retired(), [split(&paths[0])]);
+    assert_eq!(batch(reader.poll(100, Duration::ZERO).unwrap()).data.num_rows(), 1);
+    assert!(matches!(reader.poll(100, Duration::ZERO).unwrap(), SourcePoll::End));
+    // A source of one file keeps it in mind, so that it is missed only once.
+    let single = source(&paths[0], true);
+    let mut reader = single.open(&Offsets::from([(split(&paths[0]), Offset(7))])).unwrap();
+    assert_eq!(batch(reader.poll(100, Duration::ZERO).unwrap()).bad.len(), 1);
+    assert!(reader.take_retired().is_empty());
+    assert!(matches!(reader.poll(100, Duration::ZERO).unwrap(), SourcePoll::Idle));
+}

@@ -11,6 +11,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
 use super::*;
+use crate::client::split_of;
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
@@ -57,8 +58,15 @@ fn send(cluster: &Cluster, partition: i32, messages: &[&str]) {
     producer.flush(LONG).unwrap();
 }
 
+/// A partition's split without the topic's identity.
 fn split(partition: i32) -> SplitId {
-    split_of(partition)
+    split_of(partition, None)
+}
+
+/// Offsets without the topic's identity.
+fn bare(offsets: &Offsets) -> Offsets {
+    let bare = offsets.iter().map(|(it, offset)| (split(partition_of(it).unwrap()), *offset));
+    bare.collect()
 }
 
 fn at(places: &[(i32, i64)]) -> Offsets {
@@ -107,7 +115,7 @@ fn several_partitions_are_read_together_and_resumed() {
     }
     let source = source(&cluster);
     let starts = source.start_offsets().unwrap();
-    assert_eq!(starts, at(&[(0, 0), (1, 0), (2, 0), (3, 0)]));
+    assert_eq!(bare(&starts), at(&[(0, 0), (1, 0), (2, 0), (3, 0)]));
     let (rows, offsets) = drain(source.open(&starts).unwrap().as_mut());
     assert_eq!(rows, 1_000);
     assert_eq!(Some(&offsets), source.end_offsets().unwrap().as_ref());
@@ -116,7 +124,7 @@ fn several_partitions_are_read_together_and_resumed() {
     assert_eq!(rows, 50 + 250 + 1);
     send(&cluster, 1, &["z:late"]);
     let (rows, offsets) = drain(source.open(&offsets).unwrap().as_mut());
-    assert_eq!((rows, offsets), (1, at(&[(1, 251)])));
+    assert_eq!((rows, bare(&offsets)), (1, at(&[(1, 251)])));
 }
 
 #[test]
@@ -132,7 +140,7 @@ fn reader_goes_on_after_it_was_idle() {
     let SourcePoll::Batch(batch) = reader.poll(1, LONG).unwrap() else {
         panic!("a message has come")
     };
-    assert_eq!((batch.data.num_rows(), batch.offsets), (1, at(&[(1, 1)])));
+    assert_eq!((batch.data.num_rows(), bare(&batch.offsets)), (1, at(&[(1, 1)])));
 }
 
 #[test]
@@ -141,7 +149,8 @@ fn latest_begins_at_the_end_and_new_splits_at_their_beginning() {
     send(&cluster, 0, &["a:1", "b:2"]);
     let source = source_with(&cluster, &[("scan.startup.mode", "latest")]);
     let starts = source.start_offsets().unwrap();
-    assert_eq!(starts, at(&[(0, 2), (1, 0)]));
+    assert!(source.starts_now());
+    assert_eq!(bare(&starts), at(&[(0, 2), (1, 0)]));
     assert_eq!(source.first_offsets(&[split(0)]).unwrap(), at(&[(0, 0)]));
     send(&cluster, 0, &["c:3"]);
     assert_eq!(drain(source.open(&starts).unwrap().as_mut()).0, 1);
@@ -156,7 +165,7 @@ fn earliest_begins_at_the_first_message_that_is_kept() {
         send(&cluster, 0, &[&large]);
     }
     let source = source(&cluster);
-    let first = source.start_offsets().unwrap()[&split(0)];
+    let first = bare(&source.start_offsets().unwrap())[&split(0)];
     assert!(first > Offset(0), "the cluster should have removed messages");
     let kept = drain(source.open(&at(&[(0, first.0)])).unwrap().as_mut()).0;
     assert_eq!(kept as i64, 8 - first.0);
@@ -245,4 +254,59 @@ fn short_outage_is_bridged_by_the_same_reader() {
         }
     }
     assert_eq!(rows, 1);
+}
+
+#[test]
+fn a_topic_that_was_created_again_is_not_read_on() {
+    let cluster = cluster(2);
+    send(&cluster, 0, &["a:1", "b:2"]);
+    let source = source(&cluster);
+    let starts = source.start_offsets().unwrap();
+    let id = topic_of(starts.keys().next().unwrap()).unwrap().to_string();
+    assert!(starts.keys().all(|split| topic_of(split) == Some(&id)));
+    let old = Offsets::from([(split_of(0, Some("older")), Offset(1))]);
+    let mut both = starts.clone();
+    both.extend(old.clone());
+    for splits in [old, both] {
+        let error = source.open(&splits).err().unwrap();
+        assert_eq!((error.kind, error.retry), (ConnectorErrorKind::Target, Retry::Never));
+        assert!(error.message.contains("its id was"), "{}", error.message);
+        assert!(error.hint.unwrap().contains("create it again"));
+    }
+    assert_eq!(drain(source.open(&starts).unwrap().as_mut()).0, 2);
+}
+
+#[test]
+fn partitions_without_a_leader_are_reported_while_others_are_read() {
+    let cluster = cluster(3);
+    send(&cluster, 0, &["a:1"]);
+    let source = source(&cluster);
+    assert_eq!(source.splits().unwrap().len(), 3);
+    assert_eq!(source.problem(), None);
+    cluster.partition_leader(TOPIC, 1, None).unwrap();
+    assert_eq!(source.splits().unwrap().len(), 3);
+    let problem = source.problem().unwrap();
+    assert!(problem.ends_with("not read: 1"), "{problem}");
+    cluster.partition_leader(TOPIC, 1, Some(1)).unwrap();
+    source.splits().unwrap();
+    assert_eq!(source.problem(), None);
+}
+
+#[test]
+fn no_secret_is_in_an_error() {
+    let options = [
+        ("topic", "t"),
+        ("properties.bootstrap.server", "h:1"),
+        ("properties.ssl.key.password", "hunter2"),
+        ("properties.sasl.password", "hunter2"),
+        ("properties.ssl.key.pem", "hunter2"),
+    ];
+    let options = options.map(|(name, value)| (name.to_string(), value.to_string()));
+    let options = Options::new(options);
+    let source = build_kafka(options.clone(), Arc::new(TextFormat));
+    let text = match source {
+        Ok(source) => format!("{source:?} {options:?}"),
+        Err(error) => format!("{error} {error:?} {options:?}"),
+    };
+    assert!(!text.contains("hunter2"), "{text}");
 }

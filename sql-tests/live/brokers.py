@@ -1,0 +1,187 @@
+"""What a real broker does that librdkafka's mock cannot, each a check of its own.
+
+    brokers.py [--bin PATH] [--only NAME] [--keep]
+
+A topic that is created again, partitions that are added, a start at the end, an aborted transaction.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewPartitions
+from harness.frazil import Frazil, default_bin
+from harness.kafka import Kafka
+from harness.process import wait_for
+
+
+def event(key, value):
+    return json.dumps({"before": None, "after": {"id": key, "v": value}, "op": "c"})
+
+
+class Lane:
+    """A broker, an engine with two workers, and a topic for each check."""
+
+    def __init__(self, folder, binary):
+        self.folder = folder
+        self.kafka = Kafka(folder)
+        self.producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "linger.ms": 0})
+        self.frazil = Frazil(
+            binary, f"{folder}/data", f"{folder}/frazil.log",
+            config={"checkpoint_interval_ms": 50}, workers=2,
+        )
+        self.frazil.start()
+
+    def send(self, topic, messages, partition=0, producer=None):
+        producer = producer or self.producer
+        for key, value in messages:
+            producer.produce(
+                topic, key=json.dumps({"id": key}), value=event(key, value), partition=partition
+            )
+        producer.flush(30)
+
+    def create(self, table, topic, more=""):
+        self.sql(
+            f"CREATE TABLE {table} (id BIGINT PRIMARY KEY, v TEXT) WITH (connector = 'kafka', "
+            f"topic = '{topic}', properties.bootstrap.server = '{self.kafka.bootstrap}'{more}) "
+            "FORMAT DEBEZIUM ENCODE JSON"
+        )
+
+    def sql(self, text):
+        with self.frazil.connect() as connection:
+            connection.execute(text)
+
+    def rows(self, table):
+        return dict(self.frazil.rows(f"SELECT id, v FROM {table}"))
+
+    def job(self, table):
+        """State and error of a job."""
+        with self.frazil.connect() as connection:
+            found = connection.execute("SHOW JOBS")
+            names = [column.name for column in found.description]
+            jobs = [dict(zip(names, row)) for row in found.fetchall()]
+        return next(job for job in jobs if job["name"] == table)
+
+    def crash(self):
+        self.frazil.kill()
+        self.frazil.start()
+        self.frazil.connect().close()
+
+
+def created_again(lane):
+    """The table fails, and says so, instead of reading the new topic from the middle."""
+    lane.kafka.create_topic("again", 1)
+    lane.send("again", [(n, "old") for n in range(5)])
+    lane.create("again", "again")
+    wait_for("5 rows", lambda: len(lane.rows("again")) == 5, 30)
+    lane.sql("FLUSH")
+    lane.frazil.kill()
+    for future in lane.kafka.admin.delete_topics(["again"]).values():
+        future.result(30)
+    wait_for(
+        "deletion", lambda: "again" not in lane.kafka.admin.list_topics(timeout=5).topics, 30
+    )
+    wait_for("creation", lambda: lane.kafka.create_topic("again", 1) is None, 30)
+    lane.send("again", [(n, "new") for n in range(100, 120)])
+    lane.frazil.start()
+    lane.frazil.connect().close()
+    job = wait_for(
+        "failure", lambda: (j := lane.job("again"))["state"].lower() == "failed" and j, 30
+    )
+    assert "was deleted and created again" in str(job), job
+    lane.sql("DROP TABLE again")
+    lane.create("again", "again")
+    wait_for("20 rows", lambda: sorted(lane.rows("again")) == list(range(100, 120)), 30)
+
+
+def partitions_added(lane):
+    """New partitions are found, and every message of them is read."""
+    lane.kafka.create_topic("grows", 1)
+    lane.send("grows", [(n, "a") for n in range(50)])
+    lane.create("grows", "grows")
+    wait_for("50 rows", lambda: len(lane.rows("grows")) == 50, 30)
+    for future in lane.kafka.admin.create_partitions([NewPartitions("grows", 4)]).values():
+        future.result(30)
+    # One that does not know the topic as it was.
+    producer = Producer({"bootstrap.servers": lane.kafka.bootstrap})
+    for partition in range(1, 4):
+        messages = [(100 * partition + n, "b") for n in range(50)]
+        lane.send("grows", messages, partition, producer)
+    wait_for("200 rows", lambda: len(lane.rows("grows")) == 200, 40)
+    lane.crash()
+    lane.send("grows", [(999, "c")], 2, producer)
+    wait_for("201 rows", lambda: len(lane.rows("grows")) == 201, 30)
+
+
+def begins_at_the_end(lane):
+    """`latest` is decided when CREATE answers: a crash right after it loses nothing."""
+    lane.kafka.create_topic("late", 3)
+    lane.send("late", [(n, "old") for n in range(9)])
+    more = ", scan.startup.mode = 'latest'"
+    lane.create("late", "late", more)
+    lane.frazil.kill()
+    for partition in range(3):
+        lane.send("late", [(100 + partition, "new")], partition)
+    lane.frazil.start()
+    lane.frazil.connect().close()
+    wait_for("3 rows", lambda: sorted(lane.rows("late")) == [100, 101, 102], 30)
+
+
+def aborted(lane):
+    """Messages of an aborted transaction are not read."""
+    lane.kafka.create_topic("tx", 1)
+    producer = Producer({"bootstrap.servers": lane.kafka.bootstrap, "transactional.id": "t"})
+    producer.init_transactions(30)
+    lane.create("tx", "tx")
+    for number, ends in enumerate([True, False, True, False]):
+        producer.begin_transaction()
+        lane.send("tx", [(number, "x")], producer=producer)
+        (producer.commit_transaction if ends else producer.abort_transaction)(30)
+    wait_for("2 rows", lambda: sorted(lane.rows("tx")) == [0, 2], 30)
+    lane.sql("FLUSH")
+    assert sorted(lane.rows("tx")) == [0, 2]
+
+
+CHECKS = [created_again, partitions_added, begins_at_the_end, aborted]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", default=default_bin())
+    parser.add_argument("--only")
+    parser.add_argument("--keep", action="store_true")
+    arguments = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="frazil-brokers-")
+    passed = failed = 0
+    lane = Lane(folder, arguments.bin)
+    try:
+        for check in CHECKS:
+            if arguments.only not in (None, check.__name__):
+                continue
+            try:
+                check(lane)
+                passed += 1
+                print(f"ok      {check.__name__}: {check.__doc__}")
+            except Exception as error:
+                failed += 1
+                print(f"FAILED  {check.__name__}: {error!r}")
+                if not lane.frazil.alive():
+                    lane.frazil.start()
+    finally:
+        lane.frazil.kill()
+        lane.kafka.stop()
+        if arguments.keep:
+            print(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    main()

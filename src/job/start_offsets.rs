@@ -1,0 +1,57 @@
+//! [`start_offsets`]: where a new job begins to read sources that tell another place every moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use frazil_connector_api::{Offsets, Source};
+
+use crate::catalog::{Catalog, Creation, Definition, Relation, RelationId};
+use crate::dataflow::build_source;
+use crate::error::{Error, Result};
+
+/// Start offsets of the sources that a new relation reads itself and whose start depends on the
+/// time (`latest`), by the relation that names the source.
+///
+/// They are decided once, before workers are told, and are in the checkpoint that makes the
+/// statement durable: a crash right after CREATE cannot move them.
+///
+/// # Errors
+/// What the connector says; `Unavailable` if it is out of reach.
+pub(super) async fn start_offsets(
+    catalog: &Catalog,
+    creation: &Creation,
+) -> Result<BTreeMap<RelationId, Offsets>> {
+    let mut sources: Vec<(RelationId, Arc<dyn Source>)> = Vec::new();
+    if let Definition::Table(table) = &creation.definition
+        && let Some(options) = &table.connector
+    {
+        let (columns, key) = (&table.columns, &table.primary_key);
+        let source = build_source(options, table.format.as_ref(), columns, key)?;
+        sources.push((catalog.next_id(), source));
+    }
+    for source in read_sources(catalog, &creation.depends_on) {
+        let Definition::Source(def) = &*source.definition else { continue };
+        let format = def.format.as_ref();
+        sources.push((source.id, build_source(&def.connector, format, &def.columns, &[])?));
+    }
+    let mut starts = BTreeMap::new();
+    for (relation, source) in sources.into_iter().filter(|(_, source)| source.starts_now()) {
+        let asked = tokio::task::spawn_blocking(move || source.start_offsets()).await;
+        let asked = asked.map_err(|error| Error::internal(error.to_string()))?;
+        starts.insert(relation, asked?);
+    }
+    Ok(starts)
+}
+
+/// The sources that relations are or, as views that nothing runs for, read.
+fn read_sources(catalog: &Catalog, of: &[RelationId]) -> Vec<Arc<Relation>> {
+    let mut found: Vec<Arc<Relation>> = Vec::new();
+    for relation in of.iter().filter_map(|id| catalog.by_id(*id)) {
+        match &*relation.definition {
+            Definition::Source(_) => found.push(Arc::clone(relation)),
+            Definition::LogicalView(_) => found.extend(read_sources(catalog, &relation.depends_on)),
+            _ => {}
+        }
+    }
+    found
+}
