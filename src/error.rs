@@ -17,6 +17,10 @@ pub enum ErrorKind {
     Syntax,
     /// A name that does not exist: table, view, source, sink.
     UndefinedTable,
+    /// A schema that does not exist.
+    UndefinedSchema,
+    /// A parameter that has no value.
+    UndefinedParameter,
     /// A column that does not exist.
     UndefinedColumn,
     /// A column name that fits several columns.
@@ -53,6 +57,8 @@ pub enum ErrorKind {
     Unsupported,
     /// Another statement wrote what this one had read.
     SerializationFailure,
+    /// A statement that is nested too deeply.
+    TooDeep,
     /// State beyond its budget.
     StateTooLarge,
     /// A job has failed for good, by a row that it cannot compute.
@@ -77,6 +83,8 @@ impl ErrorKind {
         match self {
             Self::Syntax => "42601",
             Self::UndefinedTable => "42P01",
+            Self::UndefinedSchema => "3F000",
+            Self::UndefinedParameter => "42P02",
             Self::UndefinedColumn => "42703",
             Self::AmbiguousColumn => "42702",
             Self::DuplicateColumn => "42701",
@@ -95,6 +103,7 @@ impl ErrorKind {
             Self::InvalidParameter => "22023",
             Self::Unsupported => "0A000",
             Self::SerializationFailure => "40001",
+            Self::TooDeep => "54001",
             Self::StateTooLarge => "53200",
             Self::JobFailed => "55000",
             Self::Unavailable => "08006",

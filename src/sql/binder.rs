@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::LogicalPlan;
 
-use super::lexer::Places;
 use super::scope::{ExtraTables, NoExtraTables, Scope};
 use super::statement::{Drop, DropKind, Name, Show, Statement, StatementKind, Transaction};
+use super::syntax::Places;
+use super::syntax::on_large_stack;
 use crate::catalog::{Catalog, Creation, Definition, Relation, Removal};
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::plan::{IncrementalPlan, plan};
@@ -107,13 +108,12 @@ pub fn bind_with(
     statement: &Statement,
     extra: &dyn ExtraTables,
 ) -> Result<Bound> {
-    let creates = |statement: &Statement| statement.kind.tag().starts_with("CREATE");
-    let creates = match &statement.kind {
-        StatementKind::Explain(inner) => creates(inner),
-        _ => creates(statement),
+    let bound = match &statement.kind {
+        StatementKind::Explain(inner) => inner,
+        _ => statement,
     };
-    let extra = if creates { &NoExtraTables } else { extra };
-    Binder { catalog, scope: Scope::new(catalog, extra), statement }.bind()
+    let extra = if bound.kind.is_creation() { &NoExtraTables } else { extra };
+    on_large_stack(|| Binder { catalog, scope: Scope::new(catalog, extra), statement }.bind())
 }
 
 /// Binds one statement.

@@ -2,10 +2,10 @@
 
 use sqlparser::ast::{self, ColumnOption, TableConstraint};
 
-use super::lexer::Places;
 use super::parser::fold;
 use super::postgres_syntax::length;
 use super::statement::ColumnList;
+use super::syntax::Places;
 use crate::catalog::ColumnDef;
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::types::{arrow_type, time_precision};
@@ -49,8 +49,7 @@ pub(super) fn bind_columns(list: &ColumnList, places: Places<'_>) -> Result<Colu
         let TableConstraint::PrimaryKey(key) = constraint else {
             return Err(unsupported_constraint(&constraint.to_string()));
         };
-        let key = key.columns.iter().map(|column| key_column(column, &columns, places));
-        keys.push(key.collect::<Result<_>>()?);
+        keys.push(bind_key(key, &columns, places)?);
     }
     if keys.len() > 1 {
         return Err(Error::new(ErrorKind::InvalidSql, "a table has only one primary key")
@@ -81,19 +80,60 @@ pub fn unenforced(list: &ColumnList) -> Vec<String> {
     list.columns.iter().filter_map(notice).collect()
 }
 
+fn bind_key(
+    key: &ast::PrimaryKeyConstraint,
+    columns: &[ColumnDef],
+    places: Places<'_>,
+) -> Result<Vec<usize>> {
+    let ast::PrimaryKeyConstraint {
+        // There is one key, so its name tells nothing.
+        name: _,
+        index_name,
+        index_type,
+        columns: named,
+        index_options,
+        characteristics,
+    } = key;
+    if index_name.is_some() || index_type.is_some() || !index_options.is_empty() {
+        return Err(Error::unsupported("options of a primary key's index are not supported"));
+    }
+    if characteristics.is_some() {
+        return Err(Error::unsupported("a deferrable primary key is not supported"));
+    }
+    let mut indexes = Vec::with_capacity(named.len());
+    for column in named {
+        let (index, place) = key_column(column, columns, places)?;
+        if indexes.contains(&index) {
+            let name = &columns[index].name;
+            let message = format!("column \"{name}\" appears twice in primary key constraint");
+            return Err(Error::new(ErrorKind::DuplicateColumn, message).at(place));
+        }
+        indexes.push(index);
+    }
+    Ok(indexes)
+}
+
 fn key_column(
     column: &ast::IndexColumn,
     columns: &[ColumnDef],
     places: Places<'_>,
-) -> Result<usize> {
-    let ast::Expr::Identifier(ident) = &column.column.expr else {
+) -> Result<(usize, usize)> {
+    let ast::IndexColumn { column: ast::OrderByExpr { expr, options, with_fill }, operator_class } =
+        column;
+    let ast::Expr::Identifier(ident) = expr else {
         return Err(Error::unsupported("a primary key has columns, no expressions"));
     };
+    let place = places.position(ident.span.start);
+    let ordered = *options != ast::OrderByOptions { asc: None, nulls_first: None };
+    if ordered || with_fill.is_some() || operator_class.is_some() {
+        let message = "syntax error: a column of a primary key has no order";
+        return Err(Error::new(ErrorKind::Syntax, message).at(place));
+    }
     let name = fold(ident);
     let found = columns.iter().position(|column| column.name == name);
-    found.ok_or_else(|| {
+    found.map(|index| (index, place)).ok_or_else(|| {
         let names = columns.iter().map(|column| column.name.as_str());
-        undefined_column(&name, names).at(places.position(ident.span.start))
+        undefined_column(&name, names).at(place)
     })
 }
 

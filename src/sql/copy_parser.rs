@@ -5,6 +5,7 @@ use sqlparser::tokenizer::Token;
 
 use super::parser::{Parsed, StatementParser, parse};
 use super::statement::{Copy, CopyFormat, StatementKind};
+use super::syntax;
 use crate::error::Error;
 
 impl StatementParser<'_> {
@@ -19,8 +20,8 @@ impl StatementParser<'_> {
                 )
                 .into());
         }
-        let ast::Statement::Copy { source, target, options, legacy_options, .. } =
-            self.inner.parse_statement()?
+        let ast::Statement::Copy { source, to: _, target, options, legacy_options, values: _ } =
+            syntax::parse_statement(&mut self.inner)?
         else {
             return Err(self.unsupported_statement().into());
         };

@@ -7,7 +7,6 @@ use sqlparser::ast;
 use sqlparser::tokenizer::Token;
 
 use super::parser::{Parsed, StatementParser};
-use super::precedence::with_precedence;
 use super::statement::{
     ColumnList, CreateCatalog, CreatePipeline, CreateRelation, CreateSink, CreateView, Drop,
     DropKind, FormatClause, SinkSource, StatementKind,
@@ -193,7 +192,7 @@ impl StatementParser<'_> {
         let options = self.with_options()?;
         self.expect("AS")?;
         let (start, _) = self.rest();
-        let query = with_precedence(self.inner.parse_query()?);
+        let query = self.query()?;
         if self.word(0).is_some_and(|word| word == "EMIT") {
             return Err(Error::unsupported("EMIT ON WINDOW CLOSE is not supported")
                 .with_hint("leave it out; the view then shows windows while they fill")
@@ -264,7 +263,7 @@ impl StatementParser<'_> {
         self.expect("INSERT")?;
         self.expect("INTO")?;
         let target = self.qualified_name()?;
-        let query = with_precedence(self.inner.parse_query()?);
+        let query = self.query()?;
         Ok(StatementKind::CreatePipeline(Box::new(CreatePipeline {
             name,
             if_not_exists,

@@ -10,15 +10,14 @@
 //! Not here: what a bound statement does (`session`, `job`).
 
 mod binder;
+mod clauses;
 mod column_list;
 mod copy_parser;
 mod create_parser;
 mod float_beside_decimal;
-mod lexer;
 mod output_names;
 mod parser;
 mod postgres_syntax;
-mod precedence;
 mod query_binder;
 mod relation_binder;
 mod scope;
@@ -26,6 +25,7 @@ mod show_parser;
 mod sink_binder;
 mod statement;
 mod stored;
+mod syntax;
 mod syntax_error;
 mod write_binder;
 
@@ -39,10 +39,14 @@ pub use lexer::redacted;
 pub use parser::{fold, parse};
 pub use postgres_syntax::with_planner_syntax;
 pub use query_binder::parameter_types;
-pub use scope::{ExtraTables, NoExtraTables};
+pub use scope::{DATABASE, ExtraTables, NoExtraTables, SCHEMA};
 pub use statement::{
     ColumnList, Copy, CopyFormat, CreateCatalog, CreatePipeline, CreateRelation, CreateSink,
     CreateView, Drop, DropKind, FormatClause, Name, Show, SinkSource, Statement, StatementKind,
     Transaction,
 };
 pub use stored::enter_stored;
+pub use syntax::{
+    LARGE_STACK_BYTES, mended, no_parameter, on_large_stack, parse_expression, parse_postgres,
+    same_text,
+};

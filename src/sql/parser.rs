@@ -1,30 +1,28 @@
 //! [`parse`]: text to statements.
 
 use sqlparser::ast;
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::lexer::{Piece, Places, is_blank, pieces};
-use super::precedence::with_precedence;
+use super::scope::{DATABASE, SCHEMA};
 use super::statement::{Name, Statement, StatementKind, Transaction};
+use super::syntax;
+use super::syntax::on_large_stack;
+use super::syntax::{Piece, Places, is_blank, pieces};
 use super::syntax_error::translate;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Parses statements, which semicolons separate.
 ///
 /// # Errors
 /// `Syntax` with the place in `text`; `Unsupported` for statements that are only understood.
 pub fn parse(text: &str) -> Result<Vec<Statement>> {
-    pieces(text)?.iter().map(parse_piece).collect()
+    on_large_stack(|| pieces(text)?.iter().map(parse_piece).collect())
 }
 
 fn parse_piece(piece: &Piece) -> Result<Statement> {
-    let dialect = PostgreSqlDialect {};
-    let mut parser = StatementParser {
-        inner: Parser::new(&dialect).with_tokens_with_locations(piece.tokens.clone()),
-        piece,
-    };
+    syntax::check_tokens(&piece.tokens)?;
+    let mut parser = StatementParser { inner: syntax::parser(piece.tokens.clone()), piece };
     let parsed = parser.statement().and_then(|kind| match &parser.inner.peek_token_ref().token {
         Token::EOF => Ok(kind),
         _ => parser.expected("end of statement"),
@@ -93,7 +91,9 @@ impl StatementParser<'_> {
     }
 
     fn postgres_statement(&mut self) -> Parsed<StatementKind> {
-        Ok(match with_precedence(self.inner.parse_statement()?) {
+        let parsed = syntax::parse_statement(&mut self.inner)?;
+        syntax::check_limits(&parsed, self.places())?;
+        Ok(match parsed {
             ast::Statement::Query(query) => StatementKind::Query(query),
             ast::Statement::Insert(insert) => StatementKind::Insert(Box::new(insert)),
             ast::Statement::Update(update) => StatementKind::Update(Box::new(update)),
@@ -122,23 +122,32 @@ impl StatementParser<'_> {
             let error = Error::unsupported("options of EXPLAIN are not supported");
             return Err(error.at(self.position()).into());
         }
+        if self.word(0).is_some_and(|word| word == "EXPLAIN") {
+            return self.expected("a statement to explain");
+        }
         let (start, offset) = self.rest();
         let kind = self.statement()?;
         let text = Places::new(&self.piece.text, 0).slice(start, usize::MAX);
         Ok(StatementKind::Explain(Box::new(Statement { kind, text, offset })))
     }
 
-    /// Parses a query from the tokens `start..end` and goes on at `end`.
+    /// Parses a query.
+    pub(super) fn query(&mut self) -> Parsed<Box<ast::Query>> {
+        let query = syntax::parse_query(&mut self.inner)?;
+        syntax::check_limits(query.as_ref(), self.places())?;
+        Ok(query)
+    }
+
+    /// Parses a query from the tokens `start..end` and continues at `end`.
     pub(super) fn query_between(
         &mut self,
         start: usize,
         end: Option<usize>,
     ) -> Parsed<Box<ast::Query>> {
         let end = end.unwrap_or(self.piece.tokens.len());
-        let dialect = PostgreSqlDialect {};
-        let tokens = self.piece.tokens[start..end].to_vec();
-        let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
-        let query = parser.parse_query()?;
+        let mut parser = syntax::parser(self.piece.tokens[start..end].to_vec());
+        let query = syntax::parse_query(&mut parser)?;
+        syntax::check_limits(query.as_ref(), self.places())?;
         if parser.peek_token_ref().token != Token::EOF {
             return Ok(parser.expected_ref("end of query", parser.peek_token_ref())?);
         }
@@ -250,19 +259,15 @@ impl StatementParser<'_> {
 
     /// A name, whose schema may be `public`.
     pub(super) fn name(&mut self) -> Parsed<Name> {
-        let mut parts = self.qualified_name()?;
-        let known = match parts.as_slice() {
-            [_] => true,
-            [schema, _] => schema.value == "public",
-            [_, schema, _] => schema.value == "public",
-            _ => false,
-        };
-        match parts.pop() {
-            Some(name) if known => Ok(name),
-            _ => Err(Error::unsupported("schemas are not supported")
-                .with_hint("names of one part, or in schema \"public\", are supported")
-                .at(self.position())
-                .into()),
+        let parts = self.qualified_name()?;
+        let values: Vec<&str> = parts.iter().map(|part| part.value.as_str()).collect();
+        check_place(&values).map_err(|error| match parts.first() {
+            Some(first) => error.at(first.position),
+            None => error,
+        })?;
+        match parts.into_iter().next_back() {
+            Some(name) => Ok(name),
+            None => self.expected("a name"),
         }
     }
 
@@ -284,6 +289,28 @@ impl StatementParser<'_> {
 
     pub(super) fn if_not_exists(&mut self) -> bool {
         self.take_all(&["IF", "NOT", "EXISTS"])
+    }
+}
+
+/// Refuses a name of several parts that is not in the one schema of the one database.
+///
+/// # Errors
+/// `Unsupported` for another database, `UndefinedSchema` for another schema, as in PostgreSQL.
+pub(super) fn check_place(parts: &[&str]) -> Result<()> {
+    match parts {
+        [_] => Ok(()),
+        [schema, _] | [DATABASE, schema, _] if *schema == SCHEMA => Ok(()),
+        [schema, _] | [DATABASE, schema, _] => Err(Error::new(
+            ErrorKind::UndefinedSchema,
+            format!("schema \"{schema}\" does not exist"),
+        )
+        .with_hint(format!("the only schema is \"{SCHEMA}\""))),
+        _ => {
+            let name = parts.join(".");
+            let message = format!("cross-database references are not implemented: \"{name}\"");
+            Err(Error::unsupported(message)
+                .with_hint(format!("the only database is \"{DATABASE}\"")))
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const SERIES: &str = "generate_series";
 /// | `at AT TIME ZONE 'Europe/Berlin'` | `timezone('Europe/Berlin', at)` |
 /// | `x::varchar(5)`, `x::char(5)` | `left(x::varchar, 5)` |
 /// | `WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL …)` | the same with `SELECT 1 AS n` |
-/// | `1.5e3`, `1e200` | `1500`, `'1e200'::double precision` |
+/// | `1.5e3`, `1e200` | `1500::numeric(4,0)`, `'1e200'::double precision` |
 /// | `a JOIN b USING (id) WHERE id = 1` | `a JOIN b USING (id) WHERE b.id = 1` |
 pub fn with_planner_syntax(statement: &mut impl VisitMut) {
     // The visitor never breaks off.
@@ -107,7 +107,8 @@ fn name_recursive(table: &mut ast::Cte) {
     }
 }
 
-/// `digits` times ten to the `power`: a number with a point if it fits one, else a float.
+/// `digits` times ten to the `power`: a numeric if it fits one, else a float. It is no integer, so
+/// that `1e3 / 7` is no division of integers.
 fn scientific(text: &str, digits: &str, power: &str) -> ast::Expr {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let all = format!("{whole}{fraction}");
@@ -122,14 +123,19 @@ fn scientific(text: &str, digits: &str, power: &str) -> ast::Expr {
         }
         _ => None,
     };
-    let value = match plain.filter(|plain| plain.len() <= 39) {
-        Some(plain) => return number(plain),
-        None => ast::Value::SingleQuotedString(text.to_string()),
+    let (value, data_type) = match plain.filter(|plain| plain.len() <= 39) {
+        Some(plain) if plain.contains('.') => return number(plain),
+        Some(plain) => {
+            let digits = u64::try_from(plain.len()).unwrap_or(u64::MAX);
+            let exact = ast::ExactNumberInfo::PrecisionAndScale(digits, 0);
+            (ast::Value::Number(plain, false), ast::DataType::Numeric(exact))
+        }
+        None => (ast::Value::SingleQuotedString(text.to_string()), ast::DataType::DoublePrecision),
     };
     ast::Expr::Cast {
         kind: ast::CastKind::Cast,
         expr: Box::new(ast::Expr::Value(value.into())),
-        data_type: ast::DataType::DoublePrecision,
+        data_type,
         array: false,
         format: None,
     }
@@ -248,12 +254,12 @@ mod tests {
             let (digits, power) = text.split_once('e').unwrap();
             scientific(text, digits, power).to_string()
         };
-        assert_eq!(read("1e10"), "10000000000");
-        assert_eq!(read("1.5e3"), "1500");
+        assert_eq!(read("1e10"), "CAST(10000000000 AS NUMERIC(11,0))");
+        assert_eq!(read("1.5e3"), "CAST(1500 AS NUMERIC(4,0))");
         assert_eq!(read("1.25e1"), "12.5");
         assert_eq!(read("12.5e-3"), "0.0125");
         assert_eq!(read(".5e-1"), "0.05");
-        assert_eq!(read("1e+2"), "100");
+        assert_eq!(read("1e+2"), "CAST(100 AS NUMERIC(3,0))");
         assert_eq!(read("1e200"), "CAST('1e200' AS DOUBLE PRECISION)");
         assert_eq!(read("1e-200"), "CAST('1e-200' AS DOUBLE PRECISION)");
     }

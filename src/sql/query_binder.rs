@@ -10,15 +10,16 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan};
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use sqlparser::ast::{self, Visit as _};
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::tokenizer::{Location, Token, Tokenizer};
+use sqlparser::tokenizer::{Location, Token};
 
 use super::binder::Binder;
+use super::clauses::Clauses;
 use super::float_beside_decimal::{CHOOSING, floats_beside_decimals};
 use super::output_names::{output_names, renamed, tell_apart};
 use super::parser::fold;
 use super::postgres_syntax::with_planner_syntax;
 use super::scope::Scope;
+use super::syntax::tokenize;
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::functions::functions;
 
@@ -161,9 +162,7 @@ impl Binder<'_> {
     fn place_of_name(&self, error: &Error) -> Option<Location> {
         let quoted = error.message.split('"').nth(1)?;
         let name = quoted.rsplit('.').next()?;
-        let tokens =
-            Tokenizer::new(&PostgreSqlDialect {}, &self.statement.text).tokenize_with_location();
-        let tokens = tokens.ok()?;
+        let tokens = tokenize(&self.statement.text, 0).ok()?;
         let solid: Vec<_> =
             tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
         let mut places = (0..solid.len()).filter(|index| match &solid[*index].token {
@@ -188,10 +187,13 @@ impl Binder<'_> {
         index.map(|index| solid[index].span.start)
     }
 
-    /// Every function that is called must exist.
+    /// Every function that is called must exist, and every clause must have a meaning.
     pub(super) fn check_calls(&self, statement: &ast::Statement) -> Result<()> {
-        let mut calls = Calls { binder: self };
-        match statement.visit(&mut calls) {
+        let checked = match statement.visit(&mut Calls { binder: self }) {
+            ControlFlow::Continue(()) => statement.visit(&mut Clauses { places: self.places() }),
+            broken @ ControlFlow::Break(_) => broken,
+        };
+        match checked {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(error) => Err(*error),
         }
@@ -215,19 +217,7 @@ impl Calls<'_> {
 impl ast::Visitor for Calls<'_> {
     type Break = Box<Error>;
 
-    fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Self::Break> {
-        match query.locks.first() {
-            Some(lock) => {
-                self.refuse(&lock.to_string(), query, "leave it out: queries lock nothing")
-            }
-            None => ControlFlow::Continue(()),
-        }
-    }
-
     fn pre_visit_table_factor(&mut self, factor: &ast::TableFactor) -> ControlFlow<Self::Break> {
-        if let ast::TableFactor::Table { sample: Some(_), .. } = factor {
-            return self.refuse("TABLESAMPLE", factor, "use WHERE with a condition on the key");
-        }
         let name = match factor {
             ast::TableFactor::Table { name, args: Some(_), .. }
             | ast::TableFactor::Function { name, .. } => name,

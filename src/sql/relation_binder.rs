@@ -42,6 +42,15 @@ impl Binder<'_> {
             let message = "FORMAT DEBEZIUM brings updates, which APPEND ONLY forbids";
             return Err(Error::new(ErrorKind::InvalidSql, message).at(name.position));
         }
+        if table.append_only && !primary_key.is_empty() {
+            let message = "APPEND ONLY with a primary key is not supported";
+            return Err(Error::unsupported(message)
+                .with_hint(
+                    "leave out APPEND ONLY, so that a row replaces the one with its key, or leave \
+                     out PRIMARY KEY, so that all rows are kept",
+                )
+                .at(name.position));
+        }
         // Without a key nothing that a connector brings can be replaced.
         let append_only = table.append_only || (connected && primary_key.is_empty());
         let upsert_key = (!primary_key.is_empty()).then(|| primary_key.clone());

@@ -23,8 +23,10 @@ use crate::functions::functions;
 use crate::plan::RelationSource;
 use crate::types::arrow_type;
 
-/// Schemas in which relations are found; `pg_catalog` belongs to the session.
-const SCHEMA: &str = "public";
+/// The one database.
+pub const DATABASE: &str = "dev";
+/// The schema of the engine's relations; `pg_catalog` belongs to the session.
+pub const SCHEMA: &str = "public";
 
 /// Tables and functions beyond the catalog: a session has `pg_catalog` and Iceberg tables.
 pub trait ExtraTables {
@@ -85,13 +87,31 @@ impl<'a> Scope<'a> {
         functions().contains(name) || self.extra.scalar_function(name).is_some()
     }
 
+    /// The Iceberg catalog that a reference names.
+    fn lake(&self, reference: &TableReference) -> Option<&Relation> {
+        let owner = self.catalog.get(reference.catalog()?)?;
+        matches!(*owner.definition, Definition::Catalog(_)).then(|| owner.as_ref())
+    }
+
+    /// The name within the catalog, if the reference can be one.
+    fn local_name<'b>(&self, reference: &'b TableReference) -> Option<&'b str> {
+        let here = reference.catalog().is_none_or(|database| database == DATABASE)
+            && self.lake(reference).is_none()
+            && reference.schema().is_none_or(|schema| schema == SCHEMA);
+        here.then(|| reference.table())
+    }
+
     fn undefined(&self, reference: &TableReference) -> Error {
         let message = format!("relation \"{reference}\" does not exist");
         let error = Error::new(ErrorKind::UndefinedTable, message);
-        let owner = reference.catalog().and_then(|catalog| self.catalog.get(catalog));
-        if let Some(owner) = owner.filter(|r| matches!(*r.definition, Definition::Catalog(_))) {
+        if let Some(owner) = self.lake(reference) {
             let hint = "can be read by SELECT, but not by live views and sinks";
             return error.with_hint(format!("tables of catalog \"{}\" {hint}", owner.name));
+        }
+        if reference.catalog().is_some_and(|database| database != DATABASE) {
+            let message = format!("cross-database references are not implemented: \"{reference}\"");
+            return Error::unsupported(message)
+                .with_hint(format!("the only database is \"{DATABASE}\""));
         }
         let readable = self.catalog.iter().filter(|relation| relation.definition.is_readable());
         match nearest(reference.table(), readable.map(|relation| relation.name.as_str())) {
@@ -112,11 +132,6 @@ pub(super) fn relation_source(relation: &Relation) -> RelationSource {
     }
 }
 
-/// The name within the catalog, if the reference can be one.
-fn local_name(reference: &TableReference) -> Option<&str> {
-    reference.schema().is_none_or(|schema| schema == SCHEMA).then(|| reference.table())
-}
-
 fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
@@ -126,7 +141,8 @@ impl ContextProvider for Scope<'_> {
         &self,
         name: TableReference,
     ) -> datafusion::error::Result<Arc<dyn TableSource>> {
-        let Some(relation) = local_name(&name).and_then(|name| self.catalog.get(name)) else {
+        let local = self.local_name(&name).and_then(|name| self.catalog.get(name));
+        let Some(relation) = local else {
             return self.extra.table(&name).ok_or_else(|| external(self.undefined(&name)));
         };
         if let Definition::Unbound(unbound) = relation.definition.as_ref() {

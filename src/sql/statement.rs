@@ -321,6 +321,20 @@ impl DropKind {
 }
 
 impl StatementKind {
+    /// True for every CREATE.
+    pub fn is_creation(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateTable(_)
+                | Self::CreateSource(_)
+                | Self::CreateMaterializedView(_)
+                | Self::CreateView(_)
+                | Self::CreateSink(_)
+                | Self::CreatePipeline(_)
+                | Self::CreateCatalog(_)
+        )
+    }
+
     /// The command tag that Postgres sends for it, without row counts.
     pub fn tag(&self) -> &'static str {
         match self {

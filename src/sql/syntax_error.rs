@@ -3,7 +3,8 @@
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
-use super::lexer::{Piece, Places, is_blank};
+use super::syntax::too_deep;
+use super::syntax::{Piece, Places, is_blank};
 use crate::error::{Error, ErrorKind, nearest};
 
 /// Words that a statement may begin with or be cut by.
@@ -84,7 +85,7 @@ pub(super) fn translate(error: ParserError, parser: &Parser<'_>, piece: &Piece) 
     let text = match error {
         ParserError::ParserError(text) | ParserError::TokenizerError(text) => text,
         ParserError::RecursionLimitExceeded => {
-            return Error::new(ErrorKind::Syntax, "the statement is nested too deeply");
+            return too_deep();
         }
     };
     let (text, location) = split_location(&text);

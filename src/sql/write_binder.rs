@@ -7,28 +7,81 @@ use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPla
 use sqlparser::ast;
 
 use super::binder::{Binder, Bound};
+use super::clauses::syntax;
 use super::column_list::undefined_column;
-use super::parser::fold;
+use super::parser::{check_place, fold};
 use super::postgres_syntax::with_planner_syntax;
+use super::syntax::parse_postgres;
 use crate::catalog::{Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Binder<'_> {
     pub(super) fn insert(&self, insert: &ast::Insert) -> Result<Bound> {
-        let ast::TableObject::TableName(name) = &insert.table else {
+        let ast::Insert {
+            insert_token: _,
+            optimizer_hints: _,
+            or,
+            ignore,
+            into: _,
+            table,
+            // The rows come from elsewhere, so nothing can name the target.
+            table_alias: _,
+            columns: _,
+            overwrite,
+            source: _,
+            assignments,
+            partitioned,
+            after_columns,
+            has_table_keyword,
+            on,
+            returning,
+            output,
+            replace_into,
+            priority,
+            insert_alias,
+            settings,
+            format_clause,
+            multi_table_insert_type,
+            multi_table_into_clauses,
+            multi_table_when_clauses,
+            multi_table_else_clause,
+        } = insert;
+        let ast::TableObject::TableName(name) = table else {
             return Err(Error::unsupported("INSERT INTO a function is not supported"));
         };
         let table = self.writable(name, false)?;
-        if insert.returning.is_some() {
+        if returning.is_some() {
             return Err(self.refused("RETURNING"));
         }
-        if insert.on.is_some() {
+        if on.is_some() {
             return Err(self.refused("ON CONFLICT").with_hint(
                 "leave it out: a row whose primary key is in the table replaces the old row",
             ));
         }
+        self.foreign(&[
+            (or.is_some(), "INSERT OR"),
+            (*ignore, "INSERT IGNORE"),
+            (*overwrite, "INSERT OVERWRITE"),
+            (!assignments.is_empty(), "INSERT … SET"),
+            (partitioned.is_some() || !after_columns.is_empty(), "PARTITION"),
+            (*has_table_keyword, "INSERT INTO TABLE"),
+            (output.is_some(), "OUTPUT"),
+            (*replace_into, "REPLACE"),
+            (priority.is_some(), "a priority of INSERT"),
+            (insert_alias.is_some(), "an alias of the new row"),
+            (settings.is_some(), "SETTINGS"),
+            (format_clause.is_some(), "FORMAT"),
+            (
+                multi_table_insert_type.is_some()
+                    || !multi_table_into_clauses.is_empty()
+                    || !multi_table_when_clauses.is_empty()
+                    || multi_table_else_clause.is_some(),
+                "INSERT ALL",
+            ),
+        ])?;
         let mut insert = insert.clone();
         insert.table_alias = None;
+        insert.table = ast::TableObject::TableName(vec![quoted(&table.name)].into());
         name_first_columns(&mut insert, &table);
         let mut statement = ast::Statement::Insert(insert);
         with_planner_syntax(&mut statement);
@@ -43,35 +96,71 @@ impl Binder<'_> {
     }
 
     pub(super) fn delete(&self, delete: &ast::Delete) -> Result<Bound> {
-        let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) =
-            &delete.from;
-        if delete.returning.is_some() {
+        let ast::Delete {
+            delete_token: _,
+            optimizer_hints: _,
+            tables,
+            from,
+            using,
+            selection,
+            returning,
+            output,
+            order_by,
+            limit,
+        } = delete;
+        let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = from;
+        if returning.is_some() {
             return Err(self.refused("RETURNING"));
         }
-        if delete.using.is_some() || !delete.tables.is_empty() {
+        if using.is_some() {
             return Err(self.refused("USING").with_hint("use WHERE EXISTS (SELECT …)"));
         }
+        self.foreign(&[
+            (!tables.is_empty() || from.len() != 1, "DELETE from several tables"),
+            (output.is_some(), "OUTPUT"),
+            (!order_by.is_empty(), "DELETE with ORDER BY"),
+            (limit.is_some(), "DELETE with LIMIT"),
+        ])?;
         let (table, qualifier) = self.target(from.first())?;
         let items = table.schema.fields().iter().map(|field| item(&qualifier, field.name()));
-        let query = select(items.collect(), from.clone(), delete.selection.clone())?;
+        let query = select(items.collect(), from.clone(), selection.clone())?;
         Ok(Bound::Delete { plan: self.query(&query)?, table })
     }
 
     pub(super) fn update(&self, update: &ast::Update) -> Result<Bound> {
-        if update.returning.is_some() {
+        let ast::Update {
+            update_token: _,
+            optimizer_hints: _,
+            table: target,
+            assignments,
+            from,
+            selection,
+            returning,
+            output,
+            or,
+            order_by,
+            limit,
+        } = update;
+        if returning.is_some() {
             return Err(self.refused("RETURNING"));
         }
-        if update.from.is_some() {
+        if from.is_some() {
             return Err(self
                 .refused("UPDATE with FROM")
                 .with_hint("use SET x = (SELECT …) WHERE EXISTS (SELECT …)"));
         }
-        let (table, qualifier) = self.target(Some(&update.table))?;
+        self.foreign(&[
+            (output.is_some(), "OUTPUT"),
+            (or.is_some(), "UPDATE OR"),
+            (!order_by.is_empty(), "UPDATE with ORDER BY"),
+            (limit.is_some(), "UPDATE with LIMIT"),
+        ])?;
+        let (table, qualifier) = self.target(Some(target))?;
         let fields = table.schema.fields();
         let mut assigned: Vec<Option<ast::Expr>> = vec![None; fields.len()];
-        for assignment in &update.assignments {
-            let (index, position) = self.assigned_column(assignment, &table)?;
-            if assigned[index].replace(assignment.value.clone()).is_some() {
+        for ast::Assignment { target, value } in assignments {
+            let (index, position) = self.assigned_column(target, &table)?;
+            if assigned[index].replace(value.clone()).is_some() {
                 let message = format!("column \"{}\" is set twice", fields[index].name());
                 return Err(Error::new(ErrorKind::DuplicateColumn, message).at(position));
             }
@@ -85,9 +174,17 @@ impl Binder<'_> {
             None => aliased(&qualifier, field.name()),
         });
         let items = old.chain(new).collect();
-        let query = select(items, vec![update.table.clone()], update.selection.clone())?;
+        let query = select(items, vec![target.clone()], selection.clone())?;
         let plan = self.with_types_of(self.query(&query)?, &table)?;
         Ok(Bound::Update { plan, table })
+    }
+
+    /// Refuses clauses that PostgreSQL's writes do not have.
+    fn foreign(&self, found: &[(bool, &str)]) -> Result<()> {
+        match found.iter().find(|(is_there, _)| *is_there) {
+            None => Ok(()),
+            Some((_, what)) => Err(syntax(what).at(self.statement.offset + 1)),
+        }
     }
 
     /// Casts the new row to the types of the table.
@@ -111,10 +208,10 @@ impl Binder<'_> {
 
     fn assigned_column(
         &self,
-        assignment: &ast::Assignment,
+        target: &ast::AssignmentTarget,
         table: &Relation,
     ) -> Result<(usize, usize)> {
-        let ast::AssignmentTarget::ColumnName(name) = &assignment.target else {
+        let ast::AssignmentTarget::ColumnName(name) = target else {
             return Err(self.refused("SET (a, b) = …"));
         };
         let Some(ident) = name.0.last().and_then(|part| part.as_ident()) else {
@@ -153,16 +250,25 @@ impl Binder<'_> {
             return Err(self.refused("writing to an expression"));
         };
         let position = self.places().position(last.span.start);
-        let local = match idents.as_slice() {
-            [_] => true,
-            [.., schema, _] => fold(schema) == "public",
-            [] => false,
+        let parts: Vec<String> = idents.iter().map(|ident| fold(ident)).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let in_lake = |name: &&str| {
+            let owner = self.catalog.get(name);
+            owner.is_some_and(|owner| matches!(*owner.definition, Definition::Catalog(_)))
         };
-        if !local {
+        if parts.len() > 2 && parts.first().is_some_and(in_lake) {
             return Err(Error::unsupported(format!("writing to \"{name}\" is not supported"))
                 .with_hint("use CREATE SINK or CREATE PIPELINE")
                 .at(position));
         }
+        // As in PostgreSQL: what does not exist is the relation, not the schema.
+        check_place(&parts).map_err(|error| match error.kind {
+            ErrorKind::UndefinedSchema => {
+                let message = format!("relation \"{}\" does not exist", parts.join("."));
+                Error::new(ErrorKind::UndefinedTable, message).at(position)
+            }
+            _ => error.at(position),
+        })?;
         let name = super::statement::Name { value: fold(last), position };
         let Some(relation) = self.catalog.get(&name.value) else {
             return Err(self.undefined("relation", &name));
@@ -224,16 +330,14 @@ fn select(
     from: Vec<ast::TableWithJoins>,
     selection: Option<ast::Expr>,
 ) -> Result<ast::Query> {
-    let dialect = sqlparser::dialect::PostgreSqlDialect {};
-    let template = sqlparser::parser::Parser::new(&dialect)
-        .try_with_sql("SELECT 1")
-        .and_then(|mut parser| parser.parse_query());
-    let mut query = *template.map_err(|error| Error::internal(error.to_string()))?;
+    let ast::Statement::Query(mut query) = parse_postgres("SELECT 1")? else {
+        return Err(Error::internal("SELECT 1 is not a query"));
+    };
     let ast::SetExpr::Select(select) = query.body.as_mut() else {
         return Err(Error::internal("SELECT 1 is not a SELECT"));
     };
     select.projection = items;
     select.from = from;
     select.selection = selection;
-    Ok(query)
+    Ok(*query)
 }

@@ -12,7 +12,7 @@ use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value, VisitMut, Visit
 ///
 /// Parentheses are nodes of their own, so that AND or OR right below an operator that binds more
 /// tightly can only be the parser's mistake.
-pub(super) fn with_precedence<T: VisitMut>(mut parsed: T) -> T {
+pub(in crate::sql) fn with_precedence<T: VisitMut>(mut parsed: T) -> T {
     // The visitor never breaks off.
     let _ = parsed.visit(&mut Mend);
     parsed
@@ -59,9 +59,6 @@ fn lift(expr: Expr, operators: &[BinaryOperator], wrap: impl FnOnce(Expr) -> Exp
 
 #[cfg(test)]
 mod tests {
-    use sqlparser::dialect::PostgreSqlDialect;
-    use sqlparser::parser::Parser;
-
     use super::*;
 
     /// With all parentheses.
@@ -93,9 +90,8 @@ mod tests {
             ("a IS DISTINCT FROM b AND c IS DISTINCT FROM d", "((a <> b) AND (c <> d))"),
             ("x AND (y OR z) AND NOT (x AND y)", "((x AND (y OR z)) AND (NOT (x AND y)))"),
         ] {
-            let dialect = PostgreSqlDialect {};
-            let parsed = Parser::new(&dialect).try_with_sql(text).unwrap().parse_expr().unwrap();
-            assert_eq!(shown(&with_precedence(parsed)), meant, "{text}");
+            let parsed = crate::sql::parse_expression(text).unwrap();
+            assert_eq!(shown(&parsed), meant, "{text}");
         }
     }
 }

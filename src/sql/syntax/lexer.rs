@@ -11,7 +11,7 @@ pub use redact::redacted;
 
 /// The text of one statement and its tokens, whose places are in that text.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(in crate::sql) struct Piece {
     /// The statement's text.
     pub text: String,
     /// Where the text begins in the input, in characters from 0.
@@ -22,18 +22,18 @@ pub(super) struct Piece {
 
 /// The text of a statement, to turn lines and columns into characters.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Places<'a> {
+pub(in crate::sql) struct Places<'a> {
     text: &'a str,
     offset: usize,
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(text: &'a str, offset: usize) -> Self {
+    pub(in crate::sql) fn new(text: &'a str, offset: usize) -> Self {
         Self { text, offset }
     }
 
     /// Character in the statement's text, from 0.
-    pub(super) fn within(&self, location: Location) -> usize {
+    pub(in crate::sql) fn within(&self, location: Location) -> usize {
         let line = usize::try_from(location.line.saturating_sub(1)).unwrap_or(0);
         let column = usize::try_from(location.column.saturating_sub(1)).unwrap_or(0);
         let before = self.text.split('\n').take(line).map(|line| line.chars().count() + 1);
@@ -41,12 +41,12 @@ impl<'a> Places<'a> {
     }
 
     /// Character in the input, from 1.
-    pub(super) fn position(&self, location: Location) -> usize {
+    pub(in crate::sql) fn position(&self, location: Location) -> usize {
         self.offset + self.within(location) + 1
     }
 
     /// The text between two characters.
-    pub(super) fn slice(&self, start: usize, end: usize) -> String {
+    pub(in crate::sql) fn slice(&self, start: usize, end: usize) -> String {
         self.text.chars().skip(start).take(end.saturating_sub(start)).collect()
     }
 }
@@ -55,7 +55,7 @@ impl<'a> Places<'a> {
 ///
 /// # Errors
 /// `Syntax` for an unterminated string, comment or quoted name.
-pub(super) fn pieces(input: &str) -> Result<Vec<Piece>> {
+pub(in crate::sql) fn pieces(input: &str) -> Result<Vec<Piece>> {
     let places = Places::new(input, 0);
     let tokens = tokenize(input, 0)?;
     let mut pieces = Vec::new();
@@ -73,15 +73,31 @@ pub(super) fn pieces(input: &str) -> Result<Vec<Piece>> {
     Ok(pieces)
 }
 
-pub(super) fn is_blank(token: &Token) -> bool {
+pub(in crate::sql) fn is_blank(token: &Token) -> bool {
     matches!(token, Token::Whitespace(_) | Token::EOF)
 }
 
-fn tokenize(text: &str, offset: usize) -> Result<Vec<TokenWithSpan>> {
+/// The tokens of a text, with blanks and comments.
+pub(in crate::sql) fn tokenize(text: &str, offset: usize) -> Result<Vec<TokenWithSpan>> {
     Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location().map_err(|error| {
         Error::new(ErrorKind::Syntax, uncapitalised(&error.message))
             .at(Places::new(text, offset).position(error.location))
     })
+}
+
+/// True if two texts are the same but for blanks, comments and the case of bare words.
+pub fn same_text(one: &str, other: &str) -> bool {
+    let solid = |text: &str| -> Option<Vec<Token>> {
+        let tokens = tokenize(text, 0).ok()?.into_iter().map(|token| match token.token {
+            Token::Word(mut word) if word.quote_style.is_none() => {
+                word.value.make_ascii_lowercase();
+                Token::Word(word)
+            }
+            token => token,
+        });
+        Some(tokens.filter(|token| !is_blank(token) && *token != Token::SemiColon).collect())
+    };
+    one == other || solid(one).is_some_and(|tokens| solid(other) == Some(tokens))
 }
 
 #[cfg(test)]
@@ -94,6 +110,15 @@ mod tests {
         let texts: Vec<_> =
             pieces.iter().map(|piece| (piece.text.as_str(), piece.offset)).collect();
         assert_eq!(texts, [("SELECT ';'", 9), ("SELECT 2", 25)]);
+    }
+
+    #[test]
+    fn blanks_comments_and_case_are_no_difference() {
+        let text = "SELECT a, 'X y' FROM \"T\"";
+        assert!(same_text(text, "select A ,\n 'X y' -- why\n from \"T\" ;"));
+        for other in ["SELECT a, 'X  y' FROM \"T\"", "SELECT a, 'X y' FROM \"t\"", "SELECT 'a"] {
+            assert!(!same_text(text, other), "{other}");
+        }
     }
 
     #[test]
