@@ -5,6 +5,8 @@
 //! Not here: what only sessions may call, such as `current_schema()`, since its value differs
 //! between clients.
 
+mod date_part;
+mod float;
 mod modulo;
 mod replacement;
 mod table;
@@ -12,7 +14,8 @@ mod text;
 mod time_pattern;
 mod zone;
 
-pub use replacement::{bytes, checked, checked_minus, text, whole_float};
+pub use float::{checked_float, float_of_rank, float_rank};
+pub use replacement::{bytes, checked, checked_minus, text, whole_float, without_zone};
 pub use table::{Functions, INCREMENTAL_AGGREGATES, functions};
 pub use text::{has_text, write_value};
 pub use time_pattern::strftime;

@@ -1,9 +1,9 @@
 //! What takes the place of expressions that the planner computes in another way than PostgreSQL.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Datum, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Datum, StringArray, StringBuilder};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
 use arrow::error::ArrowError;
@@ -28,7 +28,7 @@ struct Replacement {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kernel {
+pub(super) enum Kernel {
     /// Of two columns of one type, which is also that of the value.
     Operator(fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, ArrowError>),
     /// Of a column; the type of the value, or that of the column.
@@ -52,6 +52,16 @@ impl Hash for Replacement {
 impl ScalarUDFImpl for Replacement {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        let names = args.iter().map(ToString::to_string).collect::<Vec<_>>();
+        Ok(short(format!("{}({})", self.name, names.join(", "))))
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let names = args.iter().map(|arg| arg.schema_name().to_string()).collect::<Vec<_>>();
+        Ok(short(format!("{}({})", self.name, names.join(","))))
     }
 
     fn signature(&self) -> &Signature {
@@ -86,7 +96,22 @@ impl ScalarUDFImpl for Replacement {
     }
 }
 
-fn call(name: &'static str, kernel: Kernel, args: Vec<Expr>) -> Expr {
+/// A long name by its beginning and a hash of the whole. Every level of a nested expression writes
+/// the names of the levels below it, so that whole names would take cubic time.
+fn short(name: String) -> String {
+    const LENGTH_MAX: usize = 200;
+    if name.len() <= LENGTH_MAX {
+        return name;
+    }
+    // Its keys are the same in every process.
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let start: String = name.chars().take(LENGTH_MAX / 4).collect();
+    format!("{start}…{:016x}", hasher.finish())
+}
+
+/// A call of a function that no SQL text names.
+pub(super) fn call(name: &'static str, kernel: Kernel, args: Vec<Expr>) -> Expr {
     let signature = Signature::any(args.len(), Volatility::Immutable);
     ScalarUDF::from(Replacement { name, signature, kernel }).call(args)
 }
@@ -171,6 +196,32 @@ pub fn bytes(value: Expr) -> Expr {
     call("bytes", Kernel::Column(kernel, Some(&DataType::Binary)), vec![value])
 }
 
+/// A text of a date and time without the zone behind it, which a timestamp without a zone leaves
+/// out.
+pub fn without_zone(value: Expr) -> Expr {
+    let kernel = |column: &ArrayRef| -> Result<ArrayRef> {
+        let texts = arrow::compute::cast(column, &DataType::Utf8)?;
+        let texts = texts.as_string::<i32>().iter();
+        let texts: StringArray = texts.map(|text| text.map(cut_zone)).collect();
+        Ok(Arc::new(texts))
+    };
+    call("without_zone", Kernel::Column(kernel, Some(&DataType::Utf8)), vec![value])
+}
+
+/// Cuts `Z`, `+02`, `-0230` or `+02:30` off behind a clock's time.
+fn cut_zone(text: &str) -> &str {
+    let trimmed = text.trim_end();
+    let Some(clock) = trimmed.find(':') else { return text };
+    if let Some(cut) = trimmed.strip_suffix(['Z', 'z']) {
+        return cut.trim_end();
+    }
+    let Some(sign) = trimmed.rfind(['+', '-']).filter(|sign| *sign > clock) else { return text };
+    let zone = &trimmed[sign + 1..];
+    let is_zone = zone.starts_with(|letter: char| letter.is_ascii_digit())
+        && zone.chars().all(|letter| letter.is_ascii_digit() || letter == ':');
+    if is_zone { trimmed[..sign].trim_end() } else { text }
+}
+
 fn read_bytes(text: &str, out: &mut Vec<u8>) -> Option<()> {
     match text.strip_prefix("\\x") {
         Some(digits) => read_hexadecimal(digits.as_bytes(), out),
@@ -211,6 +262,16 @@ fn read_escaped(mut text: &[u8], out: &mut Vec<u8>) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zones_are_cut_off() {
+        for zone in ["", "Z", "+02", " +02", "-0230", "+02:30", "-08:00"] {
+            assert_eq!(cut_zone(&format!("2024-03-10 03:00:00{zone}")), "2024-03-10 03:00:00");
+        }
+        for text in ["2024-03-10", "10:00 -x", "2024-03-10T03:00:00.5", "", "-infinity"] {
+            assert_eq!(cut_zone(text), text);
+        }
+    }
 
     #[test]
     fn bytes_are_read_as_in_postgres() {

@@ -7,6 +7,7 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
+use super::date_part::{Extract, date_part};
 use super::modulo::modulo;
 use super::zone::time_zone;
 
@@ -25,7 +26,11 @@ pub struct Functions {
 impl Functions {
     fn new() -> Self {
         let mut scalar = SessionStateDefaults::default_scalar_functions();
-        scalar.extend([modulo(), time_zone()]);
+        // It tells the planner's version.
+        scalar.retain(|function| function.name() != "version");
+        scalar.extend([date_part(), modulo(), time_zone()]);
+        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(Extract)];
+        planners.extend(SessionStateDefaults::default_expr_planners());
         Self {
             scalar: by_name(scalar, |function| (function.name(), function.aliases())),
             higher_order: by_name(
@@ -38,7 +43,7 @@ impl Functions {
             window: by_name(SessionStateDefaults::default_window_functions(), |function| {
                 (function.name(), function.aliases())
             }),
-            planners: SessionStateDefaults::default_expr_planners(),
+            planners,
         }
     }
 

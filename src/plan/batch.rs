@@ -3,33 +3,56 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use datafusion::error::Result;
 use datafusion::execution::context::ExecutionProps;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 
+use super::float_extremes::FloatExtremes;
+use super::guards::{Guards, lowered};
 use super::postgres::AsPostgres;
 use super::push_down_filter::PushDownFilter;
 use super::wide_sums::WideSums;
 
-/// DataFusion's planner, but for the rules that change an answer. `start` is what `now()` says.
+/// DataFusion's planner, but for the rules that change an answer. `start` is what `now()` says,
+/// `memory` what the query may use.
 ///
 /// **Law:** optimised = as written.
 #[must_use]
-pub fn batch_state(start: DateTime<Utc>) -> SessionState {
+pub fn batch_state(start: DateTime<Utc>, memory: Arc<RuntimeEnv>) -> SessionState {
     let mut config = SessionConfig::new();
     // It takes differing nullability of `x IS TRUE` for an error.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     SessionStateBuilder::new_with_default_features()
         .with_config(config)
+        .with_runtime_env(memory)
         .with_execution_props(ExecutionProps::new().with_query_execution_start_time(start))
         .with_analyzer_rule(Arc::new(AsPostgres))
         .with_analyzer_rule(Arc::new(WideSums))
+        .with_analyzer_rule(Arc::new(FloatExtremes))
+        .with_analyzer_rule(Arc::new(Guards))
         .with_optimizer_rules(logical_rules())
         .with_physical_optimizer_rules(physical_rules())
         .build()
+}
+
+/// Optimises a query and plans how it is run. Guards come into force after all rules, since these
+/// would take them apart.
+///
+/// # Errors
+/// What the planner says.
+pub async fn physical_plan(
+    state: &SessionState,
+    plan: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = lowered(state.optimize(plan)?)?;
+    state.query_planner().create_physical_plan(&plan, state).await
 }
 
 fn logical_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
@@ -48,5 +71,7 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     // It takes predicates without columns below totals, and no table of ours takes a filter.
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
+    // It computes what stands above a filter below it, on rows that the filter would remove.
+    rules.retain(|rule| rule.name() != "ProjectionPushdown");
     rules
 }

@@ -13,7 +13,10 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::rewriting::with_expressions;
 use crate::error::Error;
-use crate::functions::{bytes, checked, checked_minus, has_text, strftime, text, whole_float};
+use crate::functions::{
+    bytes, checked, checked_float, checked_minus, has_text, strftime, text, whole_float,
+    without_zone,
+};
 
 /// Replaces expressions that the planner would compute in another way than PostgreSQL; runs when
 /// all types are known, for views and for queries that run once.
@@ -21,10 +24,12 @@ use crate::functions::{bytes, checked, checked_minus, has_text, strftime, text, 
 /// | expression | the planner | here |
 /// |---|---|---|
 /// | `a + b`, `a - b`, `a * b`, `-a` of integers | wraps around | fails where it overflows |
+/// | `a + b`, `a - b`, `a * b`, `a / b` of floats | gives an infinity | fails |
 /// | number to integer | cuts off | rounds: decimals half away from zero, floats half to even |
 /// | float to text | `1.0`, `inf` | `1`, `Infinity` |
 /// | timestamp to text | `2026-01-01T10:00:00` | `2026-01-01 10:00:00` |
 /// | bytes to text | their characters | `\x00ff` |
+/// | text to timestamp | moves it by the zone in it | leaves the zone out |
 /// | text to bytes | its characters | `\x00ff` is hexadecimal |
 /// | `to_char(at, 'YYYY-MM')` | a pattern of `strftime` only | PostgreSQL's pattern |
 /// | `LIKE … ESCAPE 'x'` | refused | another pattern |
@@ -49,6 +54,11 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         {
             checked(&binary.left, binary.op, &binary.right)
         }
+        Expr::BinaryExpr(binary)
+            if is_float(&binary.left, schema) && is_float(&binary.right, schema) =>
+        {
+            checked_float(&binary.left, binary.op, &binary.right)
+        }
         Expr::Negative(value) if is_integer(value, schema) => {
             Some(checked_minus(value.as_ref().clone()))
         }
@@ -61,6 +71,10 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         _ => None,
     };
     Ok(replacement.map_or_else(|| Transformed::no(expr), Transformed::yes))
+}
+
+fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|data_type| data_type.is_floating())
 }
 
 fn is_integer(expr: &Expr, schema: &DFSchema) -> bool {
@@ -83,6 +97,7 @@ fn converted(to: &Cast, schema: &DFSchema) -> Result<Option<Expr>> {
             }
             _ => return Ok(None),
         },
+        DataType::Timestamp(_, None) if from.is_string() => without_zone(value.clone()),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView if from.is_string() => {
             bytes(value.clone())
         }

@@ -17,6 +17,7 @@ use datafusion::optimizer::{
     simplify_expressions,
 };
 
+use super::guards::{Guards, lowered};
 use super::postgres::AsPostgres;
 use super::push_down_filter::PushDownFilter;
 use crate::error::{Error, Result};
@@ -54,12 +55,13 @@ pub(super) fn rewrite(plan: &LogicalPlan) -> Result<LogicalPlan> {
     options.optimizer.skip_failed_rules = false;
     let mut analyzer = Analyzer::new();
     analyzer.rules.push(Arc::new(AsPostgres));
+    analyzer.rules.push(Arc::new(Guards));
     let plan = analyzer.execute_and_check(plan.clone(), &options, |_, _| {})?;
     refuse_wide_scalar_subqueries(&plan)?;
     let context = OptimizerContext::new_with_config_options(Arc::new(options))
         .without_query_execution_start_time();
     let plan = Optimizer::with_rules(chosen()).optimize(plan, &context, |_, _| {})?;
-    with_columns(plan)
+    with_columns(lowered(plan)?)
 }
 
 /// Lets every input have a column, since rows without columns, as `count(*)` reads them, have no
