@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test runner that tells its seed")]
 
+mod wire;
+
 use std::fmt;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -56,21 +58,38 @@ type Rows = Vec<Vec<String>>;
 struct Server {
     child: Child,
     data_dir: tempfile::TempDir,
+    port: u16,
     client: tokio_postgres::Client,
 }
 
 impl Server {
     async fn start() -> Self {
-        let data_dir = tempfile::tempdir().unwrap();
-        let (child, client) = Self::spawn(data_dir.path()).await;
-        Self { child, data_dir, client }
+        Self::start_with("").await
     }
 
-    async fn spawn(data_dir: &Path) -> (Child, tokio_postgres::Client) {
+    /// A server with settings in TOML.
+    async fn start_with(settings: &str) -> Self {
+        let data_dir = tempfile::tempdir().unwrap();
+        std::fs::write(data_dir.path().join("frazil.toml"), settings).unwrap();
+        let (child, port, client) = Self::spawn(data_dir.path()).await;
+        Self { child, data_dir, port, client }
+    }
+
+    /// Another client of the same server.
+    async fn connect(&self) -> tokio_postgres::Client {
+        let address = format!("host=127.0.0.1 port={} user=root dbname=dev", self.port);
+        let (client, connection) = tokio_postgres::connect(&address, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn spawn(data_dir: &Path) -> (Child, u16, tokio_postgres::Client) {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut child = Command::new(env!("CARGO_BIN_EXE_frazil"))
             .args(["serve", "--workers", "2", "--checkpoint-interval-ms", "20", "--data-dir"])
             .arg(data_dir)
+            .arg("--config")
+            .arg(data_dir.join("frazil.toml"))
             .args(["--pg-listen", &format!("127.0.0.1:{port}")])
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
@@ -80,7 +99,7 @@ impl Server {
         for _ in 0..START_TRIES {
             if let Ok((client, connection)) = tokio_postgres::connect(&address, NoTls).await {
                 tokio::spawn(connection);
-                return (child, client);
+                return (child, port, client);
             }
             assert!(child.try_wait().unwrap().is_none(), "the server ended at its start");
             tokio::time::sleep(START_PAUSE).await;
@@ -93,8 +112,8 @@ impl Server {
     async fn crash(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let (child, client) = Self::spawn(self.data_dir.path()).await;
-        (self.child, self.client) = (child, client);
+        let (child, port, client) = Self::spawn(self.data_dir.path()).await;
+        (self.child, self.port, self.client) = (child, port, client);
     }
 
     async fn query(&self, sql: &str) -> Result<(Option<Rows>, u64), SqlError> {

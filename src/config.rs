@@ -27,6 +27,10 @@ pub struct Config {
     pub source_batch_rows: usize,
     /// Epochs that may be under way at once: the backpressure. Default 4.
     pub epochs_in_flight: usize,
+    /// Memory that all queries of clients may use together, in bytes; what sorts, joins and groups
+    /// beyond it is written to `query-spill` in the data directory, what cannot be written fails
+    /// with 53200. 0 is a quarter of the machine's memory. Default 0.
+    pub query_memory_bytes: u64,
     /// Address of the Postgres wire. Default `127.0.0.1:4566`.
     pub pg_listen: String,
     /// Directory of `*.sql` files with pipelines that are kept up to date; none by default.
@@ -45,6 +49,7 @@ impl Default for Config {
             source_channel_batches: 4,
             source_batch_rows: 8192,
             epochs_in_flight: 4,
+            query_memory_bytes: 0,
             pg_listen: "127.0.0.1:4566".to_string(),
             pipelines: None,
         }

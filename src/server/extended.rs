@@ -10,20 +10,22 @@ use bytes::Bytes;
 use datafusion::common::ParamValues;
 use datafusion::scalar::ScalarValue;
 use futures::{Sink, SinkExt};
-use pgwire::api::portal::{Format, Portal};
-use pgwire::api::query::ExtendedQueryHandler;
-use pgwire::api::results::{FieldInfo, Response};
+use pgwire::api::portal::{Format, Portal, PortalExecutionState};
+use pgwire::api::query::{
+    ExtendedQueryHandler, send_execution_response, send_partial_query_response,
+};
+use pgwire::api::results::{FieldInfo, QueryResponse, Response};
 use pgwire::api::stmt::{QueryParser, StoredStatement};
 use pgwire::api::store::PortalStore;
-use pgwire::api::{ClientInfo, ClientPortalStore, Type};
+use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, PgWireConnectionState, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::extendedquery::{Parse, ParseComplete};
-use pgwire::messages::response::TransactionStatus;
+use pgwire::messages::extendedquery::{Execute, Parse, ParseComplete};
+use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
 use super::copy::copy_out;
 use super::reply::{failed_transaction, response, wire_error};
-use super::wire_handlers::{Wire, cancellable};
+use super::wire_handlers::{Wire, unless_cancelled};
 use crate::error::{Error, ErrorKind};
 use crate::session::{Description, Session, Statement, pg_fields, pg_type};
 use crate::sql::StatementKind;
@@ -171,10 +173,90 @@ impl ExtendedQueryHandler for Wire {
         if let StatementKind::Copy(copy) = &statement.kind {
             return copy_out(client, outcome, &copy.format).await;
         }
-        let mut replies = [response(client, outcome, &portal.result_column_format).await?];
-        cancellable(client, &mut replies).await;
-        let [reply] = replies;
-        Ok(reply)
+        response(client, outcome, &portal.result_column_format).await
+    }
+
+    /// Sends rows as they come, as many as the client asks for.
+    async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+            return Err(PgWireError::NotReadyForQuery);
+        }
+        client.set_state(PgWireConnectionState::QueryInProgress);
+        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+        let Some(portal) = client.portal_store().get_portal(name) else {
+            return Err(PgWireError::PortalNotFound(name.to_owned()));
+        };
+        // As in PostgreSQL, where a number below zero is all rows, too.
+        let max_rows = usize::try_from(message.max_rows).unwrap_or(0);
+        let handle = client.session_extensions().get();
+        let status = unless_cancelled(handle, self.answer(client, &portal, max_rows)).await?;
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        client.set_transaction_status(status);
+        Ok(())
+    }
+}
+
+impl Wire {
+    /// Runs a portal, or continues it, and sends what it gives; tells the state of the transaction
+    /// after it.
+    async fn answer<C>(
+        &self,
+        client: &mut C,
+        portal: &Portal<Arc<Prepared>>,
+        max_rows: usize,
+    ) -> PgWireResult<TransactionStatus>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Arc<Prepared>>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let status = client.transaction_status();
+        let state = portal.state();
+        let mut state = state.lock().await;
+        // What fails, or is cancelled, has no more rows.
+        let before = std::mem::replace(&mut *state, PortalExecutionState::Finished);
+        let mut rows = match before {
+            PortalExecutionState::Suspended(rows) => rows,
+            PortalExecutionState::Finished => {
+                QueryResponse::new(Arc::new(Vec::new()), futures::stream::empty())
+            }
+            PortalExecutionState::Initial => match self.do_query(client, portal, max_rows).await? {
+                Response::Query(rows) => rows,
+                Response::EmptyQuery => {
+                    let empty = EmptyQueryResponse::new();
+                    client.feed(PgWireBackendMessage::EmptyQueryResponse(empty)).await?;
+                    return Ok(status);
+                }
+                Response::Execution(tag) => {
+                    send_execution_response(client, tag).await?;
+                    return Ok(status);
+                }
+                Response::TransactionStart(tag) => {
+                    send_execution_response(client, tag).await?;
+                    return Ok(status.to_in_transaction_state());
+                }
+                Response::TransactionEnd(tag) => {
+                    send_execution_response(client, tag).await?;
+                    client.portal_store().rm_portal(DEFAULT_NAME);
+                    return Ok(status.to_idle_state());
+                }
+                _ => {
+                    let message = "a statement was answered in an unknown way";
+                    return Err(wire_error(Error::internal(message)));
+                }
+            },
+        };
+        if send_partial_query_response(client, &mut rows, max_rows).await? {
+            *state = PortalExecutionState::Suspended(rows);
+        }
+        Ok(status)
     }
 }
 

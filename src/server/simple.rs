@@ -1,82 +1,104 @@
 //! The simple protocol: text with statements in, all their replies out.
+//!
+//! Each statement's rows and its end are sent before the next statement runs, and the first fault
+//! ends the text, so that the client knows what has happened.
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use futures::Sink;
+use futures::{Sink, SinkExt};
 use pgwire::api::portal::Format;
-use pgwire::api::query::SimpleQueryHandler;
+use pgwire::api::query::{
+    SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query,
+};
 use pgwire::api::results::Response;
 use pgwire::api::store::PortalStore;
-use pgwire::api::{ClientInfo, ClientPortalStore};
+use pgwire::api::{ClientInfo, ClientPortalStore, PgWireConnectionState};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::response::TransactionStatus;
+use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
+use pgwire::messages::simplequery::Query;
 
 use super::copy::copy_out;
 use super::reply::{failed_transaction, response, wire_error};
-use super::wire_handlers::{Wire, cancellable};
+use super::wire_handlers::{Wire, unless_cancelled};
 use crate::error::Error;
 use crate::session::{Session, Statement};
 use crate::sql::StatementKind;
 
 #[async_trait]
 impl SimpleQueryHandler for Wire {
-    async fn do_query<C>(&self, client: &mut C, query: &str) -> PgWireResult<Vec<Response>>
+    async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::PortalStore: PortalStore,
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
+        if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+            return Err(PgWireError::NotReadyForQuery);
+        }
+        client.set_state(PgWireConnectionState::QueryInProgress);
         let session = self.session(client);
         let mut session = session.lock().await;
-        let statements = session.parse(query).map_err(wire_error)?;
+        let statements = session.parse(&query.query).map_err(wire_error)?;
         if statements.is_empty() {
-            return Ok(vec![Response::EmptyQuery]);
+            let empty = EmptyQueryResponse::new();
+            client.feed(PgWireBackendMessage::EmptyQueryResponse(empty)).await?;
         }
-        let mut responses = Vec::with_capacity(statements.len());
-        let copies = |statement: &Statement| matches!(statement.kind, StatementKind::Copy(_));
-        if statements.len() > 1 && statements.iter().any(copies) {
-            let error = Error::unsupported("COPY beside other statements is not supported");
-            return Err(wire_error(error.with_hint("send it alone")));
-        }
-        let mut failed = matches!(client.transaction_status(), TransactionStatus::Error);
         for statement in &statements {
-            match run(client, &mut session, statement, failed).await {
-                Ok(reply) => {
-                    failed &= !matches!(reply, Response::TransactionEnd(_));
-                    responses.push(reply);
-                }
-                // What went before has happened and is told before the error.
-                Err(error) => {
-                    responses.push(Response::Error(Box::new(error.into())));
-                    break;
-                }
-            }
+            let handle = client.session_extensions().get();
+            // An error is sent by the caller, who takes the status from the client.
+            let status = unless_cancelled(handle, answer(client, &mut session, statement)).await?;
+            client.set_transaction_status(status);
         }
-        cancellable(client, &mut responses).await;
-        Ok(responses)
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        send_ready_for_query(client, client.transaction_status()).await
+    }
+
+    /// Not called: [`Self::on_query`] answers statement by statement.
+    async fn do_query<C>(&self, _client: &mut C, _query: &str) -> PgWireResult<Vec<Response>>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        Err(wire_error(Error::internal("a text was not answered statement by statement")))
     }
 }
 
-async fn run<C>(
+/// Runs a statement and sends all that it gives; tells the state of the transaction after it.
+async fn answer<C>(
     client: &mut C,
     session: &mut Session,
     statement: &Statement,
-    failed: bool,
-) -> PgWireResult<Response>
+) -> PgWireResult<TransactionStatus>
 where
     C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
     C::Error: Debug,
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
-    if failed && !Session::ends_transaction(statement) {
+    let status = client.transaction_status();
+    if matches!(status, TransactionStatus::Error) && !Session::ends_transaction(statement) {
         return Err(failed_transaction());
     }
     let outcome = session.execute(statement, &[]).await.map_err(wire_error)?;
-    match &statement.kind {
-        StatementKind::Copy(copy) => copy_out(client, outcome, &copy.format).await,
-        _ => response(client, outcome, &Format::UnifiedText).await,
+    let response = match &statement.kind {
+        StatementKind::Copy(copy) => copy_out(client, outcome, &copy.format).await?,
+        _ => response(client, outcome, &Format::UnifiedText).await?,
+    };
+    match response {
+        Response::Query(rows) => send_query_response(client, rows, true).await.map(|()| status),
+        Response::Execution(tag) => send_execution_response(client, tag).await.map(|()| status),
+        Response::TransactionStart(tag) => {
+            send_execution_response(client, tag).await?;
+            Ok(status.to_in_transaction_state())
+        }
+        Response::TransactionEnd(tag) => {
+            send_execution_response(client, tag).await?;
+            Ok(status.to_idle_state())
+        }
+        _ => Err(wire_error(Error::internal("a statement was answered in an unknown way"))),
     }
 }

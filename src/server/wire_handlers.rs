@@ -1,15 +1,13 @@
 //! [`WireHandlers`]: what pgwire calls, and the session of each connection.
 
-use std::future::{Future, ready};
+use std::future::Future;
 use std::sync::Arc;
 
-use futures::{FutureExt, StreamExt, stream};
 use pgwire::api::auth::StartupHandler;
 use pgwire::api::cancel::{CancelHandler, DefaultCancelHandler};
 use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
-use pgwire::api::results::{Response, SendableRowStream};
 use pgwire::api::{ClientInfo, ConnectionHandle, ConnectionManager, PgWireServerHandlers};
-use pgwire::error::PgWireError;
+use pgwire::error::{PgWireError, PgWireResult};
 use tokio::sync::Mutex;
 
 use crate::job::Engine;
@@ -50,37 +48,25 @@ impl Wire {
     }
 }
 
-/// Lets the client cancel the rows of the responses.
+/// Runs a step of a statement, its rows included, until it is done or the client cancels it.
 ///
-/// pgwire itself watches for a cancel only until rows begin to flow. This takes the place of its
-/// watch, so it must be the last thing that a handler awaits.
-pub(super) async fn cancellable(client: &impl ClientInfo, responses: &mut [Response]) {
-    let Some(handle) = client.session_extensions().get::<Arc<ConnectionHandle>>() else { return };
+/// pgwire itself watches for a cancel only until rows begin to flow.
+pub(super) async fn unless_cancelled<T>(
+    handle: Option<Arc<ConnectionHandle>>,
+    step: impl Future<Output = PgWireResult<T>>,
+) -> PgWireResult<T> {
+    let Some(handle) = handle else { return step.await };
     let receiver = handle.start_query().await;
     let cancelled = async move {
-        // The sender goes when the next query starts: that is no cancel.
+        // The sender is dropped when the next query starts: that is no cancel.
         if receiver.await.is_err() {
             std::future::pending::<()>().await;
         }
     };
-    let cancelled = cancelled.boxed().shared();
-    for response in responses {
-        if let Response::Query(query) = response {
-            let rows = std::mem::replace(&mut query.data_rows, Box::pin(stream::empty()));
-            query.data_rows = until(rows, cancelled.clone());
-        }
+    tokio::select! {
+        done = step => done,
+        () = cancelled => Err(PgWireError::QueryCanceled),
     }
-}
-
-/// The rows, with an error at the end as soon as `cancelled` is done.
-fn until(
-    rows: SendableRowStream,
-    cancelled: impl Future<Output = ()> + Send + 'static,
-) -> SendableRowStream {
-    let stop = stream::once(cancelled).map(|()| Some(Err(PgWireError::QueryCanceled)));
-    let rows = rows.map(Some).chain(stream::once(async { None }));
-    let either = stream::select(rows, stop);
-    Box::pin(either.take_while(|row| ready(row.is_some())).filter_map(ready))
 }
 
 impl PgWireServerHandlers for WireHandlers {

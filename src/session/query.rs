@@ -12,12 +12,13 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 
 use super::lake_table::LakeTables;
-use super::pg_catalog::CatalogContext;
+use super::pg_catalog::{CatalogExtras, CatalogUse};
 use super::relation_schema::RelationSchema;
 use super::session_state::Shared;
 use super::{Description, Outcome, Variables, query_error};
+use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::batch_state;
+use crate::plan::{batch_state, physical_plan};
 use crate::sql::{self, Bound, Statement, StatementKind};
 
 /// A plan whose tables are those of one snapshot, and the state to run it in.
@@ -39,7 +40,10 @@ pub(super) async fn run(
     }
     let planned = plan(shared, variables, statement).await?;
     let planned = planned.with_params(params)?;
-    planned.run().await
+    let Outcome::Rows { schema, stream } = planned.run().await? else {
+        return Err(Error::internal("a query gave no rows"));
+    };
+    Ok(Outcome::Rows { schema, stream: shared.queries().await?.ahead(stream)? })
 }
 
 /// What a statement takes and gives.
@@ -112,19 +116,25 @@ fn is_wider(given: &DataType, wanted: &DataType) -> bool {
 
 impl Planned {
     /// A plan over relations of the engine, which takes this moment for `now()`.
-    pub(super) fn attach(
+    pub(super) async fn attach(
         shared: &Shared,
         tables: &RelationSchema,
         plan: LogicalPlan,
     ) -> Result<Self> {
-        let state = batch_state(shared.engine.env().now());
+        let memory = shared.queries().await?.memory();
+        let state = batch_state(shared.engine.env().now(), memory);
         Ok(Self { state, plan: attached(plan, tables)? })
     }
 
     /// With values in the places of parameters.
     pub(super) fn with_params(self, params: &[ScalarValue]) -> Result<Self> {
-        if params.is_empty() {
+        let names = self.plan.get_parameter_names().map_err(query_error)?;
+        if names.is_empty() {
             return Ok(self);
+        }
+        let numbers = names.iter().filter_map(|name| name.trim_start_matches('$').parse().ok());
+        if let Some(number) = numbers.filter(|number: &usize| *number > params.len()).min() {
+            return Err(sql::no_parameter(number));
         }
         let plan = self.plan.with_param_values(params.to_vec()).map_err(query_error)?;
         Ok(Self { state: self.state, plan: sql::floats_beside_decimals(plan)? })
@@ -133,7 +143,7 @@ impl Planned {
     /// Starts it.
     pub(super) async fn run(self) -> Result<Outcome> {
         let schema = Arc::clone(self.plan.schema().inner());
-        let physical = self.state.create_physical_plan(&self.plan).await.map_err(query_error)?;
+        let physical = physical_plan(&self.state, &self.plan).await.map_err(query_error)?;
         let stream = execute_stream(physical, self.state.task_ctx()).map_err(query_error)?;
         Ok(Outcome::Rows { schema, stream })
     }
@@ -142,43 +152,39 @@ impl Planned {
 /// Plans a query over the newest snapshot.
 async fn plan(shared: &Shared, variables: &Variables, statement: &Statement) -> Result<Planned> {
     let catalog = shared.engine.catalog();
-    let tables = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
-    let concerns = CatalogContext::concerns(&statement.text);
-    let mut refused = None;
-    if concerns {
-        match plan_catalog(shared, variables, statement).await {
-            Ok(planned) => return Ok(planned),
-            Err(error) => refused = Some(error),
-        }
+    let context = shared.catalog_context().await?;
+    let named = CatalogUse::of(statement, &catalog, context);
+    if named.is_question() {
+        let state = catalog_state(shared, variables, &catalog).await?;
+        let plan = context.plan(&state, &statement.text).await?;
+        return Ok(Planned { state, plan });
     }
+    let tables = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
     let lake = LakeTables::load(&catalog, statement).await?;
-    let error = match sql::bind_with(&catalog, statement, &lake) {
-        Ok(Bound::Query(plan)) => return Planned::attach(shared, &tables, plan),
-        Ok(_) => return Err(Error::internal("a query was bound to something else")),
-        Err(error) => error,
-    };
-    match (error.kind, refused) {
-        (ErrorKind::UndefinedTable | ErrorKind::UndefinedFunction, Some(refused)) => Err(refused),
-        // A function such as current_schema() that only the catalog knows.
-        (ErrorKind::UndefinedFunction, None) => {
-            plan_catalog(shared, variables, statement).await.map_err(|_| error)
+    let extras = match named.is_empty() {
+        true => CatalogExtras::of_lake(lake),
+        false => {
+            let state = catalog_state(shared, variables, &catalog).await?;
+            CatalogExtras::load(lake, &named, &state).await?
         }
-        _ => Err(error),
+    };
+    match sql::bind_with(&catalog, statement, &extras)? {
+        Bound::Query(plan) => Planned::attach(shared, &tables, plan).await,
+        _ => Err(Error::internal("a query was bound to something else")),
     }
 }
 
-async fn plan_catalog(
+/// The state of the planner of questions about the catalog.
+async fn catalog_state(
     shared: &Shared,
     variables: &Variables,
-    statement: &Statement,
-) -> Result<Planned> {
+    catalog: &Arc<Catalog>,
+) -> Result<SessionState> {
     let context = shared.catalog_context().await?;
-    let catalog = shared.engine.catalog();
-    let public = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
+    let public = RelationSchema::new(Arc::clone(catalog), shared.engine.snapshot());
     let start = shared.engine.env().now();
-    let state = context.state(&catalog, variables, Arc::new(public), start)?;
-    let plan = context.plan(&state, &statement.text).await?;
-    Ok(Planned { state, plan })
+    let memory = shared.queries().await?.memory();
+    context.state(catalog, variables, Arc::new(public), start, memory)
 }
 
 /// The plan with a snapshot's rows in the place of the binder's tables, which have a schema only.

@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::OnceCell;
 
 use super::pg_catalog::CatalogContext;
+use super::query_runtime::{Deadline, QueryRuntime};
 use super::table_locks::TableLocks;
 use super::{Description, Outcome, Variables, created, query, show, write};
 use crate::error::{Error, Result};
@@ -34,9 +35,15 @@ pub(super) struct Shared {
     /// Locks of statements that read what they change.
     pub(super) locks: TableLocks,
     catalog_context: OnceCell<CatalogContext>,
+    queries: OnceCell<QueryRuntime>,
 }
 
 impl Shared {
+    /// The threads of queries, started for the first.
+    pub(super) async fn queries(&self) -> Result<&QueryRuntime> {
+        self.queries.get_or_try_init(|| async { QueryRuntime::start(self.engine.config()) }).await
+    }
+
     /// The planner of questions about the catalog, loaded when the first is asked.
     pub(super) async fn catalog_context(&self) -> Result<&CatalogContext> {
         self.catalog_context.get_or_try_init(|| async { CatalogContext::load() }).await
@@ -46,8 +53,12 @@ impl Shared {
 impl Sessions {
     /// Sessions over an engine.
     pub fn new(engine: Engine) -> Self {
-        let shared =
-            Shared { engine, locks: TableLocks::default(), catalog_context: OnceCell::new() };
+        let shared = Shared {
+            engine,
+            locks: TableLocks::default(),
+            catalog_context: OnceCell::new(),
+            queries: OnceCell::new(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -119,10 +130,22 @@ impl Session {
         statement: &Statement,
         params: &[ScalarValue],
     ) -> Result<Outcome> {
-        let outcome = AssertUnwindSafe(self.dispatch(statement, params)).catch_unwind().await;
-        match outcome.unwrap_or_else(|panic| Err(panic_error(panic.as_ref())))? {
+        let mut deadline = self.variables.statement_timeout().map(Deadline::after);
+        let dispatched = AssertUnwindSafe(self.dispatch(statement, params)).catch_unwind();
+        let dispatched = dispatched
+            .map(|outcome| outcome.unwrap_or_else(|panic| Err(panic_error(panic.as_ref()))));
+        let outcome = match &mut deadline {
+            None => dispatched.await,
+            Some(deadline) => deadline.bound(dispatched).await,
+        };
+        match outcome? {
             Outcome::Rows { schema, stream } => {
-                Ok(Outcome::Rows { stream: guarded(Arc::clone(&schema), stream), schema })
+                let stream = guarded(Arc::clone(&schema), stream);
+                let stream = match deadline {
+                    None => stream,
+                    Some(deadline) => deadline.bound_rows(stream),
+                };
+                Ok(Outcome::Rows { schema, stream })
             }
             command => Ok(command),
         }
@@ -137,10 +160,12 @@ impl Session {
         statement: &Statement,
         given: &[Option<DataType>],
     ) -> Result<Description> {
-        let shared = Arc::clone(&self.shared);
-        let described =
-            AssertUnwindSafe(query::describe(&shared, &self.variables, statement, given));
-        described.catch_unwind().await.unwrap_or_else(|panic| Err(panic_error(panic.as_ref())))
+        let (shared, variables) = (Arc::clone(&self.shared), self.variables.clone());
+        let (statement, given) = (copy(statement), given.to_vec());
+        let queries = self.shared.queries().await?;
+        queries
+            .run(async move { query::describe(&shared, &variables, &statement, &given).await })
+            .await
     }
 
     async fn dispatch(&mut self, statement: &Statement, params: &[ScalarValue]) -> Result<Outcome> {
@@ -149,13 +174,15 @@ impl Session {
         let tag = statement.kind.tag();
         match &statement.kind {
             StatementKind::Query(_) | StatementKind::Explain(_) => {
-                query::run(&shared, &self.variables, statement, params).await
+                self.query(statement, params).await
             }
             StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
                 if let Some(written) = &mut self.written_in_transaction {
                     *written = true;
                 }
-                write::run(&shared, statement, params).await
+                let (statement, params) = (copy(statement), params.to_vec());
+                let queries = self.shared.queries().await?;
+                queries.run(async move { write::run(&shared, &statement, &params).await }).await
             }
             StatementKind::Show(what) => rows(show::show(engine, &self.variables, what)?),
             StatementKind::Drop(drop) => drop_relations(engine, statement, drop).await,
@@ -185,14 +212,28 @@ impl Session {
                 Ok(Outcome::command(tag))
             }
             StatementKind::Copy(copy) => {
-                query::run(&shared, &self.variables, &copy.query, params).await.map_err(|error| {
+                self.query(&copy.query, params).await.map_err(|error| {
                     // The query is bound in words of its own, so its places are not the text's.
                     Error { position: None, ..error }
                 })
             }
             StatementKind::Transaction(what) => Ok(self.transaction(*what, tag)),
-            _ => create(engine, statement).await,
+            StatementKind::CreateTable(_)
+            | StatementKind::CreateSource(_)
+            | StatementKind::CreateMaterializedView(_)
+            | StatementKind::CreateView(_)
+            | StatementKind::CreateSink(_)
+            | StatementKind::CreatePipeline(_)
+            | StatementKind::CreateCatalog(_) => create(engine, statement).await,
         }
+    }
+
+    /// Runs a query on the threads of queries.
+    async fn query(&self, statement: &Statement, params: &[ScalarValue]) -> Result<Outcome> {
+        let (shared, variables) = (Arc::clone(&self.shared), self.variables.clone());
+        let (statement, params) = (copy(statement), params.to_vec());
+        let queries = self.shared.queries().await?;
+        queries.run(async move { query::run(&shared, &variables, &statement, &params).await }).await
     }
 
     fn transaction(&mut self, what: Transaction, tag: &str) -> Outcome {
@@ -220,6 +261,11 @@ impl Session {
     }
 }
 
+/// A copy for another thread; a statement may be deeply nested.
+fn copy(statement: &Statement) -> Statement {
+    sql::on_large_stack(|| statement.clone())
+}
+
 /// One batch as an outcome.
 pub(super) fn rows(batch: RecordBatch) -> Result<Outcome> {
     let schema = batch.schema();
@@ -238,7 +284,7 @@ fn guarded(schema: SchemaRef, stream: SendableRecordBatchStream) -> SendableReco
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-fn panic_error(panic: &(dyn Any + Send)) -> Error {
+pub(super) fn panic_error(panic: &(dyn Any + Send)) -> Error {
     let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -250,13 +296,11 @@ fn panic_error(panic: &(dyn Any + Send)) -> Error {
 
 async fn create(engine: &Engine, statement: &Statement) -> Result<Outcome> {
     let tag = statement.kind.tag();
-    if let Some((name, true)) = created(statement)
-        && engine.catalog().get(&name.value).is_some()
-    {
+    let made = engine.apply(&statement.text).await.map_err(|error| shifted(error, statement))?;
+    if let (Some((name, _)), true) = (created(statement), made.is_empty()) {
         let notice = format!("relation \"{}\" already exists, skipping", name.value);
         return Ok(Outcome::Command { tag: tag.to_string(), notices: vec![notice] });
     }
-    engine.apply(&statement.text).await.map_err(|error| shifted(error, statement))?;
     let notices = match &statement.kind {
         StatementKind::CreateTable(create) | StatementKind::CreateSource(create) => {
             create.columns.as_ref().map(sql::unenforced).unwrap_or_default()
@@ -267,16 +311,14 @@ async fn create(engine: &Engine, statement: &Statement) -> Result<Outcome> {
 }
 
 async fn drop_relations(engine: &Engine, statement: &Statement, drop: &Drop) -> Result<Outcome> {
-    let catalog = engine.catalog();
-    let missing = drop.names.iter().filter(|name| catalog.get(&name.value).is_none());
+    let dropped = engine.apply(&statement.text).await.map_err(|error| shifted(error, statement))?;
+    let missing =
+        drop.names.iter().filter(|name| dropped.iter().all(|gone| gone.name != name.value));
     let skipped = |name: &sql::Name| {
         format!("{} \"{}\" does not exist, skipping", drop.kind.noun(), name.value)
     };
     let notices: Vec<String> =
         if drop.if_exists { missing.map(skipped).collect() } else { Vec::new() };
-    if notices.len() < drop.names.len() {
-        engine.apply(&statement.text).await.map_err(|error| shifted(error, statement))?;
-    }
     Ok(Outcome::Command { tag: statement.kind.tag().to_string(), notices })
 }
 

@@ -1,6 +1,7 @@
 //! [`Variables`]: the settings of one client.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -37,6 +38,9 @@ const KNOWN: &[(&str, &str)] = &[
     ("transaction_isolation", "read committed"),
     ("transaction_read_only", "off"),
 ];
+
+/// The setting that limits the time of statements.
+const TIMEOUT: &str = "statement_timeout";
 
 /// Known, but fixed: clients may set them to what they are.
 const FIXED: &[(&str, &[&str])] = &[
@@ -85,10 +89,22 @@ impl Variables {
             )
             .with_hint(format!("it is always {}", accepted[0])));
         }
+        if key == TIMEOUT && milliseconds(value).is_none() {
+            let message = format!("invalid value for parameter \"{TIMEOUT}\": \"{value}\"");
+            return Err(Error::new(ErrorKind::InvalidParameter, message).with_hint(
+                "use a number of milliseconds, or one with a unit: us, ms, s, min, h, d",
+            ));
+        }
         let known = KNOWN.iter().any(|(known, _)| known.eq_ignore_ascii_case(&key));
         self.values.insert(key, value.to_string());
         let notice = || format!("parameter \"{name}\" is not known and has no effect");
         Ok((!known).then(notice))
+    }
+
+    /// How long a statement may take; none for no limit.
+    pub fn statement_timeout(&self) -> Option<Duration> {
+        let timeout = self.get(TIMEOUT).and_then(milliseconds)?;
+        (timeout > 0).then(|| Duration::from_millis(timeout))
     }
 
     /// Back to the start of the session: one name, or all.
@@ -133,6 +149,25 @@ impl Variables {
     }
 }
 
+/// Milliseconds of a setting such as `500`, `5s` or `1.5 min`.
+fn milliseconds(text: &str) -> Option<u64> {
+    let text = text.trim().trim_matches('\'').trim();
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.');
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let factor = match unit.trim() {
+        "us" => 0.001,
+        "" | "ms" => 1.0,
+        "s" => 1_000.0,
+        "min" => 60_000.0,
+        "h" => 3_600_000.0,
+        "d" => 86_400_000.0,
+        _ => return None,
+    };
+    let value = (number.parse::<f64>().ok()? * factor).round();
+    // As in PostgreSQL, which keeps 32 bits.
+    (0.0..=f64::from(i32::MAX)).contains(&value).then_some(value as u64)
+}
+
 fn canonical(name: &str) -> String {
     match name.to_lowercase().as_str() {
         "time zone" => "timezone".to_string(),
@@ -157,6 +192,22 @@ mod tests {
         assert_eq!(variables.get("STREAMING_PARALLELISM"), Some("4"));
         variables.reset(Some("streaming_parallelism"));
         assert_eq!(variables.get("streaming_parallelism"), None);
+    }
+
+    #[test]
+    fn a_timeout_has_a_unit() {
+        let mut variables = Variables::default();
+        assert_eq!(variables.statement_timeout(), None);
+        for (text, ms) in [("250", 250), ("5s", 5_000), ("1.5 min", 90_000), ("1h", 3_600_000)] {
+            variables.set("statement_timeout", text).unwrap();
+            assert_eq!(variables.statement_timeout(), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["-1", "soon", "5 parsecs", "1e9", "9999999d", ""] {
+            let error = variables.set("statement_timeout", text).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidParameter, "{text}");
+        }
+        variables.set("statement_timeout", "0").unwrap();
+        assert_eq!(variables.statement_timeout(), None);
     }
 
     #[test]

@@ -132,7 +132,7 @@ async fn evaluated(
     params: &[ScalarValue],
 ) -> Result<RecordBatch> {
     let tables = RelationSchema::new(shared.engine.catalog(), snapshot.clone());
-    let planned = Planned::attach(shared, &tables, plan)?.with_params(params)?;
+    let planned = Planned::attach(shared, &tables, plan).await?.with_params(params)?;
     let Outcome::Rows { schema, mut stream } = planned.run().await? else {
         return Err(Error::internal("a write's query gave no rows"));
     };

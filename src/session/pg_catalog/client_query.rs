@@ -6,12 +6,10 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{self, Expr, JoinOperator, SetExpr, TableFactor, Visit, VisitMut as _};
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
+use sqlparser::ast::{self, Expr, JoinOperator, SetExpr, TableFactor, Visit, VisitMut};
 
 use crate::functions::functions;
-use crate::sql::fold;
+use crate::sql::{fold, parse_expression, parse_postgres};
 
 /// Tables of PostgreSQL for what is not here, such as policies and enums.
 pub(super) const EMPTY_TABLES: &[&str] = &[
@@ -44,12 +42,14 @@ const NO_TEXTS: &str = "CAST(ARRAY[] AS TEXT[])";
 
 /// The query in other words, or nothing if it can stay as it is.
 pub(super) fn rewritten(text: &str) -> Option<String> {
-    let mut parsed = Parser::parse_sql(&PostgreSqlDialect {}, text).ok()?;
-    let [statement @ ast::Statement::Query(_)] = parsed.as_mut_slice() else { return None };
+    let mut statement = parse_postgres(text).ok()?;
+    if !matches!(statement, ast::Statement::Query(_)) {
+        return None;
+    }
     let before = statement.clone();
     // The visitor never breaks off.
-    let _ = statement.visit(&mut Rewriter);
-    (*statement != before).then(|| statement.to_string())
+    let _ = VisitMut::visit(&mut statement, &mut Rewriter);
+    (statement != before).then(|| statement.to_string())
 }
 
 struct Rewriter;
@@ -127,7 +127,7 @@ impl ast::VisitorMut for Rewriter {
 }
 
 fn parsed(text: &str) -> Option<Expr> {
-    Parser::new(&PostgreSqlDialect {}).try_with_sql(text).ok()?.parse_expr().ok()
+    parse_expression(text)
 }
 
 fn last(name: &ast::ObjectName) -> Option<String> {

@@ -1,5 +1,6 @@
 //! [`CatalogContext`]: plans clients' questions about the catalog.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -8,6 +9,7 @@ use datafusion::catalog::{
     SchemaProvider,
 };
 use datafusion::execution::context::ExecutionProps;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -25,13 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::session::{Variables, query_error};
 use crate::sql;
 
-/// The one database.
-pub(super) const DATABASE: &str = "dev";
-/// The schema of the engine's relations.
-pub(super) const SCHEMA: &str = "public";
-
-/// What a text about the catalog mentions.
-const MENTIONS: &[&str] = &["pg_", "information_schema", "frazil.", "version", "current_setting"];
+pub(super) use crate::sql::{DATABASE, SCHEMA};
 
 /// Plans clients' questions about the catalog; shared by all sessions.
 #[derive(Debug)]
@@ -39,6 +35,8 @@ pub(in crate::session) struct CatalogContext {
     base: SessionState,
     standard: Arc<dyn SchemaProvider>,
     parser: PostgresCompatibilityParser,
+    /// Names of all functions of a row.
+    functions: BTreeSet<String>,
 }
 
 impl CatalogContext {
@@ -58,13 +56,26 @@ impl CatalogContext {
             .and_then(|catalog| catalog.schema("pg_catalog"))
             .ok_or_else(|| Error::internal("pg_catalog was not set up"))?;
         let parser = PostgresCompatibilityParser::new();
-        Ok(Self { base: context.state(), standard, parser })
+        let base = context.state();
+        let own = functions(&Catalog::default(), &Variables::default());
+        let own = own.iter().map(|function| function.name().to_string());
+        let functions = base.scalar_functions().keys().cloned().chain(own).collect();
+        Ok(Self { base, standard, parser, functions })
     }
 
-    /// Whether a text may ask about the catalog. A false alarm costs a second planning.
-    pub(in crate::session) fn concerns(text: &str) -> bool {
-        let text = text.to_ascii_lowercase();
-        MENTIONS.iter().any(|mention| text.contains(mention))
+    /// Whether `pg_catalog` has a table of that name.
+    pub(super) fn has_table(&self, name: &str) -> bool {
+        self.standard.table_exist(name)
+    }
+
+    /// Whether a question about the catalog can call a function of that name that gives a table.
+    pub(super) fn has_table_function(&self, name: &str) -> bool {
+        self.base.table_functions().contains_key(name)
+    }
+
+    /// Whether a question about the catalog can call a function of that name.
+    pub(super) fn has_function(&self, name: &str) -> bool {
+        self.functions.contains(name)
     }
 
     /// The state that such a question is planned and run in; `public` holds the relations, `start`
@@ -78,6 +89,7 @@ impl CatalogContext {
         variables: &Variables,
         public: Arc<dyn SchemaProvider>,
         start: DateTime<Utc>,
+        memory: Arc<RuntimeEnv>,
     ) -> Result<SessionState> {
         let standard = Arc::clone(&self.standard);
         let pg_catalog = PgCatalogSchema::new(standard, Arc::clone(catalog), variables.clone());
@@ -94,6 +106,7 @@ impl CatalogContext {
         databases.register_catalog(DATABASE.to_string(), Arc::new(database));
         let mut state = SessionStateBuilder::new_from_existing(self.base.clone())
             .with_catalog_list(Arc::new(databases))
+            .with_runtime_env(memory)
             .with_execution_props(ExecutionProps::new().with_query_execution_start_time(start))
             .build();
         for function in functions(catalog, variables) {
@@ -125,9 +138,10 @@ impl CatalogContext {
             .parser
             .parse(text)
             .map_err(|error| Error::new(ErrorKind::Syntax, error.to_string()))?;
-        let Some(mut statement) = statements.pop().filter(|_| statements.is_empty()) else {
+        let Some(statement) = statements.pop().filter(|_| statements.is_empty()) else {
             return Err(Error::internal("a question about the catalog is not one statement"));
         };
+        let mut statement = sql::mended(statement);
         sql::with_planner_syntax(&mut statement);
         let statement = DataFusionStatement::Statement(Box::new(statement));
         let plan = state.statement_to_plan(statement).await.map_err(query_error)?;

@@ -14,6 +14,7 @@
 //! sessions and after a restart.
 
 mod catalog_function;
+mod catalog_use;
 mod client_query;
 mod context;
 mod functions;
@@ -23,4 +24,5 @@ mod pg_tables;
 mod relation_rows;
 mod value_functions;
 
+pub(super) use catalog_use::{CatalogExtras, CatalogUse};
 pub(super) use context::CatalogContext;

@@ -1,0 +1,251 @@
+//! What a client may send without harm to others: deep statements, endless queries, odd messages.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+
+use super::{Server, SqlError};
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(test)
+}
+
+async fn code(server: &Server, sql: &str) -> String {
+    server.query(sql).await.map_or_else(|error| error.code, |_| "00000".to_string())
+}
+
+fn chain(count: usize, term: impl Fn(usize) -> String, word: &str) -> String {
+    (0..count).map(term).collect::<Vec<_>>().join(word)
+}
+
+#[test]
+fn deep_statements_work_or_are_refused() {
+    run(async {
+        let server = Server::start().await;
+        server
+            .query("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (7)")
+            .await
+            .unwrap();
+        let id = |n: usize| format!("id = {n}");
+        let one = |_: usize| "id".to_string();
+        for (name, query) in [
+            ("ors", format!("SELECT id FROM t WHERE {}", chain(5000, id, " OR "))),
+            ("ands", format!("SELECT id FROM t WHERE {}", chain(5000, |_| id(7), " AND "))),
+            ("sum", format!("SELECT {} FROM t", chain(200, one, " + "))),
+            ("unions", chain(100, |_| "SELECT id FROM t".to_string(), " UNION ALL ")),
+            ("nested", format!("SELECT {}id{} FROM t", "(".repeat(100), ")".repeat(100))),
+        ] {
+            let rows = server.query(&query).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(!rows.0.unwrap().is_empty(), "{name}");
+            assert!(server.client.prepare(&query).await.is_ok(), "{name}");
+        }
+        for query in [
+            format!("SELECT {} FROM t", chain(20_000, one, " + ")),
+            chain(2000, |_| "SELECT 1".to_string(), " UNION ALL "),
+            format!("SELECT {}1{}", "(SELECT ".repeat(3000), ")".repeat(3000)),
+            format!("INSERT INTO t SELECT {} FROM t", chain(20_000, one, " + ")),
+            format!("DELETE FROM t WHERE id > {}", chain(20_000, one, " + ")),
+        ] {
+            assert_eq!(code(&server, &query).await, "54001", "{}", &query[..40]);
+            let error = server.client.prepare(&query).await.unwrap_err();
+            assert_eq!(SqlError::from(error).code, "54001", "{}", &query[..40]);
+        }
+        assert_eq!(code(&server, &format!("{}SELECT 1", "EXPLAIN ".repeat(20_000))).await, "42601");
+        // Live views are computed on the workers' threads.
+        let view =
+            format!("CREATE MATERIALIZED VIEW v AS SELECT {} AS s FROM t", chain(200, one, "+"));
+        server.query(&view).await.unwrap();
+        let view = format!(
+            "CREATE MATERIALIZED VIEW w AS SELECT id FROM t WHERE {} AND 1 / id < 2",
+            chain(2000, id, " OR ")
+        );
+        server.query(&view).await.unwrap();
+        server.query("INSERT INTO t VALUES (1)").await.unwrap();
+        assert_eq!(server.sorted("SELECT s FROM v").await.unwrap(), [["1400"], ["200"]]);
+        assert_eq!(server.sorted("SELECT id FROM w").await.unwrap(), [["1"], ["7"]]);
+    });
+}
+
+#[test]
+fn numbers_of_parameters_are_bounded() {
+    run(async {
+        let server = Server::start().await;
+        server.query("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+        for query in ["SELECT $2000000000::int", "INSERT INTO t VALUES ($2000000000)"] {
+            assert_eq!(code(&server, query).await, "42P02");
+            let error = server.client.prepare(query).await.unwrap_err();
+            assert_eq!(SqlError::from(error).code, "42P02");
+        }
+        assert_eq!(code(&server, "SELECT $1::int").await, "42P02");
+    });
+}
+
+const ENDLESS: &str =
+    "SELECT count(*) FROM generate_series(1, 1000000000000) AS a(x) WHERE x % 3 = 5";
+
+#[test]
+fn a_statement_ends_at_its_timeout() {
+    run(async {
+        let server = Server::start().await;
+        server.query("SET statement_timeout = '200ms'").await.unwrap();
+        assert_eq!(code(&server, ENDLESS).await, "57014");
+        let error = server.client.query(ENDLESS, &[]).await.unwrap_err();
+        assert_eq!(SqlError::from(error).code, "57014");
+        // Rows that have begun to flow end, too.
+        let rows = "SELECT x FROM generate_series(1, 1000000000000) AS a(x)";
+        assert_eq!(code(&server, rows).await, "57014");
+        assert_eq!(code(&server, "SELECT 1").await, "00000");
+        assert_eq!(code(&server, "SET statement_timeout = 'soon'").await, "22023");
+        server.query("SET statement_timeout = 0").await.unwrap();
+        assert_eq!(code(&server, "SELECT count(*) FROM generate_series(1, 100000)").await, "00000");
+    });
+}
+
+#[test]
+fn endless_queries_keep_nobody_waiting() {
+    run(async {
+        let server = Server::start().await;
+        server.query("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+        let mut endless = Vec::new();
+        for _ in 0..3 {
+            let client = server.connect().await;
+            let cancel = client.cancel_token();
+            endless.push((tokio::spawn(async move { client.simple_query(ENDLESS).await }), cancel));
+        }
+        for id in 0..5 {
+            let insert = format!("INSERT INTO t VALUES ({id})");
+            let write = tokio::time::timeout(Duration::from_secs(120), server.query(&insert));
+            write.await.expect("a write waits for queries").unwrap();
+        }
+        for (query, cancel) in endless {
+            cancel.cancel_query(NoTls).await.unwrap();
+            assert_eq!(SqlError::from(query.await.unwrap().unwrap_err()).code, "57014");
+        }
+    });
+}
+
+#[test]
+fn queries_have_a_limit_of_memory() {
+    run(async {
+        let server = Server::start_with("query_memory_bytes = 30000000").await;
+        let all = "SELECT cardinality(array_agg(x)) FROM generate_series(1, 100000000) AS a(x)";
+        assert_eq!(code(&server, all).await, "53200");
+        // What is sorted goes to disk.
+        let sorted = "SELECT x FROM (SELECT x, row_number() OVER (ORDER BY x % 1000, x DESC) AS n
+                      FROM generate_series(1, 3000000) AS a(x)) AS s
+                      WHERE n BETWEEN 2999991 AND 2999993 ORDER BY n";
+        let rows = server.query(sorted).await.unwrap().0.unwrap();
+        assert_eq!(rows, [["9999"], ["8999"], ["7999"]]);
+    });
+}
+
+/// What a text is answered with: tags, numbers of rows, and the code of an error.
+async fn answers(client: &tokio_postgres::Client, sql: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let messages = client.simple_query_raw(sql).await.unwrap();
+    let mut messages = std::pin::pin!(messages);
+    while let Some(message) = messages.next().await {
+        found.push(match message {
+            Ok(SimpleQueryMessage::Row(row)) => row.get(0).unwrap_or("NULL").to_string(),
+            Ok(SimpleQueryMessage::CommandComplete(count)) => format!("done {count}"),
+            Ok(_) => continue,
+            Err(error) => SqlError::from(error).code,
+        });
+    }
+    found
+}
+
+#[test]
+fn statements_of_one_text_are_answered_one_by_one() {
+    run(async {
+        let server = Server::start().await;
+        server.query("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
+        let text = "INSERT INTO t VALUES (1), (2); SELECT 7; SELECT 1 / (id - 1) FROM t;
+                    INSERT INTO t VALUES (3)";
+        assert_eq!(answers(&server.client, text).await, ["done 2", "7", "done 1", "22012"]);
+        let count = "SELECT count(*) FROM t";
+        assert_eq!(answers(&server.client, count).await, ["2", "done 1"]);
+        // A fault within a transaction makes it a failed one.
+        let text = "BEGIN; SELECT 1 / (id - 1) FROM t";
+        assert_eq!(answers(&server.client, text).await, ["done 0", "22012"]);
+        assert_eq!(answers(&server.client, "SELECT 1").await, ["25P02"]);
+        assert_eq!(answers(&server.client, "ROLLBACK; SELECT 1").await, ["done 0", "1", "done 1"]);
+    });
+}
+
+#[test]
+fn if_exists_is_decided_once() {
+    run(async {
+        let server = Server::start().await;
+        let mut clients = Vec::new();
+        for _ in 0..6 {
+            clients.push(server.connect().await);
+        }
+        for table in 0..8 {
+            for sql in [
+                format!("CREATE TABLE IF NOT EXISTS t{table} (id INT PRIMARY KEY)"),
+                format!("DROP TABLE IF EXISTS t{table}"),
+            ] {
+                let all = clients.iter().map(|client| client.simple_query(&sql));
+                for answer in futures::future::join_all(all).await {
+                    answer.unwrap_or_else(|error| panic!("{sql}: {}", SqlError::from(error)));
+                }
+            }
+        }
+    });
+}
+
+/// A message of the protocol.
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [&[tag], length.to_be_bytes().as_slice(), body].concat()
+}
+
+/// The tags of the messages up to ReadyForQuery.
+fn tags(socket: &mut TcpStream) -> String {
+    let mut tags = String::new();
+    while !tags.ends_with('Z') {
+        let mut head = [0; 5];
+        socket.read_exact(&mut head).unwrap();
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+        let mut body = vec![0; length as usize - 4];
+        socket.read_exact(&mut body).unwrap();
+        tags.push(char::from(head[0]));
+    }
+    tags
+}
+
+#[test]
+fn any_number_of_rows_may_be_asked_for() {
+    run(async {
+        let server = Server::start().await;
+        let mut socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let body = [&196_608_u32.to_be_bytes()[..], b"user\0root\0database\0dev\0\0"].concat();
+        let length = u32::try_from(body.len() + 4).unwrap();
+        socket.write_all(&[&length.to_be_bytes()[..], &body].concat()).unwrap();
+        assert!(tags(&mut socket).ends_with('Z'));
+        for (rows, expected) in [
+            (0, "12DDDCZ"),
+            (-1, "12DDDCZ"),
+            (i32::MIN, "12DDDCZ"),
+            (i32::MAX, "12DDDCZ"),
+            (3, "12DDDsZ"),
+            (2, "12DDsZ"),
+        ] {
+            let parse = [b"\0SELECT * FROM generate_series(1, 3)\0".as_slice(), &[0, 0]].concat();
+            let execute = [[0].as_slice(), &i32::to_be_bytes(rows)].concat();
+            let messages = [
+                message(b'P', &parse),
+                message(b'B', &[0, 0, 0, 0, 0, 0, 0, 0]),
+                message(b'E', &execute),
+                message(b'S', &[]),
+            ];
+            socket.write_all(&messages.concat()).unwrap();
+            assert_eq!(tags(&mut socket), expected, "{rows}");
+        }
+    });
+}
