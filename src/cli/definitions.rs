@@ -5,13 +5,14 @@ use std::path::Path;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Engine;
 use crate::session::{Outcome, Session, Statement, created, query_error};
+use crate::sql::same_text;
 
 /// What became of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Applied {
     /// It ran.
     Ran,
-    /// What it creates is there already, made by the same text.
+    /// What it creates exists already, made by the same text but for blanks and comments.
     Skipped,
 }
 
@@ -48,7 +49,7 @@ fn is_applied(engine: &Engine, statement: &Statement) -> Result<bool> {
     let Some((name, _)) = created(statement) else { return Ok(false) };
     let catalog = engine.catalog();
     let Some(known) = catalog.get(&name.value) else { return Ok(false) };
-    if known.sql.trim() == statement.text.trim() {
+    if same_text(&known.sql, &statement.text) {
         return Ok(true);
     }
     let name = &name.value;

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::env::{Env, LocalStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Engine;
+use crate::session::SPILL_DIRECTORY;
 
 /// An engine of this process.
 #[derive(Debug, Clone)]
@@ -23,6 +24,10 @@ impl Host {
     pub(super) async fn open(config: &Config) -> Result<Self> {
         let env = env(config)?;
         let engine = Engine::open(config.clone(), env.clone()).await?;
+        if config.process == 0 {
+            // Left behind by a process that was killed; usually there is none.
+            let _ = std::fs::remove_dir_all(config.data_dir.join(SPILL_DIRECTORY));
+        }
         Ok(Self { engine, env })
     }
 }

@@ -17,7 +17,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Applies the definitions in `*.sql` files, at the start and whenever a file changes.
 ///
-/// A pipeline or view whose text changed is dropped and made anew. A table, source or sink holds
+/// A pipeline or view whose definition changed is replaced; other blanks and comments are no
+/// change. A table, source or sink holds
 /// what cannot be had again, so its change is refused. What vanishes from the files stays: a drop
 /// is a statement of its own.
 #[derive(Debug)]
@@ -106,13 +107,31 @@ impl PipelinesDir {
                 let noun =
                     catalog.get(&name.value).and_then(|known| replaceable(&known.definition));
                 let Some(noun) = noun else { return Err(error.at(name.position)) };
-                tracing::info!(name = name.value, "replacing");
-                let quoted = name.value.replace('"', "\"\"");
-                self.engine.apply(&format!("DROP {noun} \"{quoted}\"")).await?;
-                apply(&self.engine, &mut self.session, statement).await
+                self.replace(statement, noun, &name.value).await?;
+                Ok(Applied::Ran)
             }
             other => other,
         }
+    }
+
+    /// Drops a definition and makes the new one in one step: the new text is checked first, so that
+    /// a fault in it leaves the old definition as it is.
+    async fn replace(&self, statement: &Statement, noun: &str, name: &str) -> Result<()> {
+        tracing::info!(name, "replacing");
+        let drop = format!("DROP {noun} \"{}\"; ", name.replace('"', "\"\""));
+        let before = drop.chars().count();
+        let old = self.engine.catalog().get(name).map(|known| known.sql.clone());
+        let applied = self.engine.apply(&format!("{drop}{}", statement.text)).await;
+        // The new definition may fail on its first rows only, when the old one is gone.
+        if let (Err(_), Some(old), None) = (&applied, old, self.engine.catalog().get(name)) {
+            tracing::warn!(name, "the new definition failed: the old one is built again");
+            self.engine.apply(&old).await?;
+        }
+        applied.map(|_| ()).map_err(|mut error| {
+            // The statement begins behind the DROP there, and at its offset in the file.
+            error.position = error.position.map(|at| at.saturating_sub(before) + statement.offset);
+            error
+        })
     }
 }
 
@@ -136,4 +155,63 @@ fn sql_files(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::env::Env;
+
+    async fn engine() -> Engine {
+        let config = Config { workers: 1, epoch_interval_ms: 1, ..Config::default() };
+        let env = Env::real(Arc::new(InMemory::new())).unwrap();
+        let engine = Engine::open(config, env).await.unwrap();
+        engine.apply("CREATE TABLE t (a INT)").await.unwrap();
+        engine
+    }
+
+    #[tokio::test]
+    async fn a_fault_in_a_file_leaves_the_definition_as_it_is() {
+        let engine = engine().await;
+        let file = Path::new("views.sql");
+        let mut watched = PipelinesDir::new(engine.clone(), PathBuf::new());
+        let first = "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t;";
+        assert_eq!(watched.apply_text(file, first).await.unwrap(), 1);
+        let id = engine.catalog().get("v").unwrap().id;
+        let same = "-- a count\ncreate materialized view v as\n  SELECT count(*) AS n FROM t";
+        assert_eq!(watched.apply_text(file, same).await.unwrap(), 0);
+        let typo = "\n\nCREATE MATERIALIZED VIEW v AS SELECT cuont(*) AS n FROM t";
+        let error = watched.apply_text(file, typo).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UndefinedFunction);
+        assert_eq!(error.context, ["views.sql:3"]);
+        let column = "\nCREATE MATERIALIZED VIEW v AS\nSELECT nope FROM t";
+        let error = watched.apply_text(file, column).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UndefinedColumn);
+        assert_eq!(error.context, ["views.sql:3"]);
+        assert_eq!(engine.catalog().get("v").unwrap().id, id);
+        let other = "CREATE MATERIALIZED VIEW v AS SELECT count(*) + 1 AS n FROM t";
+        assert_eq!(watched.apply_text(file, other).await.unwrap(), 1);
+        assert_ne!(engine.catalog().get("v").unwrap().id, id);
+        engine.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_definition_that_others_read_is_not_replaced() {
+        let engine = engine().await;
+        let file = Path::new("views.sql");
+        let mut watched = PipelinesDir::new(engine.clone(), PathBuf::new());
+        let first = "CREATE MATERIALIZED VIEW v AS SELECT a FROM t;
+                     CREATE MATERIALIZED VIEW w AS SELECT a FROM v";
+        assert_eq!(watched.apply_text(file, first).await.unwrap(), 2);
+        let other = "CREATE MATERIALIZED VIEW v AS SELECT a + 1 AS a FROM t";
+        let error = watched.apply_text(file, other).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::DependentObjects);
+        assert!(engine.catalog().get("v").is_some() && engine.catalog().get("w").is_some());
+        engine.shutdown().await.unwrap();
+    }
 }

@@ -85,12 +85,21 @@ impl Coordinator {
 
     /// A statement waits until all is quiet, and what it reads may fail meanwhile.
     fn check_again(&self, sql: &str) -> Result<()> {
+        let mut catalog = Catalog::clone(&self.catalog);
         for statement in sql::parse(sql)? {
-            let Bound::Create(creation) = sql::bind(&self.catalog, &statement)? else { continue };
-            for id in &creation.depends_on {
-                if let Some(error) = self.state.failure(*id) {
-                    return Err(input_failed(&creation.name, &error));
+            match sql::bind(&catalog, &statement)? {
+                Bound::Create(creation) => {
+                    for id in &creation.depends_on {
+                        if let Some(error) = self.state.failure(*id) {
+                            return Err(input_failed(&creation.name, &error));
+                        }
+                    }
+                    catalog.create(*creation, &statement.text)?;
                 }
+                Bound::Drop(removal) => {
+                    catalog.drop_relations(&removal)?;
+                }
+                _ => {}
             }
         }
         Ok(())

@@ -65,6 +65,12 @@ impl Engine {
         &self.inner.state
     }
 
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
     /// The engine's door to the outside world.
     #[must_use]
     pub fn env(&self) -> &Env {
@@ -101,8 +107,10 @@ impl Engine {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Applies a CREATE or DROP statement's text: installed on all workers, backfilled, durable.
-    /// Returns what was made or dropped.
+    /// Applies the text of CREATE and DROP statements: installed on all workers, backfilled,
+    /// durable. Each is bound to the catalog that the ones before it leave, and all are checked
+    /// before the first is applied. Returns what was made or dropped; nothing if IF [NOT] EXISTS
+    /// left nothing to do.
     ///
     /// # Errors
     /// What binding or the connector says.
@@ -113,21 +121,30 @@ impl Engine {
 
     async fn apply_alone(&self, sql: &str) -> Result<Vec<Arc<Relation>>> {
         let _one_at_a_time = self.inner.ddl.lock().await;
-        let catalog = self.catalog();
-        let (mut sink, mut starts) = (None, BTreeMap::new());
+        let mut catalog = (*self.catalog()).clone();
+        let (mut sink, mut starts, mut changes) = (None, BTreeMap::new(), false);
         for statement in sql::parse(sql)? {
             match sql::bind(&catalog, &statement)? {
                 Bound::Create(creation) => {
                     starts = start_offsets(&catalog, &creation).await?;
                     sink = self.check(&catalog, &creation).await?;
+                    catalog.create(*creation, &statement.text)?;
+                    changes = true;
                 }
-                Bound::Drop(_) => {}
-                // Another client was faster.
-                Bound::AlreadyExists { .. } | Bound::NothingToDrop { .. } => {
-                    return Ok(Vec::new());
+                Bound::Drop(removal) => {
+                    catalog.drop_relations(&removal)?;
+                    changes = true;
                 }
-                _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
+                // IF [NOT] EXISTS is decided here, where no other statement comes between.
+                Bound::AlreadyExists { .. } | Bound::NothingToDrop { .. } => {}
+                _ => {
+                    let message = format!("{} is no definition", statement.kind.tag());
+                    return Err(Error::new(ErrorKind::InvalidSql, message));
+                }
             }
+        }
+        if !changes {
+            return Ok(Vec::new());
         }
         let (sql, slot) = (sql.to_string(), sink.clone());
         let applied = self.ask(|reply| Message::Apply { sql, sink, starts, reply }).await;
@@ -187,17 +204,18 @@ impl Engine {
         let sink = build_sink(&def.connector, Arc::clone(&schema), def.mode.clone(), id)?;
         let slot = SinkSlot::new(catalog.next_id(), creation.name.clone(), id, schema, sink);
         let status = slot.open().await?;
-        self.check_target(def, &status)?;
+        self.check_target(catalog, def, &status)?;
         self.inner.state.set_sink(slot.relation, status);
         Ok(Arc::new(slot))
     }
 
     /// Checks that a new sink will have its target for itself: an upsert sink takes every row there
     /// for one of its own.
-    fn check_target(&self, def: &SinkDef, status: &SinkStatus) -> Result<()> {
+    fn check_target(&self, catalog: &Catalog, def: &SinkDef, status: &SinkStatus) -> Result<()> {
         let target = &status.target;
         let is_upsert = |def: &SinkDef| matches!(def.mode, SinkMode::Upsert { .. });
-        for other in self.inner.state.sinks_at(&status.location) {
+        let others = self.inner.state.sinks_at(&status.location);
+        for other in others.iter().filter(|other| catalog.by_id(other.id).is_some()) {
             let Some(other_def) = other.definition.sink() else { continue };
             if is_upsert(def) || is_upsert(other_def) {
                 let message =

@@ -35,7 +35,6 @@ mod tests;
 pub use binder::{Bound, Explain, bind, bind_with};
 pub use column_list::unenforced;
 pub use float_beside_decimal::floats_beside_decimals;
-pub use lexer::redacted;
 pub use parser::{fold, parse};
 pub use postgres_syntax::with_planner_syntax;
 pub use query_binder::parameter_types;
@@ -48,5 +47,5 @@ pub use statement::{
 pub use stored::enter_stored;
 pub use syntax::{
     LARGE_STACK_BYTES, mended, no_parameter, on_large_stack, parse_expression, parse_postgres,
-    same_text,
+    redacted, same_text,
 };

@@ -40,6 +40,8 @@ impl Worker {
         statements: &[(RelationId, String)],
         built: &mut Vec<RelationId>,
     ) -> Result<()> {
+        // Removed when all is built: what a fault leaves must be what there was before.
+        let mut dropped = Vec::new();
         for (first_id, text) in statements {
             self.catalog.set_next_id(*first_id);
             for statement in sql::parse(text)? {
@@ -51,14 +53,13 @@ impl Worker {
                         }
                     }
                     Bound::Drop(removal) => {
-                        for relation in self.catalog.drop_relations(&removal)? {
-                            self.remove(relation.id);
-                        }
+                        dropped.extend(self.catalog.drop_relations(&removal)?);
                     }
                     _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
                 }
             }
         }
+        dropped.into_iter().for_each(|relation| self.remove(relation.id));
         Ok(())
     }
 

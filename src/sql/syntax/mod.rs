@@ -10,8 +10,8 @@ mod precedence;
 mod tree;
 
 pub use large_stack::{LARGE_STACK_BYTES, on_large_stack};
-pub use lexer::same_text;
 pub(super) use lexer::{Piece, Places, is_blank, pieces, tokenize};
+pub use lexer::{redacted, same_text};
 pub use limits::no_parameter;
 pub(super) use limits::{check_limits, check_tokens, too_deep};
 pub use tree::{mended, parse_expression, parse_postgres};
