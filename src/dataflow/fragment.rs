@@ -180,7 +180,7 @@ pub(crate) fn project(changes: &ChangeBatch, columns: Option<&[usize]>) -> Resul
 pub(crate) struct SourceInput {
     /// The table or source that is read.
     pub(crate) relation: RelationId,
-    /// The relation of its bad messages, if this input is the one that reports them.
+    /// The relation of its bad messages; of the fragments that read one source the first feeds it.
     pub(crate) errors: Option<RelationId>,
     /// The thread.
     pub(crate) handle: SourceHandle,

@@ -420,7 +420,7 @@ impl Worker {
         let Some(fragment) = self.fragments.get_mut(&relation) else { return };
         let Some(source) = fragment.sources.get_mut(index) else { return };
         source.offsets.extend(batch.offsets);
-        let (feeds, errors) = (source.feeds.clone(), source.errors);
+        let (feeds, errors, read) = (source.feeds.clone(), source.errors, source.relation);
         fragment.progress.rows_in += batch.data.num_rows() as u64;
         fragment.progress.bytes_in += batch.bytes;
         fragment.progress.bad_messages += batch.bad.len() as u64;
@@ -437,7 +437,10 @@ impl Worker {
                 Err(error) => return fragment.context.fail(error),
             }
         }
-        if batch.bad.is_empty() {
+        // Every view reads a source for itself: the first of them keeps the bad messages.
+        let reads = |other: &Fragment| other.sources.iter().any(|source| source.relation == read);
+        let is_first = !self.fragments.range(..relation).any(|(_, other)| reads(other));
+        if batch.bad.is_empty() || !is_first {
             return;
         }
         let rows = bad_message_rows(&batch.bad);

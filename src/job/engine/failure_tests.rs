@@ -360,6 +360,32 @@ async fn no_empty_epoch_follows_a_write() {
     engine.shutdown().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_message_is_kept_once_however_many_views_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jsonl");
+    std::fs::write(&path, "{\"k\":1}\nBROKEN\n{\"k\":2}\n").unwrap();
+    let engine = open(&env(), 2).await;
+    let source = format!(
+        "CREATE SOURCE s (k BIGINT) WITH (connector = 'files', path = '{}', follow = 'true') \
+         FORMAT PLAIN ENCODE JSON",
+        path.display()
+    );
+    let view =
+        |name: &str| format!("CREATE MATERIALIZED VIEW {name} AS SELECT count(*) AS n FROM s");
+    apply_all(&engine, &[&source, &view("v1"), &view("v2")]).await;
+    engine.flush().await.unwrap();
+    assert_eq!(rows(&engine, "s$errors").unwrap().num_rows(), 1);
+    // Another one takes over.
+    apply_all(&engine, &["DROP MATERIALIZED VIEW v1"]).await;
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, b"AGAIN\n{\"k\":3}\n").unwrap();
+    engine.flush().await.unwrap();
+    assert_eq!(only_number(&engine, "v2"), 3);
+    assert_eq!(rows(&engine, "s$errors").unwrap().num_rows(), 2);
+    engine.shutdown().await.unwrap();
+}
+
 /// Tables and views that come and go, and keys that do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn churn_leaves_no_state_and_no_objects() {
