@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use frazil_connector_api::Result;
+use frazil_connector_api::{ConnectorError, Result};
 use iceberg::compression::CompressionCodec;
 use iceberg::io::FileIO;
 use iceberg::spec::{TableMetadata, TableMetadataRef};
@@ -103,7 +103,8 @@ impl Catalog {
     /// Opens the database.
     ///
     /// # Errors
-    /// `Target` if there is none at its place, or it is no Iceberg catalog; `Unavailable`.
+    /// `Target` if there is none at its place (`Unavailable` for writers), or it is no Iceberg
+    /// catalog; `Unavailable`.
     pub(crate) async fn open(options: &CatalogOptions, access: Access) -> Result<Self> {
         let file = options.database.display();
         let folder = options.database.parent().unwrap_or(&options.database);
@@ -113,8 +114,15 @@ impl Catalog {
                     .context(|| format!("cannot make folder \"{}\"", path.display()))?;
             }
         } else if !options.database.exists() {
-            return Err(target(format!("catalog file \"{file}\" does not exist"))
-                .with_hint("check catalog.uri; the first sink into a catalog makes its file"));
+            let message = format!("catalog file \"{file}\" does not exist");
+            // The disk of a sink's catalog may come back.
+            let error = match access {
+                Access::Read => target(message),
+                Access::Write | Access::Create => ConnectorError::unavailable(message),
+            };
+            return Err(
+                error.with_hint("check catalog.uri; the first sink into a catalog makes its file")
+            );
         }
         let connect = SqliteConnectOptions::new()
             .filename(&options.database)
@@ -315,9 +323,8 @@ pub(crate) async fn write_metadata(
         metadata.write_to(io, place).await.context(what)?;
         std::fs::File::open(local_path(&path)).and_then(|file| file.sync_all()).context(what)?;
     } else {
-        let text = serde_json::to_vec(metadata).map_err(|source| {
-            frazil_connector_api::ConnectorError::internal(what()).with_source(source)
-        })?;
+        let text = serde_json::to_vec(metadata)
+            .map_err(|source| ConnectorError::internal(what()).with_source(source))?;
         write_file(io, &path, Bytes::from(text)).await?;
     }
     sync_folder(&path)
