@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use frazil::catalog::{Catalog, RelationId};
 use frazil::config::Config;
-use frazil::dataflow::{Command, Event, ProcessShared, Report, Request, run_worker};
+use frazil::dataflow::{
+    BACKFILL_EPOCHS, Command, Event, ProcessShared, Report, Request, run_worker,
+};
 use frazil::env::Env;
 use frazil::sql::{self, Bound};
 use frazil::state::SnapshotStore;
@@ -133,6 +135,11 @@ struct Dataflow {
     has_checkpoint: bool,
     /// State of each fragment by operator.
     state: BTreeMap<RelationId, Vec<(String, u64)>>,
+    open_epoch: u64,
+    /// All relations: each takes part in every epoch.
+    relations: Vec<RelationId>,
+    /// Those that have caught up since the last epoch was closed.
+    admitted: Vec<RelationId>,
 }
 
 impl Dataflow {
@@ -165,6 +172,9 @@ impl Dataflow {
             latencies: Vec::new(),
             has_checkpoint: false,
             state: BTreeMap::new(),
+            open_epoch: 1,
+            relations: Vec::new(),
+            admitted: Vec::new(),
         })
     }
 
@@ -192,6 +202,7 @@ impl Dataflow {
             Event::Report(_, Report::Progress(progress)) => {
                 self.state.extend(progress.into_iter().map(|it| (it.relation, it.operator_bytes)));
             }
+            Event::Report(_, Report::CaughtUp { relation }) => self.admitted.push(relation),
             Event::Report(_, Report::Failed { error, .. }) => return Err(error.into()),
             _ => {}
         }
@@ -200,13 +211,24 @@ impl Dataflow {
 
     fn apply(&mut self, id: RelationId, sql: &str) -> Outcome<()> {
         let statements = vec![(id, sql.to_string())];
-        self.request(Request::Command(Command::Apply { statements, epoch: 1, recovery: None }))?;
+        let (epoch, starts) = (self.open_epoch, BTreeMap::new());
+        let apply = Command::Apply { statements, epoch, recovery: None, starts };
+        self.request(Request::Command(apply))?;
+        self.open_epoch += BACKFILL_EPOCHS;
+        self.relations.push(id);
         while !self.take_report()? {}
+        while !self.admitted.contains(&id) {
+            self.take_report()?;
+        }
         Ok(())
     }
 
-    fn close(&mut self, epoch: u64, start: Instant, checkpoint: bool) -> Outcome<()> {
-        self.request(Request::Command(Command::CloseEpoch { epoch, checkpoint }))?;
+    fn close(&mut self, start: Instant, checkpoint: bool) -> Outcome<()> {
+        let epoch = self.open_epoch;
+        self.open_epoch += 1;
+        let (touched, admitted) = (self.relations.clone(), std::mem::take(&mut self.admitted));
+        let close = Command::CloseEpoch { epoch, checkpoint, touched, admitted };
+        self.request(Request::Command(close))?;
         self.in_flight.insert(epoch, start);
         self.has_checkpoint |= checkpoint;
         while self.in_flight.len() >= EPOCHS_IN_FLIGHT {
@@ -276,7 +298,7 @@ fn run(
         }
     }
     let view = last.ok_or("no view")?;
-    let (mut epoch, mut rows) = (1, 0);
+    let mut rows = 0;
     let start = Instant::now();
     let mut checkpoint_at = start;
     let epochs = inputs.iter().map(|(_, _, epochs)| epochs.len()).max().unwrap_or(0);
@@ -295,8 +317,7 @@ fn run(
         if checkpoint {
             checkpoint_at = Instant::now();
         }
-        dataflow.close(epoch, epoch_start, checkpoint)?;
-        epoch += 1;
+        dataflow.close(epoch_start, checkpoint)?;
     }
     dataflow.settle()?;
     let seconds = start.elapsed().as_secs_f64();

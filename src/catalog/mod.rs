@@ -7,6 +7,7 @@ mod change;
 mod definition;
 mod identity;
 mod relation;
+mod taking_part;
 
 pub use change::{Creation, ERRORS_KEY, Removal, errors_schema};
 pub use definition::{

@@ -80,6 +80,7 @@ pub(crate) fn add_operator<'scope>(
         }
         let mut state = Adapter {
             current: context.start_epoch(),
+            has_begun: false,
             stash: BTreeMap::new(),
             capability,
             name,
@@ -120,6 +121,8 @@ where
 struct Adapter {
     /// The epoch that the operator is in.
     current: u64,
+    /// True once the operator has ended an epoch.
+    has_begun: bool,
     /// Packets that wait, by epoch and input.
     stash: BTreeMap<u64, Vec<(usize, Decoded)>>,
     /// For the current epoch; `None` once the inputs have closed.
@@ -145,16 +148,26 @@ impl Adapter {
             return;
         };
         while self.current < limit {
+            let input = self.stash.keys().next().copied();
+            if self.has_begun && input != Some(self.current) {
+                // Epochs without input are not seen, but for the last.
+                self.enter_epoch(input.map_or(limit - 1, |first| first.min(limit - 1)));
+            }
             self.deliver();
             self.end_epoch();
-            let next = self.stash.keys().next().map_or(limit, |first| limit.min(*first));
-            self.checkpoint(next);
-            self.current = next;
-            if let Some(capability) = &mut self.capability {
-                capability.downgrade(&next);
-            }
+            self.has_begun = true;
+            self.enter_epoch(self.current + 1);
         }
         self.deliver();
+    }
+
+    /// Leaves the current epoch, which the operator has ended, for `next`.
+    fn enter_epoch(&mut self, next: u64) {
+        self.checkpoint(next);
+        self.current = next;
+        if let Some(capability) = &mut self.capability {
+            capability.downgrade(&next);
+        }
     }
 
     /// Gives the operator the packets of the current epoch.

@@ -31,7 +31,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 use super::adapter::{Input, Packets, SharedOperator, add_operator, epoch_of};
 use super::connect::build_source;
 use super::context::{FragmentContext, Refused, WorkerContext};
-use super::control::FragmentProgress;
+use super::control::{BACKFILL_EPOCHS, FragmentProgress};
 use super::fragment::{Backfill, Feed, Fragment, RelationInput, SourceInput, Tap};
 use super::node_operators::{check_operators, hash_aggregate, hash_join, is_append_only, top_n};
 use super::operators::{Filter, Materialize, Operator, Project, UpsertTable};
@@ -143,7 +143,7 @@ pub(crate) fn build_fragment(
     let Relation { definition, schema, upsert_key, mode, .. } = relation;
     check_operators(definition, schema, upsert_key.as_ref(), *mode)?;
     builder.check_inputs(relation)?;
-    let tap = Tap::new(builder.epoch);
+    let tap = Tap::default();
     let mut fragment = timely.dataflow_named(&relation.name, |scope| {
         let context = builder.context.clone();
         let context = FragmentContext::new(context, relation, builder.epoch, builder.env);
@@ -222,8 +222,14 @@ impl Fragment {
         for input in &mut self.relations {
             input.feed.advance_to(builder.epoch);
         }
+        if builder.restore.is_some() {
+            self.context.admit(builder.epoch);
+        }
         if !builder.is_backfilled() {
             return Ok(());
+        }
+        if builder.restore.is_none() {
+            self.backfill_epochs = Some(builder.epoch..builder.epoch + BACKFILL_EPOCHS);
         }
         for input in self.relations.iter_mut().filter(|input| input.is_backfilled) {
             let shard = builder.snapshots.newest(input.upstream, builder.worker);
@@ -272,6 +278,12 @@ impl<'scope> Parts<'_, '_, 'scope> {
             tap,
             operators: self.operators,
             collected,
+            held: Vec::new(),
+            held_bytes: 0,
+            is_dirty: false,
+            closed_before: self.builder.epoch,
+            backfill_epochs: None,
+            has_caught_up: false,
             progress: FragmentProgress::new(self.relation),
         }
     }
@@ -413,8 +425,16 @@ impl<'scope> Parts<'_, '_, 'scope> {
         if worker >= self.builder.serving {
             return self.add(vec![input], operator, id, None);
         }
-        store.publish(relation, worker, self.builder.epoch.saturating_sub(1), snapshot());
-        let publish = move |epoch| store.publish(relation, worker, epoch, snapshot());
+        if self.builder.restore.is_some() {
+            store.publish(relation, worker, self.builder.epoch.saturating_sub(1), snapshot());
+        }
+        let context = self.context.clone();
+        let publish = move |epoch| {
+            // What a fragment has while it catches up is nobody's to read.
+            if context.is_admitted(epoch) {
+                store.publish(relation, worker, epoch, snapshot());
+            }
+        };
         self.add(vec![input], operator, id, Some(Box::new(publish)))
     }
 
@@ -559,6 +579,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             relation: relation.id,
             errors: errors.map(|errors| errors.id),
             handle,
+            closed_offsets: offsets.clone(),
             offsets,
             flushed: 0,
             ended: false,

@@ -63,6 +63,8 @@ pub(crate) struct FragmentContext {
     worker: WorkerContext,
     relation: RelationId,
     start_epoch: u64,
+    /// The first epoch in which the fragment takes part; the maximum while it catches up.
+    admitted: Rc<Cell<u64>>,
     failed: Rc<Cell<bool>>,
     refused: Refused,
     fault: Option<Fault>,
@@ -85,8 +87,9 @@ impl FragmentContext {
     ) -> Self {
         let name = || Rc::from(relation.name.as_str());
         let fault = env.has_fault().then(|| Fault { env: env.clone(), relation: name() });
-        let (failed, refused) = (Rc::default(), Refused::default());
-        Self { worker, relation: relation.id, start_epoch, failed, refused, fault }
+        let (admitted, failed) = (Rc::new(Cell::new(u64::MAX)), Rc::default());
+        let (relation, refused) = (relation.id, Refused::default());
+        Self { worker, relation, start_epoch, admitted, failed, refused, fault }
     }
 
     /// Fails or panics if a test asked for it at `operator.error.NAME` or `operator.panic.NAME`,
@@ -107,8 +110,22 @@ impl FragmentContext {
         self.start_epoch
     }
 
-    /// Epochs in `from..to` that become durable.
+    /// The fragment takes part in epochs from `epoch` on.
+    pub(crate) fn admit(&self, epoch: u64) {
+        self.admitted.set(epoch);
+    }
+
+    /// True if the fragment takes part in an epoch: it is readable and durable then.
+    pub(crate) fn is_admitted(&self, epoch: u64) -> bool {
+        self.admitted.get() <= epoch
+    }
+
+    /// Epochs in `from..to` that become durable and in which the fragment takes part.
     pub(crate) fn checkpoints(&self, from: u64, to: u64) -> Vec<u64> {
+        let from = from.max(self.admitted.get());
+        if from >= to {
+            return Vec::new();
+        }
         self.worker.checkpoints.borrow().range(from..to).map(|(epoch, _)| *epoch).collect()
     }
 

@@ -19,10 +19,15 @@ use crate::state::SegmentRef;
 /// Offsets of the sources that feed fragments: by fragment, then by the relation read.
 pub type SourceOffsets = BTreeMap<RelationId, BTreeMap<RelationId, Offsets>>;
 
+/// Epochs that belong to the backfill of new fragments: numbers need not be dense.
+pub const BACKFILL_EPOCHS: u64 = 1 << 20;
+
 /// What the coordinator tells every worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
-    /// Applies statements and builds or drops their fragments, which begin with `epoch`.
+    /// Applies statements and builds or drops their fragments. Fragments of a manifest begin with
+    /// `epoch`; new ones are backfilled in the [`BACKFILL_EPOCHS`] from there on, which the open
+    /// epoch skips.
     Apply {
         /// Statements, each with the id that its first relation gets.
         statements: Vec<(RelationId, String)>,
@@ -44,6 +49,10 @@ pub enum Command {
         epoch: u64,
         /// Whether it becomes durable.
         checkpoint: bool,
+        /// Relations with input and all that follow them: they alone take part in the epoch.
+        touched: Vec<RelationId>,
+        /// New relations that have caught up: they take part from this epoch on.
+        admitted: Vec<RelationId>,
     },
     /// Readers report when they have handed over what their sources hold now.
     Flush {
@@ -81,10 +90,15 @@ pub enum Report {
         /// Why they are not; then the worker has nothing of them.
         error: Option<Error>,
     },
-    /// The first input of an open epoch has come.
+    /// Input has come for relations that had none since their last epoch was closed.
     Dirty {
-        /// The epoch.
-        epoch: u64,
+        /// The relations.
+        relations: Vec<RelationId>,
+    },
+    /// A new fragment has processed its backfill and what came meanwhile.
+    CaughtUp {
+        /// Its relation.
+        relation: RelationId,
     },
     /// Everything of the epoch has been processed here.
     EpochDone {

@@ -7,8 +7,9 @@
 //! Each fragment is a Timely dataflow of its own, so that it can come and go while others run. What
 //! it emits is caught by its tap; the worker's loop hands an epoch on once it is complete there.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 
 use frazil_connector_api::{ChangeBatch, Decoded, Offsets};
@@ -21,9 +22,16 @@ use super::control::FragmentProgress;
 use super::packet::Packet;
 use super::source::SourceHandle;
 use crate::catalog::RelationId;
-use crate::change::{BATCH_BYTES_MAX, batch_bytes, change_chunks};
+use crate::change::{batch_bytes, change_chunks};
 use crate::error::Result;
 use crate::state::RowsSnapshot;
+
+/// Bytes of rows that a fragment takes at once while it catches up: other fragments of the worker
+/// wait for as long as their processing takes.
+const CHUNK_BYTES_MAX: usize = if cfg!(test) { 64 } else { 128 << 10 };
+
+/// Epochs that a new fragment may be behind when it is admitted: under load one is always open.
+const CAUGHT_UP_EPOCHS: u64 = 3;
 
 /// Feeds packets into a dataflow.
 pub(crate) type Feed = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<Packet>>>;
@@ -32,41 +40,22 @@ type Queue = RefCell<VecDeque<(u64, ChangeBatch)>>;
 
 /// Catches what a fragment emits on this worker, for those who subscribed.
 ///
-/// Append-only rows pass before their epoch has ended. The tap keeps those of the open epoch, since
-/// who subscribes then starts from the snapshot before it.
+/// A subscriber begins when no epoch is under way: nothing of the open epoch has been emitted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tap {
     subscribers: Rc<RefCell<Vec<Weak<Queue>>>>,
-    /// What was emitted in the open epoch.
-    open: Rc<Queue>,
-    /// The open epoch.
-    open_epoch: Rc<Cell<u64>>,
 }
 
 impl Tap {
-    /// A tap of a fragment that begins with `epoch`.
-    pub(crate) fn new(epoch: u64) -> Self {
-        Self { open_epoch: Rc::new(Cell::new(epoch)), ..Self::default() }
-    }
-
-    /// A queue of all that is emitted from the open epoch on.
+    /// A queue of all that is emitted from now on.
     pub(crate) fn subscribe(&self) -> Rc<Queue> {
-        let queue = Rc::new(Queue::clone(&self.open));
+        let queue = Rc::new(Queue::default());
         self.subscribers.borrow_mut().push(Rc::downgrade(&queue));
         queue
     }
 
-    /// Forgets a closed epoch.
-    fn close_epoch(&self, epoch: u64) {
-        self.open_epoch.set(epoch + 1);
-        self.open.borrow_mut().clear();
-    }
-
     /// Takes an emitted batch.
     pub(crate) fn push(&self, epoch: u64, changes: &ChangeBatch) {
-        if epoch >= self.open_epoch.get() {
-            self.open.borrow_mut().push_back((epoch, changes.clone()));
-        }
         self.subscribers.borrow_mut().retain(|subscriber| match subscriber.upgrade() {
             None => false,
             Some(queue) => {
@@ -108,45 +97,31 @@ impl Backfill {
 }
 
 impl RelationInput {
-    /// Feeds some of the backfill, if there is one, so that what is under way is bounded; else
-    /// takes all epochs before `limit`, which are complete. True if there was anything to do.
+    /// Takes epochs before `limit`, which are complete, up to about [`CHUNK_BYTES_MAX`]; true if
+    /// there was anything to do. A backfill that is left comes first.
     pub(crate) fn advance(&mut self, limit: u64) -> Result<bool> {
-        if self.feed_backfill()? {
+        if self.backfill.is_some() {
+            self.feed_chunk()?;
             return Ok(true);
         }
         if *self.feed.time() >= limit {
             return Ok(false);
         }
+        let mut bytes = 0;
         let mut queue = self.queue.borrow_mut();
-        while queue.front().is_some_and(|(epoch, _)| *epoch < limit) {
-            let Some((epoch, changes)) = queue.pop_front() else { break };
-            if epoch > *self.feed.time() {
-                self.feed.advance_to(epoch);
+        while let Some((epoch, _)) = queue.front().filter(|(epoch, _)| *epoch < limit) {
+            if *epoch > *self.feed.time() {
+                self.feed.advance_to(*epoch);
+                if bytes > CHUNK_BYTES_MAX {
+                    return Ok(true);
+                }
             }
+            let Some((_, changes)) = queue.pop_front() else { break };
+            bytes += batch_bytes(changes.rows());
             let changes = project(&changes, self.projection.as_deref())?;
             self.feed.send(Packet::local(changes));
         }
         self.feed.advance_to(limit);
-        Ok(true)
-    }
-}
-
-impl RelationInput {
-    fn feed_backfill(&mut self) -> Result<bool> {
-        let Some(backfill) = &mut self.backfill else { return Ok(false) };
-        let mut bytes = 0;
-        while bytes < BATCH_BYTES_MAX {
-            if backfill.next == backfill.rows.segment_count() {
-                self.backfill = None;
-                return Ok(true);
-            }
-            let columns = self.projection.as_deref();
-            for rows in backfill.rows.segment_batches(backfill.next, columns)? {
-                bytes += batch_bytes(&rows).max(1);
-                self.feed.send(Packet::local(ChangeBatch::inserts(rows)));
-            }
-            backfill.next += 1;
-        }
         Ok(true)
     }
 
@@ -158,10 +133,36 @@ impl RelationInput {
             self.feed.advance_to(limit);
         }
     }
+
+    /// Feeds the next chunk of the backfill; true if there is more of it.
+    fn feed_chunk(&mut self) -> Result<bool> {
+        let Some(backfill) = &mut self.backfill else { return Ok(false) };
+        let mut bytes = 0;
+        while bytes < CHUNK_BYTES_MAX {
+            if backfill.next == backfill.rows.segment_count() {
+                self.backfill = None;
+                return Ok(false);
+            }
+            let columns = self.projection.as_deref();
+            for rows in backfill.rows.segment_batches(backfill.next, columns)? {
+                bytes += batch_bytes(&rows).max(1);
+                self.feed.send(Packet::local(ChangeBatch::inserts(rows)));
+            }
+            backfill.next += 1;
+        }
+        Ok(true)
+    }
+}
+
+/// Brings a feed to an epoch, if it is not there.
+fn advance_to(feed: &mut Feed, epoch: u64) {
+    if *feed.time() < epoch {
+        feed.advance_to(epoch);
+    }
 }
 
 /// Memory of rows in bytes.
-pub(crate) fn decoded_bytes(data: &Decoded) -> usize {
+fn decoded_bytes(data: &Decoded) -> usize {
     match data {
         Decoded::Changes(changes) => batch_bytes(changes.rows()),
         Decoded::Upserts(upserts) => batch_bytes(upserts.rows()),
@@ -180,12 +181,14 @@ pub(crate) fn project(changes: &ChangeBatch, columns: Option<&[usize]>) -> Resul
 pub(crate) struct SourceInput {
     /// The table or source that is read.
     pub(crate) relation: RelationId,
-    /// The relation of its bad messages; of the fragments that read one source the first feeds it.
+    /// The relation of its bad messages, which keeps each of them once.
     pub(crate) errors: Option<RelationId>,
     /// The thread.
     pub(crate) handle: SourceHandle,
-    /// Next offsets after what was fed.
+    /// Next offsets after what has come.
     pub(crate) offsets: Offsets,
+    /// The same of what belongs to closed epochs.
+    pub(crate) closed_offsets: Offsets,
     /// The last flush that the reader answered.
     pub(crate) flushed: u64,
     /// True once a bounded source has ended.
@@ -215,6 +218,18 @@ pub(crate) struct Fragment {
     pub(crate) operators: Vec<SharedOperator>,
     /// What a sink takes at the next checkpoint; `None` for other fragments.
     pub(crate) collected: Option<Rc<RefCell<Vec<ChangeBatch>>>>,
+    /// Input of the open epoch, by feed: it gets its epoch when that is closed.
+    pub(crate) held: Vec<(usize, Decoded)>,
+    /// Memory of `held`.
+    pub(crate) held_bytes: usize,
+    /// True if input has come since the last epoch was closed, and this is reported.
+    pub(crate) is_dirty: bool,
+    /// Epochs before this one are closed.
+    pub(crate) closed_before: u64,
+    /// Epochs of the backfill that are left, while it is under way.
+    pub(crate) backfill_epochs: Option<Range<u64>>,
+    /// True once a new fragment has reported that it has caught up.
+    pub(crate) has_caught_up: bool,
     /// Figures since the last report.
     pub(crate) progress: FragmentProgress,
 }
@@ -225,9 +240,24 @@ impl Fragment {
         !self.probe.less_equal(&epoch)
     }
 
-    /// The first epoch that is not known to be complete here; at most `open`.
-    pub(crate) fn done_before(&self, open: u64) -> u64 {
-        self.probe.with_frontier(|frontier| frontier.first().map_or(open, |first| open.min(*first)))
+    /// The first epoch that followers have to wait for; `open` if all that is closed is complete,
+    /// or if this fragment catches up and followers see none of that.
+    pub(crate) fn complete_before(&self, open: u64) -> u64 {
+        let least = self.probe.with_frontier(|frontier| frontier.first().copied());
+        match least {
+            Some(least) if self.is_admitted() && least < self.closed_before => least,
+            _ => open,
+        }
+    }
+
+    /// True if it takes part in epochs.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.context.is_admitted(u64::MAX - 1)
+    }
+
+    /// True if there is nothing to do until an epoch is closed for it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_admitted() && !self.probe.less_than(&self.closed_before)
     }
 
     /// True if it reads sources here and all of them have ended.
@@ -235,30 +265,93 @@ impl Fragment {
         self.sources.iter().all(|source| source.ended)
     }
 
-    /// Feeds rows into the open epoch.
-    pub(crate) fn feed(&mut self, feed: usize, data: Decoded) {
-        let Some(feed) = self.feeds.get_mut(feed) else { return };
-        match data {
-            // A statement's rows are one batch of any size.
-            Decoded::Changes(changes) => {
-                let chunks = change_chunks(&changes).unwrap_or_else(|_| vec![changes]);
-                chunks.into_iter().for_each(|chunk| feed.send(Packet::local(chunk)));
-            }
-            upserts => feed.send(Packet::new(0, upserts)),
-        }
+    /// Keeps input until the open epoch is closed.
+    pub(crate) fn hold(&mut self, feed: usize, data: Decoded) {
+        self.held_bytes += decoded_bytes(&data).max(1);
+        self.held.push((feed, data));
     }
 
-    /// Closes the open epoch on all inputs that close on command.
+    /// Closes an epoch: what is held belongs to it.
     pub(crate) fn close_epoch(&mut self, epoch: u64) {
-        self.tap.close_epoch(epoch);
-        for feed in &mut self.feeds {
-            feed.advance_to(epoch + 1);
+        self.feeds.iter_mut().for_each(|feed| advance_to(feed, epoch));
+        for (feed, data) in std::mem::take(&mut self.held) {
+            let Some(feed) = self.feeds.get_mut(feed) else { continue };
+            match data {
+                // A statement's rows are one batch of any size.
+                Decoded::Changes(changes) => {
+                    let chunks = change_chunks(&changes).unwrap_or_else(|_| vec![changes]);
+                    chunks.into_iter().for_each(|chunk| feed.send(Packet::local(chunk)));
+                }
+                upserts => feed.send(Packet::new(0, upserts)),
+            }
+        }
+        (self.held_bytes, self.is_dirty, self.closed_before) = (0, false, epoch + 1);
+        self.feeds.iter_mut().for_each(|feed| advance_to(feed, epoch + 1));
+        for source in &mut self.sources {
+            source.closed_offsets.clone_from(&source.offsets);
         }
     }
 
-    /// Next offsets of all splits read here, by relation.
+    /// Takes what the relations it follows have completed; `limits` has for each input the first
+    /// epoch that is not complete there. True if there was anything to do.
+    ///
+    /// # Errors
+    /// Arrow kernels' only.
+    pub(crate) fn follow(&mut self, limits: &[u64]) -> Result<bool> {
+        let mut busy = false;
+        for (input, limit) in self.relations.iter_mut().zip(limits) {
+            busy |= input.advance((*limit).min(self.closed_before))?;
+        }
+        Ok(busy)
+    }
+
+    /// Does the next step of catching up; `open` is the open epoch, `limits` as in
+    /// [`Fragment::follow`]. True if there was anything to do.
+    ///
+    /// # Errors
+    /// Arrow kernels' only.
+    pub(crate) fn catch_up(&mut self, limits: &[u64], open: u64) -> Result<bool> {
+        let Some(epochs) = self.backfill_epochs.clone() else {
+            let mut busy = false;
+            for (input, limit) in self.relations.iter_mut().zip(limits) {
+                busy |= input.advance(*limit)?;
+            }
+            self.feeds.iter_mut().for_each(|feed| advance_to(feed, open));
+            return Ok(busy);
+        };
+        // One chunk after the other, so that other fragments run in between.
+        if self.probe.less_than(&epochs.start) {
+            return Ok(false);
+        }
+        let mut has_more = false;
+        for input in &mut self.relations {
+            has_more |= input.feed_chunk()?;
+        }
+        // The last epoch takes what is left if there are too many chunks.
+        let next = if has_more { (epochs.start + 1).min(epochs.end - 1) } else { epochs.end };
+        self.backfill_epochs = has_more.then_some(next..epochs.end);
+        self.feeds.iter_mut().for_each(|feed| advance_to(feed, next));
+        self.relations.iter_mut().for_each(|input| advance_to(&mut input.feed, next));
+        Ok(true)
+    }
+
+    /// Gives up all input before `limit`: the fragment has failed.
+    pub(crate) fn skip_to(&mut self, limit: u64) {
+        self.backfill_epochs = None;
+        self.relations.iter_mut().for_each(|input| input.skip_to(limit));
+        self.feeds.iter_mut().for_each(|feed| advance_to(feed, limit));
+    }
+
+    /// True if a new fragment is as far as the others, but for the last few epochs.
+    pub(crate) fn is_level_with(&self, open: u64) -> bool {
+        self.backfill_epochs.is_none()
+            && !self.probe.less_than(&open.saturating_sub(CAUGHT_UP_EPOCHS))
+    }
+
+    /// Next offsets of all splits read here after the closed epochs, by relation.
     pub(crate) fn offsets(&self) -> BTreeMap<RelationId, Offsets> {
-        self.sources.iter().map(|source| (source.relation, source.offsets.clone())).collect()
+        let sources = self.sources.iter();
+        sources.map(|source| (source.relation, source.closed_offsets.clone())).collect()
     }
 
     /// Takes the figures since the last call, with the state's size now; a failed fragment's state
@@ -276,32 +369,5 @@ impl Fragment {
         let progress = std::mem::replace(&mut self.progress, fresh);
         let bad_messages = progress.bad_messages + self.context.refused().count.take();
         FragmentProgress { operator_bytes, bad_messages, ..progress }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-
-    use super::*;
-
-    fn row(value: i64) -> ChangeBatch {
-        let column: ArrayRef = Arc::new(Int64Array::from(vec![value]));
-        ChangeBatch::inserts(RecordBatch::try_from_iter([("a", column)]).unwrap())
-    }
-
-    #[test]
-    fn subscriber_gets_what_the_open_epoch_has_emitted_before() {
-        let tap = Tap::new(7);
-        tap.push(7, &row(1));
-        tap.close_epoch(7);
-        tap.push(7, &row(2));
-        tap.push(8, &row(3));
-        let queue = tap.subscribe();
-        tap.push(8, &row(4));
-        let found: Vec<u64> = queue.borrow().iter().map(|(epoch, _)| *epoch).collect();
-        assert_eq!(found, [8, 8]);
     }
 }

@@ -28,6 +28,6 @@ mod source;
 mod worker;
 
 pub use connect::{build_sink, build_source, check_catalog};
-pub use control::{Command, FragmentProgress, Recovery, Report, SourceOffsets};
+pub use control::{BACKFILL_EPOCHS, Command, FragmentProgress, Recovery, Report, SourceOffsets};
 pub use node_operators::check_operators;
 pub use worker::{Event, ProcessShared, Request, run_worker};

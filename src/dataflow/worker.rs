@@ -8,14 +8,14 @@
 //! tokio, and wakes the worker.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
-use frazil_connector_api::{BadMessage, ChangeBatch, Decoded, Offsets, SourceBatch};
+use frazil_connector_api::{ChangeBatch, Decoded, Offsets, SourceBatch};
 use futures::FutureExt;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
@@ -23,9 +23,9 @@ use timely::dataflow::operators::{Exchange, Inspect};
 
 use super::asked_flushes::AskedFlushes;
 use super::context::WorkerContext;
-use super::control::{Command, Report, SourceOffsets};
+use super::control::{BACKFILL_EPOCHS, Command, Report, SourceOffsets};
 use super::errors_table::bad_message_rows;
-use super::fragment::{Fragment, decoded_bytes, project};
+use super::fragment::{Fragment, RelationInput, project};
 use super::segments::Written;
 use super::source::SourceEvent;
 use crate::catalog::{Catalog, RelationId};
@@ -91,6 +91,15 @@ enum Finished {
     Checkpoint { epoch: u64, outcome: Result<Written>, offsets: SourceOffsets },
 }
 
+/// An epoch that takes no more input.
+struct ClosedEpoch {
+    epoch: u64,
+    /// The relations that take part.
+    relations: Vec<RelationId>,
+    /// If it becomes durable: where its sources are read on.
+    offsets: Option<SourceOffsets>,
+}
+
 /// One worker.
 struct Worker {
     shared: Arc<ProcessShared>,
@@ -108,10 +117,10 @@ struct Worker {
     fence: u64,
     /// The epoch that takes input.
     open_epoch: u64,
-    /// Bytes let into it here.
-    open_bytes: usize,
-    /// Closed epochs that are not done, with the offsets of those that become durable.
-    closed: VecDeque<(u64, Option<SourceOffsets>)>,
+    /// Closed epochs that are not done.
+    closed: VecDeque<ClosedEpoch>,
+    /// Fragments that have something to do: the others cost nothing.
+    active: BTreeSet<RelationId>,
     /// Flushes that readers of this worker have not answered.
     flushes: AskedFlushes,
     progress_at: Duration,
@@ -177,8 +186,8 @@ impl Worker {
             finished: std::sync::mpsc::channel(),
             fence: 0,
             open_epoch: 0,
-            open_bytes: 0,
             closed: VecDeque::new(),
+            active: BTreeSet::new(),
             flushes: AskedFlushes::default(),
             progress_at: Duration::ZERO,
             starts: BTreeMap::new(),
@@ -268,20 +277,26 @@ impl Worker {
             taken = true;
         }
         for (relation, data) in writes {
-            self.admit(decoded_bytes(&data));
+            // The coordinator knows of it.
             if let Some(fragment) = self.fragments.get_mut(&relation) {
-                fragment.feed(0, data);
+                fragment.hold(0, data);
             }
         }
         taken
     }
 
-    /// Counts bytes into the open epoch; the first ones are reported, so that it is closed.
-    fn admit(&mut self, bytes: usize) {
-        if self.open_bytes == 0 {
-            self.report(Report::Dirty { epoch: self.open_epoch });
+    /// Reports that input has come for relations, unless that is known.
+    fn report_dirty(&mut self, relations: &[RelationId]) {
+        let mut fresh = Vec::new();
+        for relation in relations {
+            let Some(fragment) = self.fragments.get_mut(relation) else { continue };
+            if !std::mem::replace(&mut fragment.is_dirty, true) {
+                fresh.push(*relation);
+            }
         }
-        self.open_bytes += bytes.max(1);
+        if !fresh.is_empty() {
+            self.report(Report::Dirty { relations: fresh });
+        }
     }
 
     fn obey(&mut self, timely: &mut timely::worker::Worker, command: Command) {
@@ -289,7 +304,11 @@ impl Worker {
             Command::Apply { statements, epoch, recovery, starts } => {
                 (self.open_epoch, self.starts) = (epoch, starts);
                 let outcome = match recovery {
-                    None => self.apply(timely, &statements),
+                    None => {
+                        let outcome = self.apply(timely, &statements);
+                        self.open_epoch += BACKFILL_EPOCHS;
+                        outcome
+                    }
                     Some(recovery) => {
                         self.recover(timely, &statements, &recovery);
                         Ok(())
@@ -307,7 +326,9 @@ impl Worker {
                 }
                 self.report(Report::Applied { error: None });
             }
-            Command::CloseEpoch { epoch, checkpoint } => self.close_epoch(epoch, checkpoint),
+            Command::CloseEpoch { epoch, checkpoint, touched, admitted } => {
+                self.close_epoch(epoch, checkpoint, touched, &admitted);
+            }
             Command::Flush { number, relations } => {
                 self.flushes.ask(number, relations, &self.fragments);
             }
@@ -315,27 +336,51 @@ impl Worker {
         }
     }
 
-    fn close_epoch(&mut self, epoch: u64, checkpoint: bool) {
-        let offsets = checkpoint.then(|| {
+    /// Closes an epoch for the relations that take part in it.
+    fn close_epoch(
+        &mut self,
+        epoch: u64,
+        checkpoint: bool,
+        mut relations: Vec<RelationId>,
+        admitted: &[RelationId],
+    ) {
+        if checkpoint {
             self.context.order_checkpoint(epoch);
-            let reading = self.fragments.values().filter(|fragment| !fragment.sources.is_empty());
+        }
+        for relation in admitted {
+            if let Some(fragment) = self.fragments.get(relation) {
+                fragment.context.admit(epoch);
+            }
+        }
+        relations.retain(|relation| {
+            let fragment = self.fragments.get_mut(relation);
+            let Some(fragment) = fragment.filter(|fragment| fragment.is_admitted()) else {
+                return false;
+            };
+            fragment.close_epoch(epoch);
+            self.active.insert(*relation);
+            true
+        });
+        let offsets = checkpoint.then(|| {
+            let reading = self
+                .fragments
+                .values()
+                .filter(|fragment| fragment.is_admitted() && !fragment.sources.is_empty());
             reading.map(|fragment| (fragment.relation, fragment.offsets())).collect()
         });
-        for fragment in self.fragments.values_mut() {
-            fragment.close_epoch(epoch);
-        }
-        self.closed.push_back((epoch, offsets));
+        self.closed.push_back(ClosedEpoch { epoch, relations, offsets });
         self.open_epoch = epoch + 1;
-        self.open_bytes = 0;
     }
 
     /// Takes a batch from every source that has one.
     fn read_sources(&mut self) -> bool {
-        if self.open_bytes >= EPOCH_BYTES_MAX {
+        let held: usize = self.fragments.values().map(|fragment| fragment.held_bytes).sum();
+        if held >= EPOCH_BYTES_MAX {
             return false;
         }
         let mut events = Vec::new();
-        for fragment in self.fragments.values_mut() {
+        // What a new fragment reads before it takes part would only be held.
+        for fragment in self.fragments.values_mut().filter(|fragment| fragment.is_admitted()) {
             for (index, source) in fragment.sources.iter_mut().enumerate() {
                 if let Some(event) = source.handle.try_next() {
                     events.push((fragment.relation, index, event));
@@ -359,7 +404,7 @@ impl Worker {
                     });
                 });
                 // So that a checkpoint follows, which has them.
-                self.admit(1);
+                self.report_dirty(&[relation]);
                 None
             }
             SourceEvent::Batch(batch) => {
@@ -370,7 +415,7 @@ impl Worker {
                 self.source(relation, index, |source| {
                     splits.iter().for_each(|split| _ = source.offsets.remove(split));
                 });
-                self.admit(1);
+                self.report_dirty(&[relation]);
                 None
             }
             SourceEvent::Flushed(number) => {
@@ -414,13 +459,10 @@ impl Worker {
 
     /// Feeds a source's batch, and its bad messages into the errors table.
     fn take_batch(&mut self, relation: RelationId, index: usize, batch: SourceBatch) {
-        let bad_bytes = |bad: &BadMessage| bad.payload.as_ref().map_or(0, Vec::len);
-        let bad: usize = batch.bad.iter().map(bad_bytes).sum();
-        self.admit(decoded_bytes(&batch.data) + bad);
         let Some(fragment) = self.fragments.get_mut(&relation) else { return };
         let Some(source) = fragment.sources.get_mut(index) else { return };
         source.offsets.extend(batch.offsets);
-        let (feeds, errors, read) = (source.feeds.clone(), source.errors, source.relation);
+        let (feeds, errors) = (source.feeds.clone(), source.errors);
         fragment.progress.rows_in += batch.data.num_rows() as u64;
         fragment.progress.bytes_in += batch.bytes;
         fragment.progress.bad_messages += batch.bad.len() as u64;
@@ -432,22 +474,20 @@ impl Worker {
                 data => Ok(data.clone()),
             });
             match projected {
-                Ok(data) if data.num_rows() > 0 => fragment.feed(feed, data),
+                Ok(data) if data.num_rows() > 0 => fragment.hold(feed, data),
                 Ok(_) => {}
                 Err(error) => return fragment.context.fail(error),
             }
         }
-        // Every view reads a source for itself: the first of them keeps the bad messages.
-        let reads = |other: &Fragment| other.sources.iter().any(|source| source.relation == read);
-        let is_first = !self.fragments.range(..relation).any(|(_, other)| reads(other));
-        if batch.bad.is_empty() || !is_first {
-            return;
-        }
+        let errors = errors.filter(|_| !batch.bad.is_empty());
         let rows = bad_message_rows(&batch.bad);
         if let (Ok(rows), Some(errors)) = (rows, errors.and_then(|id| self.fragments.get_mut(&id)))
         {
-            errors.feed(0, Decoded::Changes(ChangeBatch::inserts(rows)));
+            errors.hold(0, Decoded::Changes(ChangeBatch::inserts(rows)));
         }
+        // Also of a batch that has offsets alone.
+        self.report_dirty(&[relation]);
+        self.report_dirty(errors.as_slice());
     }
 
     fn answer_flushes(&mut self) {
@@ -459,21 +499,38 @@ impl Worker {
     /// Hands complete epochs from fragments to those that follow them.
     fn hand_on(&mut self) -> bool {
         let mut busy = false;
-        let ids: Vec<RelationId> = self.fragments.keys().copied().collect();
-        for id in ids {
-            let Some(mut fragment) = self.fragments.remove(&id) else { continue };
-            for input in &mut fragment.relations {
-                let limit = match self.fragments.get(&input.upstream) {
-                    None => self.open_epoch,
-                    Some(upstream) => upstream.done_before(self.open_epoch),
-                };
-                match caught("an input", || input.advance(limit)) {
-                    Ok(moved) => busy |= moved,
-                    Err(error) => {
-                        fragment.context.fail(error);
-                        input.skip_to(limit);
-                    }
+        let active: Vec<RelationId> = self.active.iter().copied().collect();
+        for id in active {
+            let Some(mut fragment) = self.fragments.remove(&id) else {
+                self.active.remove(&id);
+                continue;
+            };
+            let complete = |input: &RelationInput| match self.fragments.get(&input.upstream) {
+                None => self.open_epoch,
+                Some(upstream) => upstream.complete_before(self.open_epoch),
+            };
+            let limits: Vec<u64> = fragment.relations.iter().map(complete).collect();
+            let moved = caught("an input", || match fragment.is_admitted() {
+                true => fragment.follow(&limits),
+                false => fragment.catch_up(&limits, self.open_epoch),
+            });
+            match moved {
+                Ok(moved) => busy |= moved,
+                Err(error) => {
+                    fragment.context.fail(error);
+                    fragment.skip_to(self.open_epoch);
                 }
+            }
+            if !fragment.is_admitted()
+                && !fragment.has_caught_up
+                && fragment.is_level_with(self.open_epoch)
+            {
+                fragment.has_caught_up = true;
+                self.reports.send((self.index, Report::CaughtUp { relation: id }));
+                self.reports.flush();
+            }
+            if fragment.is_idle() {
+                self.active.remove(&id);
             }
             self.fragments.insert(id, fragment);
         }
@@ -483,13 +540,14 @@ impl Worker {
     /// Reports closed epochs that are done, and makes those durable that are to be.
     fn finish_epochs(&mut self) -> bool {
         let mut busy = false;
-        while let Some((epoch, _)) = self.closed.front() {
-            let epoch = *epoch;
-            if !self.fragments.values().all(|fragment| fragment.is_done(epoch)) {
+        while let Some(closed) = self.closed.front() {
+            let epoch = closed.epoch;
+            let mut taking_part = closed.relations.iter().filter_map(|it| self.fragments.get(it));
+            if !taking_part.all(|fragment| fragment.is_done(epoch)) {
                 break;
             }
             busy = true;
-            let checkpoint = self.closed.pop_front().and_then(|(_, offsets)| offsets);
+            let checkpoint = self.closed.pop_front().and_then(|closed| closed.offsets);
             self.report_failures();
             self.report(Report::EpochDone { epoch });
             if let Some(offsets) = checkpoint {

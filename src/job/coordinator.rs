@@ -17,7 +17,7 @@ use frazil_connector_api::{ChangeBatch, Decoded, Offsets};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpointer::{Checkpointer, Parts, Written};
-use super::ddl::Applying;
+use super::ddl::{Applying, CatchingUp};
 use super::done::{Done, in_background};
 use super::engine::dropped;
 use super::flushes::{Flushed, Flushes, Scope};
@@ -82,7 +82,7 @@ pub(super) struct Gathering {
     problem: Option<Error>,
     acks: Vec<Reply<()>>,
     pub(super) statements: Vec<StatementRecord>,
-    fragments: BTreeMap<RelationId, FragmentIdentity>,
+    pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
     next_relation: RelationId,
     pub(super) created: Vec<AppliedReply>,
 }
@@ -105,11 +105,16 @@ pub(super) struct Coordinator {
     pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
     /// The epoch that takes input.
     pub(super) open_epoch: u64,
-    dirty: bool,
-    /// Changes since the last checkpoint was ordered.
+    /// Relations that have input in it.
+    pub(super) with_input: BTreeSet<RelationId>,
+    /// Relations that took part in an epoch since the last checkpoint was ordered.
+    unsaved: BTreeSet<RelationId>,
+    /// True if the catalog or failures have changed since then.
     pub(super) dirty_since_checkpoint: bool,
-    /// The epoch of the last checkpoint that was ordered.
-    checkpoint_epoch: u64,
+    /// New relations that catch up.
+    pub(super) catching_up: Vec<CatchingUp>,
+    /// Number of workers on which a new fragment has caught up.
+    pub(super) caught_up: BTreeMap<RelationId, usize>,
     closed_at: Duration,
     checkpoint_at: Duration,
     /// When the checkpoint was cut that has become durable, until sinks have begun with it.
@@ -147,11 +152,14 @@ impl Coordinator {
         sinks: Sinks,
     ) -> Self {
         let manifest = checkpointer.manifest();
+        // The first epoch is everybody's: rebuilt views emit what has changed.
+        let catalog = state.catalog();
         Self {
             statements: manifest.statements.clone(),
             fragments: manifest.fragments.clone(),
             open_epoch: manifest.epoch + 1,
-            catalog: state.catalog(),
+            with_input: catalog.iter().map(|relation| relation.id).collect(),
+            catalog,
             config,
             env,
             state,
@@ -163,9 +171,10 @@ impl Coordinator {
             done: mpsc::unbounded_channel(),
             checkpointer,
             sinks,
-            dirty: true,
+            unsaved: BTreeSet::new(),
             dirty_since_checkpoint: false,
-            checkpoint_epoch: manifest.epoch,
+            catching_up: Vec::new(),
+            caught_up: BTreeMap::new(),
             closed_at: Duration::ZERO,
             checkpoint_at: Duration::ZERO,
             cut_at: None,
@@ -222,7 +231,7 @@ impl Coordinator {
     /// How long nothing needs to be done if nothing happens.
     fn pause(&self) -> Duration {
         let now = self.env.elapsed();
-        let waits = self.dirty || self.gathering.is_some();
+        let waits = self.is_dirty() || self.gathering.is_some();
         if !waits {
             let due = self.sinks.next_due(now).map(|due_at| due_at.saturating_sub(now));
             return IDLE_PAUSE.min(due.unwrap_or(IDLE_PAUSE)).max(Duration::from_millis(1));
@@ -255,7 +264,7 @@ impl Coordinator {
                     return;
                 }
                 self.request(Request::Write(table, changes));
-                self.mark_dirty();
+                self.take_input([table]);
                 self.acks.push(reply);
             }
             Message::Flush { only, reply } => {
@@ -303,16 +312,20 @@ impl Coordinator {
         Scope { only, needed, beside }
     }
 
-    pub(super) fn mark_dirty(&mut self) {
-        self.mark_dirty_in(self.open_epoch);
+    /// Input has come for relations.
+    fn take_input(&mut self, relations: impl IntoIterator<Item = RelationId>) {
+        self.with_input.extend(relations);
+        self.state.set_finished(false);
     }
 
-    /// Input has come in `epoch`. A worker reports that after the epoch is closed if the
-    /// coordinator knew of the input before: an epoch more, or a checkpoint, would then be empty.
-    fn mark_dirty_in(&mut self, epoch: u64) {
-        self.dirty |= epoch >= self.open_epoch;
-        self.dirty_since_checkpoint |= epoch > self.checkpoint_epoch;
-        self.state.set_finished(false);
+    /// True if the open epoch is to be closed.
+    fn is_dirty(&self) -> bool {
+        !self.with_input.is_empty() || self.has_caught_up()
+    }
+
+    /// True if a checkpoint would have more than the last one.
+    fn has_changed(&self) -> bool {
+        self.dirty_since_checkpoint || self.is_dirty() || !self.unsaved.is_empty()
     }
 
     fn take_event(&mut self, event: Event) -> Result<()> {
@@ -326,7 +339,8 @@ impl Coordinator {
             }
         };
         match report {
-            Report::Dirty { epoch } => self.mark_dirty_in(epoch),
+            Report::Dirty { relations } => self.take_input(relations),
+            Report::CaughtUp { relation } => self.caught_up(relation),
             Report::EpochDone { epoch } => self.epoch_done(epoch),
             Report::Applied { error } => self.applied(error)?,
             Report::CheckpointDone { epoch, outcome, offsets } => {
@@ -379,6 +393,7 @@ impl Coordinator {
 
     /// Does whatever can be done now.
     fn drive(&mut self) -> Result<()> {
+        self.undo_catching_up();
         self.send_change();
         self.write_manifest()?;
         self.begin_sinks();
@@ -403,7 +418,7 @@ impl Coordinator {
             return;
         }
         let checkpoint = self.gathering.is_none() && !self.writing && self.wants_checkpoint(now);
-        if checkpoint || (self.dirty && paced) {
+        if checkpoint || (self.is_dirty() && paced) {
             self.close(checkpoint, now);
         }
     }
@@ -413,10 +428,12 @@ impl Coordinator {
         let paced = now.saturating_sub(self.checkpoint_at) >= interval;
         let asked = !self.acks.is_empty()
             || !self.created.is_empty()
+            || self.has_caught_up()
             || self.flushes.any_ready()
             || self.may_order_last();
-        let is_late = paced && (self.dirty_since_checkpoint || self.checkpointer.has_record());
-        let is_due = self.dirty_since_checkpoint && self.sinks.wants_cut(now, &self.state);
+        let changed = self.has_changed();
+        let is_late = paced && (changed || self.checkpointer.has_record());
+        let is_due = changed && self.sinks.wants_cut(now, &self.state);
         asked || is_late || is_due
     }
 
@@ -427,16 +444,28 @@ impl Coordinator {
 
     fn close(&mut self, checkpoint: bool, now: Duration) {
         let epoch = self.open_epoch;
-        self.request(Request::Command(Command::CloseEpoch { epoch, checkpoint }));
+        let admitted = self.admit_caught_up();
+        let with_input = std::mem::take(&mut self.with_input);
+        let mut touched = self.catalog.taking_part(with_input.into_iter().chain(admitted.clone()));
+        if checkpoint {
+            touched.append(&mut self.unsaved);
+        } else {
+            self.unsaved.extend(&touched);
+        }
+        let touched = touched.into_iter().collect();
+        self.request(Request::Command(Command::CloseEpoch {
+            epoch,
+            checkpoint,
+            touched,
+            admitted,
+        }));
         self.in_flight.insert(epoch, 0);
         self.open_epoch += 1;
-        self.dirty = false;
         self.closed_at = now;
         if !checkpoint {
             return;
         }
         self.checkpoint_at = now;
-        self.checkpoint_epoch = epoch;
         self.dirty_since_checkpoint = false;
         self.is_last_ordered |= self.may_order_last();
         self.flushes.begin_checkpoint(now);
@@ -508,7 +537,7 @@ impl Coordinator {
         }
         let which = Begin {
             cut_at: self.cut_at.take(),
-            is_quiet: !self.dirty_since_checkpoint && self.gathering.is_none(),
+            is_quiet: !self.has_changed() && self.gathering.is_none(),
             wanted: self.flushes.wanted(),
             all: self.is_last_ordered && self.gathering.is_none(),
         };
@@ -617,8 +646,9 @@ impl Coordinator {
             |relation| state.readers(relation),
             |sink| sinks.obstacle(sink, state),
         );
-        let quiet = !self.dirty
-            && !self.dirty_since_checkpoint
+        let quiet = !self.is_dirty()
+            && !self.has_changed()
+            && self.catching_up.is_empty()
             && self.in_flight.is_empty()
             && self.gathering.is_none()
             && !self.writing

@@ -1,9 +1,11 @@
 //! CREATE and DROP in the coordinator.
 //!
 //! ```text
-//! wait until quiet ─► workers apply ─► first epoch: backfill ─► checkpoint ─► published, answered
-//!       └ an input has failed: error         └ failed ─► undone on all workers ─► error
+//! wait until quiet ─► workers apply ─► catch up ─► admitted ─► checkpoint ─► published, answered
+//!       └ an input has failed: error       └ failed ─► undone on all workers ─► error
 //! ```
+//!
+//! Other relations' epochs go on while a new one catches up; see `docs/0004-fragment-progress.md`.
 //!
 //! **Invariant:** sessions see a relation from when its backfill is complete and durable. A CREATE
 //! that answers with an error leaves nothing: no catalog entry, no state, no manifest names it.
@@ -18,9 +20,9 @@ use super::engine::input_failed;
 use super::sink_slot::SinkSlot;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::checkpoint::StatementRecord;
-use crate::dataflow::{Command, Request};
+use crate::dataflow::{BACKFILL_EPOCHS, Command, Request};
 use crate::error::{Error, Result};
-use crate::plan::FragmentPlan;
+use crate::plan::{FragmentIdentity, FragmentPlan};
 use crate::sql::{self, Bound};
 
 /// A change of the catalog under way.
@@ -36,6 +38,25 @@ enum Change {
     Statement { sql: String, sink: Option<Arc<SinkSlot>>, starts: BTreeMap<RelationId, Offsets> },
     /// Takes back a CREATE whose backfill has failed.
     Undo { relations: Vec<Arc<Relation>>, error: Error },
+}
+
+/// A CREATE whose fragments catch up. Nothing of it is in a manifest.
+pub(super) struct CatchingUp {
+    reply: Reply<Vec<Arc<Relation>>>,
+    relations: Vec<Arc<Relation>>,
+    statements: Vec<StatementRecord>,
+    /// Identities of its fragments.
+    fragments: BTreeMap<RelationId, FragmentIdentity>,
+    sink: Option<Arc<SinkSlot>>,
+}
+
+/// What a statement has changed in the catalog.
+#[derive(Default)]
+struct Entered {
+    made: Vec<Arc<Relation>>,
+    dropped: Vec<Arc<Relation>>,
+    statements: Vec<StatementRecord>,
+    fragments: BTreeMap<RelationId, FragmentIdentity>,
 }
 
 impl Applying {
@@ -73,6 +94,10 @@ impl Coordinator {
                 Command::Remove { relations: relations.iter().map(|it| it.id).collect() }
             }
         };
+        if let Change::Statement { .. } = &applying.change {
+            // What is created is backfilled in the epochs that are skipped.
+            self.open_epoch += BACKFILL_EPOCHS;
+        }
         applying.applied = Some((0, Vec::new()));
         self.applying.push_front(applying);
         self.request(Request::Command(command));
@@ -119,9 +144,14 @@ impl Coordinator {
         let refused = (errors.len(), errors.pop());
         match (change, refused) {
             (Change::Statement { sql, sink, .. }, (_, None)) => {
-                let relations = self.enter(&sql, sink)?;
-                self.created.push((reply, relations));
-                self.mark_dirty();
+                let Entered { made, dropped, statements, fragments } = self.enter(&sql)?;
+                if made.is_empty() {
+                    self.created.push((reply, dropped));
+                } else {
+                    let relations = made;
+                    let new = CatchingUp { reply, relations, statements, fragments, sink };
+                    self.catching_up.push(new);
+                }
             }
             (Change::Undo { relations, error }, (_, None)) => {
                 self.forget(&relations);
@@ -142,10 +172,10 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Enters an applied statement into the catalog and the list of statements.
-    fn enter(&mut self, sql: &str, sink: Option<Arc<SinkSlot>>) -> Result<Vec<Arc<Relation>>> {
+    /// Enters an applied statement into the catalog.
+    fn enter(&mut self, sql: &str) -> Result<Entered> {
         let mut catalog = Catalog::clone(&self.catalog);
-        let mut entered = Vec::new();
+        let mut entered = Entered::default();
         for statement in sql::parse(sql)? {
             match sql::bind(&catalog, &statement)? {
                 Bound::Create(creation) => {
@@ -153,33 +183,81 @@ impl Coordinator {
                     let sql = statement.text.clone();
                     for relation in catalog.create(*creation, &sql)? {
                         if let Some(fragment) = FragmentPlan::of(&relation)? {
-                            self.fragments.insert(relation.id, fragment.identity);
+                            entered.fragments.insert(relation.id, fragment.identity);
                         }
-                        entered.push(relation);
+                        entered.made.push(relation);
                     }
-                    self.statements.push(StatementRecord { id, sql });
+                    entered.statements.push(StatementRecord { id, sql });
                 }
                 Bound::Drop(removal) => {
                     let dropped = catalog.drop_relations(&removal)?;
                     self.catalog = Arc::new(catalog.clone());
                     self.forget(&dropped);
-                    entered.extend(dropped);
+                    entered.dropped.extend(dropped);
                 }
                 _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
             }
-        }
-        if let Some(slot) = sink {
-            self.sinks.add(slot, &catalog);
         }
         self.catalog = Arc::new(catalog);
         // What it reads, or a part of it, may have failed while the workers built it.
         for (relation, error) in std::mem::take(&mut self.early_failures) {
             self.fail(relation, error);
         }
-        for relation in &entered {
+        for relation in &entered.made {
             self.fail_with_inputs(relation.id);
         }
         Ok(entered)
+    }
+
+    /// A fragment has caught up on one more worker.
+    pub(super) fn caught_up(&mut self, relation: RelationId) {
+        *self.caught_up.entry(relation).or_default() += 1;
+    }
+
+    /// True if new relations wait to be admitted.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.catching_up.iter().any(|new| self.is_level(new))
+    }
+
+    /// True if all fragments of a CREATE have caught up on all workers.
+    fn is_level(&self, new: &CatchingUp) -> bool {
+        new.fragments.keys().all(|it| self.caught_up.get(it) == Some(&self.workers))
+    }
+
+    /// Has undone what failed while it caught up.
+    pub(super) fn undo_catching_up(&mut self) {
+        for new in std::mem::take(&mut self.catching_up) {
+            match self.failure_of(&new.relations) {
+                None => self.catching_up.push(new),
+                Some(error) => {
+                    let CatchingUp { reply, relations, .. } = new;
+                    let change = Change::Undo { relations, error };
+                    self.applying.push_back(Applying { change, reply, applied: None });
+                }
+            }
+        }
+    }
+
+    /// What has caught up becomes part of the next checkpoint; returns its fragments, which take
+    /// part in the epoch that is closed now.
+    pub(super) fn admit_caught_up(&mut self) -> Vec<RelationId> {
+        let mut admitted = Vec::new();
+        for new in std::mem::take(&mut self.catching_up) {
+            if !self.is_level(&new) {
+                self.catching_up.push(new);
+                continue;
+            }
+            let CatchingUp { reply, relations, statements, fragments, sink } = new;
+            fragments.keys().for_each(|relation| _ = self.caught_up.remove(relation));
+            admitted.extend(fragments.keys());
+            self.statements.extend(statements);
+            self.fragments.extend(fragments);
+            if let Some(slot) = sink {
+                self.sinks.add(slot, &self.catalog);
+            }
+            self.created.push((reply, relations));
+        }
+        admitted
     }
 
     /// Forgets relations that no worker has any more.
@@ -189,6 +267,7 @@ impl Coordinator {
             catalog.remove(&relation.name);
             self.statements.retain(|statement| statement.id != relation.id);
             self.fragments.remove(&relation.id);
+            self.caught_up.remove(&relation.id);
             self.sinks.remove(relation.id);
             self.checkpointer.forget(relation.id);
         }
@@ -215,6 +294,7 @@ impl Coordinator {
             let Some(error) = failure else { continue };
             let is_undone = |id: RelationId| relations.iter().any(|relation| relation.id == id);
             gathering.statements.retain(|statement| !is_undone(statement.id));
+            gathering.fragments.retain(|relation, _| !is_undone(*relation));
             let change = Change::Undo { relations, error };
             self.applying.push_back(Applying { change, reply, applied: None });
         }

@@ -508,4 +508,6 @@ mod failure_tests;
 #[cfg(test)]
 mod flush_tests;
 #[cfg(test)]
+mod progress_tests;
+#[cfg(test)]
 mod tests;

@@ -119,8 +119,7 @@ impl Worker {
         };
         if let Some(fragment) = build_fragment(timely, &builder, relation)? {
             self.fragments.insert(relation.id, fragment);
-            // What a backfill feeds belongs to the open epoch.
-            self.admit(1);
+            self.active.insert(relation.id);
         }
         Ok(())
     }
