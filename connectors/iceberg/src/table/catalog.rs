@@ -351,7 +351,7 @@ pub(crate) fn sync_folder(path: &str) -> Result<()> {
 /// The file that a location means: `/a/b`, `file:///a/b`, or `file:/a/b` as Spark writes it.
 fn local_path(location: &str) -> &std::path::Path {
     let path = location.strip_prefix("file:").unwrap_or(location);
-    let path = if path.starts_with("//") { &path[2..] } else { path };
+    let path = path.strip_prefix("//").unwrap_or(path);
     std::path::Path::new(path)
 }
 
