@@ -26,7 +26,7 @@ fn partition_values() -> Vec<(PrimitiveType, Option<Literal>)> {
         (PrimitiveType::Binary, Some(Literal::binary(vec![0, 255]))),
         (PrimitiveType::Fixed(3), Some(Literal::fixed(vec![1, 2, 3]))),
         (decimal.clone(), Some(decimal_value(-123_456))),
-        (decimal, Some(decimal_value(99_999_999_999_9))),
+        (decimal, Some(decimal_value(999_999_999_999))),
     ]
 }
 
