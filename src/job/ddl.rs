@@ -182,8 +182,8 @@ impl Coordinator {
                     let id = catalog.next_id();
                     let sql = statement.text.clone();
                     for relation in catalog.create(*creation, &sql)? {
-                        if let Some(fragment) = FragmentPlan::of(&relation)? {
-                            entered.fragments.insert(relation.id, fragment.identity);
+                        if let Some(identity) = identity_of(&relation)? {
+                            entered.fragments.insert(relation.id, identity);
                         }
                         entered.made.push(relation);
                     }
@@ -315,4 +315,10 @@ impl Coordinator {
             let _ = reply.send(Ok(relations));
         }
     }
+}
+
+/// The identity of a relation's fragment, if it has one.
+fn identity_of(relation: &Relation) -> Result<Option<FragmentIdentity>> {
+    // A plan is as deep as its statement, and is dropped where it was made.
+    sql::on_large_stack(|| Ok(FragmentPlan::of(relation)?.map(|fragment| fragment.identity)))
 }

@@ -165,7 +165,8 @@ impl Engine {
             }
         }
         let Creation { definition, schema, upsert_key, mode, .. } = creation;
-        check_operators(definition, schema, upsert_key.as_ref(), *mode)?;
+        let check = || check_operators(definition, schema, upsert_key.as_ref(), *mode);
+        sql::on_large_stack(check)?;
         match &creation.definition {
             Definition::Table(table) => {
                 if let Some(options) = &table.connector {

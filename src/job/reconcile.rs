@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, ChangelogMode, Definition, Relation, RelationId};
 use crate::checkpoint::Manifest;
 use crate::error::{Error, ErrorKind};
 use crate::plan::FragmentPlan;
+use crate::sql;
 
 /// What becomes of a relation whose identity is another one than stored.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(super) fn reconcile(catalog: &Catalog, manifest: &mut Manifest) -> BTreeSet<
             manifest.failed.insert(relation.id, error);
             continue;
         }
-        let fragment = match FragmentPlan::of(relation) {
+        let fragment = match sql::on_large_stack(|| FragmentPlan::of(relation)) {
             Ok(Some(fragment)) => fragment,
             Ok(None) => continue,
             Err(error) => {

@@ -117,7 +117,9 @@ impl Worker {
             restore: restore.as_ref(),
             starts: &self.starts,
         };
-        if let Some(fragment) = build_fragment(timely, &builder, relation)? {
+        // A plan is as deep as its statement.
+        let built = sql::on_large_stack(|| build_fragment(timely, &builder, relation));
+        if let Some(fragment) = built? {
             self.fragments.insert(relation.id, fragment);
             self.active.insert(relation.id);
         }
