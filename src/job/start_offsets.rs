@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Start offsets of the sources that a new relation reads itself and whose start depends on the
 /// time (`latest`), by the relation that names the source.
 ///
-/// They are decided once, before workers are told, and are in the checkpoint that makes the
+/// They are decided once, before any worker reads, and are in the checkpoint that makes the
 /// statement durable: a crash right after CREATE cannot move them.
 ///
 /// # Errors

@@ -107,7 +107,7 @@ enum Call {
     Panics,
 }
 
-/// A sink that does what it is told, call by call of prepare and commit, and succeeds then.
+/// A sink whose calls of prepare and commit have scripted outcomes; later calls succeed.
 #[derive(Clone, Default)]
 struct Scripted {
     calls: Arc<Mutex<VecDeque<Call>>>,

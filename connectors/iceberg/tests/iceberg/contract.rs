@@ -187,7 +187,7 @@ async fn keys_may_be_null() {
     assert!(error.message.contains("may not be NULL"), "{error}");
 }
 
-/// Reading makes no file and no folder, and tells what is missing.
+/// Reading creates no file and no folder, and the error names the missing one.
 #[tokio::test]
 async fn reading_creates_nothing() {
     let folder = tempfile::tempdir().unwrap();

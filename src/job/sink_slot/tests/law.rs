@@ -183,7 +183,7 @@ async fn every_change_is_in_one_place_at_every_manifest() {
     }
 }
 
-/// A sink that is at work delays no checkpoint: its log takes what comes meanwhile.
+/// A busy sink delays no checkpoint: its log takes the changes of the meantime.
 #[tokio::test]
 async fn a_checkpoint_does_not_wait_for_a_sink_at_work() {
     let (env, ledger) = (env(&Arc::default()), Ledger::default());
