@@ -1,5 +1,7 @@
 //! [`Env`]: the one door to time, chance, disk and tasks.
 
+#[cfg(test)]
+pub(crate) mod faulty_store;
 mod local_store;
 
 use std::fmt;

@@ -1,9 +1,11 @@
 //! [`LocalStore`]: an object store in a local folder whose objects outlive a power failure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -22,7 +24,7 @@ use object_store::{
 #[derive(Debug)]
 pub struct LocalStore {
     files: LocalFileSystem,
-    folder: PathBuf,
+    folders: Arc<Folders>,
 }
 
 impl LocalStore {
@@ -32,7 +34,11 @@ impl LocalStore {
     /// If there is no such folder.
     pub fn open(folder: &FilePath) -> Result<Self> {
         let files = LocalFileSystem::new_with_prefix(folder)?;
-        Ok(Self { files, folder: folder.to_path_buf() })
+        // The paths of objects begin with the canonical one.
+        let root = folder
+            .canonicalize()
+            .map_err(|source| Error::Generic { store: "LocalStore", source: Box::new(source) })?;
+        Ok(Self { files, folders: Arc::new(Folders::new(root)) })
     }
 }
 
@@ -56,8 +62,9 @@ impl ObjectStore for LocalStore {
             // It refuses it.
             PutMode::Update(_) => return self.files.put_opts(location, payload, options).await,
         };
-        let (path, folder) = (self.files.path_to_filesystem(location)?, self.folder.clone());
-        let put = move || put(&path, &folder, &payload, may_replace);
+        let path = self.files.path_to_filesystem(location)?;
+        let folders = Arc::clone(&self.folders);
+        let put = move || put(&Files, &folders, &path, &payload, may_replace);
         let done = tokio::task::spawn_blocking(put).await?;
         done.map(|()| PutResult { e_tag: None, version: None }).map_err(|source| {
             let (path, source) = (location.to_string(), Box::new(source));
@@ -100,65 +107,120 @@ impl ObjectStore for LocalStore {
     }
 }
 
+/// What a put does to the file system, call by call; tests put a disk that loses power behind it.
+trait Disk {
+    /// True if a folder is there.
+    fn is_folder(&self, path: &FilePath) -> bool;
+    /// Makes a folder whose parent is there, unless it is there.
+    fn make_folder(&self, path: &FilePath) -> io::Result<()>;
+    /// Syncs the names in a folder.
+    fn sync_folder(&self, path: &FilePath) -> io::Result<()>;
+    /// Writes a new file and syncs its content.
+    fn write_synced(&self, path: &FilePath, payload: &PutPayload) -> io::Result<()>;
+    /// Gives a file another name, in the place of what has that name.
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()>;
+    /// Gives a file a further name, unless that is taken.
+    fn link(&self, from: &FilePath, to: &FilePath) -> io::Result<()>;
+    /// Removes a name.
+    fn remove(&self, path: &FilePath) -> io::Result<()>;
+}
+
+/// The file system.
+struct Files;
+
+impl Disk for Files {
+    fn is_folder(&self, path: &FilePath) -> bool {
+        path.is_dir()
+    }
+
+    fn make_folder(&self, path: &FilePath) -> io::Result<()> {
+        std::fs::create_dir_all(path)
+    }
+
+    fn sync_folder(&self, path: &FilePath) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn write_synced(&self, path: &FilePath, payload: &PutPayload) -> io::Result<()> {
+        let mut file = File::create_new(path)?;
+        payload.iter().try_for_each(|bytes| file.write_all(bytes))?;
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn remove(&self, path: &FilePath) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+}
+
+/// The folders of a store whose names are known to be synced.
+#[derive(Debug)]
+struct Folders {
+    root: PathBuf,
+    synced: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Folders {
+    fn new(root: PathBuf) -> Self {
+        Self { root, synced: Mutex::default() }
+    }
+
+    /// Makes a folder and those above it, if they are not there, and syncs their names.
+    ///
+    /// A folder that is there may have been made by another put, or by a process that was killed,
+    /// which has not synced its name: so every store syncs each name once.
+    fn make(&self, disk: &impl Disk, folder: &FilePath) -> io::Result<()> {
+        let known = |synced: &BTreeSet<PathBuf>| synced.contains(folder);
+        let is_synced = known(&self.synced.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(parent) = folder.parent().filter(|_| folder != self.root) else { return Ok(()) };
+        if is_synced && disk.is_folder(folder) {
+            return Ok(());
+        }
+        self.make(disk, parent)?;
+        disk.make_folder(folder)?;
+        disk.sync_folder(parent)?;
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        synced.insert(folder.to_path_buf());
+        Ok(())
+    }
+}
+
 /// Writes a file beside its place, syncs it, gives it its name, and syncs the folders.
 fn put(
+    disk: &impl Disk,
+    folders: &Folders,
     path: &FilePath,
-    root: &FilePath,
     payload: &PutPayload,
     may_replace: bool,
-) -> std::io::Result<()> {
-    let parent = path.parent().unwrap_or(root);
-    if !parent.is_dir() {
+) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(&folders.root);
+    folders.make(disk, parent).map_err(|error| {
         // Not as "already exists": that says that the object is there.
-        std::fs::create_dir_all(parent).map_err(|error| {
-            std::io::Error::other(format!("folder {} cannot be made: {error}", parent.display()))
-        })?;
-        File::open(root)?.sync_all()?;
-    }
+        io::Error::other(format!("folder {} cannot be made: {error}", parent.display()))
+    })?;
     // Lists leave out names that end so.
     let number = uuid::Uuid::new_v4().as_u64_pair().0;
     let mut staged = path.as_os_str().to_owned();
     staged.push(format!("#{number}"));
     let staged = PathBuf::from(staged);
-    let written = write(&staged, payload).and_then(|()| match may_replace {
-        true => std::fs::rename(&staged, path),
-        false => std::fs::hard_link(&staged, path),
+    let written = disk.write_synced(&staged, payload).and_then(|()| match may_replace {
+        true => disk.rename(&staged, path),
+        false => disk.link(&staged, path),
     });
     if written.is_err() || !may_replace {
         // What stays behind is only a waste of space.
-        let _ = std::fs::remove_file(&staged);
+        let _ = disk.remove(&staged);
     }
     written?;
-    File::open(parent)?.sync_all()
-}
-
-fn write(path: &FilePath, payload: &PutPayload) -> std::io::Result<()> {
-    let mut file = File::create_new(path)?;
-    payload.iter().try_for_each(|bytes| file.write_all(bytes))?;
-    file.sync_all()
+    disk.sync_folder(parent)
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::TryStreamExt;
-    use object_store::ObjectStoreExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn puts_once_where_asked_and_leaves_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(folder.path()).unwrap();
-        let path = Path::from("a/b");
-        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        store.put_opts(&path, "one".into(), create()).await.unwrap();
-        let again = store.put_opts(&path, "two".into(), create()).await.unwrap_err();
-        assert!(matches!(again, Error::AlreadyExists { .. }), "{again}");
-        assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "one");
-        store.put(&path, "three".into()).await.unwrap();
-        assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "three");
-        let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
-        assert_eq!(listed.len(), 1);
-        assert_eq!(std::fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
-    }
-}
+mod tests;

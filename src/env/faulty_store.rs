@@ -1,0 +1,128 @@
+//! [`FaultyStore`]: an object store in memory whose calls can be made to fail, for tests.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+/// Which calls fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Every put: the disk is full.
+    Full,
+    /// One call of any kind; the next ones are well.
+    Once,
+    /// Every call: the disk is gone.
+    Gone,
+}
+
+/// An object store in memory; see the module.
+#[derive(Debug, Default)]
+pub(crate) struct FaultyStore {
+    objects: InMemory,
+    /// What fails, and the calls before it.
+    fault: Mutex<Option<(Fault, usize)>>,
+}
+
+impl FaultyStore {
+    /// A copy of all objects, whose calls are well.
+    pub(crate) fn fork(&self) -> Self {
+        Self { objects: self.objects.fork(), fault: Mutex::default() }
+    }
+
+    /// Has calls fail after `calls` more.
+    pub(crate) fn fail_after(&self, calls: usize, fault: Fault) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, calls));
+    }
+
+    fn call(&self, is_put: bool) -> Result<()> {
+        let mut armed = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((fault, calls)) = armed.as_mut() else { return Ok(()) };
+        if *fault == Fault::Full && !is_put {
+            return Ok(());
+        }
+        if let Some(left) = calls.checked_sub(1) {
+            *calls = left;
+            return Ok(());
+        }
+        if *fault == Fault::Once {
+            *armed = None;
+        }
+        Err(Error::Generic { store: "FaultyStore", source: "the test has this call fail".into() })
+    }
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("FaultyStore")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        self.call(true)?;
+        self.objects.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.call(true)?;
+        self.objects.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.call(false)?;
+        self.objects.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.call(false)?;
+        self.objects.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        match self.call(false) {
+            Ok(()) => self.objects.delete_stream(locations),
+            Err(error) => futures::stream::iter([Err(error)]).boxed(),
+        }
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.call(false) {
+            Ok(()) => self.objects.list(prefix),
+            Err(error) => futures::stream::iter([Err(error)]).boxed(),
+        }
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.call(false)?;
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.call(true)?;
+        self.objects.copy_opts(from, to, options).await
+    }
+}
