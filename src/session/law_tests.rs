@@ -11,7 +11,9 @@
 //! processes before and after it.
 //!
 //! A crash is a copy of the object store, taken at that moment, which the next engine opens: what
-//! `kill -9` would leave. A failure prints the SQL of the smallest script that fails.
+//! `kill -9` would leave. A disk that fails during a write (it is full, fails once, or is gone) may
+//! stop the engine; the next start has what was acknowledged. A failure prints the SQL of the
+//! smallest script that fails.
 //! `PROPTEST_CASES=n` runs more scripts, `PROPTEST_RNG_SEED=n` others.
 
 mod cancelled;

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::memory::InMemory;
 use tokio::time::timeout;
 
 use super::cluster::{Cluster, Layout};
 use super::world::sorted;
+use crate::env::faulty_store::FaultyStore;
 
 #[test]
 fn a_cancelled_statement_is_done_whole_before_the_next() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let layout = Layout { processes: 1, workers: 2 };
-        let cluster = Cluster::open(layout, &Arc::new(InMemory::new())).await.unwrap();
+        let cluster = Cluster::open(layout, &Arc::new(FaultyStore::default())).await.unwrap();
         let create = "CREATE TABLE t (a BIGINT)";
         assert!(timeout(Duration::ZERO, cluster.run(create)).await.is_err());
         let again = cluster.run(create).await.unwrap_err();

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
-use object_store::memory::InMemory;
 
 use crate::config::Config;
 use crate::env::Env;
+use crate::env::faulty_store::FaultyStore;
 use crate::error::{Error, Result};
 use crate::job::Engine;
 use crate::session::{Outcome, Sessions, query_error};
@@ -44,7 +44,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts all processes over one store.
-    pub(super) async fn open(layout: Layout, store: &Arc<InMemory>) -> Result<Self> {
+    pub(super) async fn open(layout: Layout, store: &Arc<FaultyStore>) -> Result<Self> {
         let hosts = if layout.processes > 1 { free_addresses(layout.processes) } else { vec![] };
         let open = (0..layout.processes).map(|process| {
             let config = Config {

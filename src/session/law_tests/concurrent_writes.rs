@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use object_store::memory::InMemory;
-
 use super::cluster::{Cluster, Layout};
 use super::world::sorted;
+use crate::env::faulty_store::FaultyStore;
 
 async fn cluster(create: &str) -> Arc<Cluster> {
     let layout = Layout { processes: 1, workers: 2 };
-    let cluster = Cluster::open(layout, &Arc::new(InMemory::new())).await.unwrap();
+    let cluster = Cluster::open(layout, &Arc::new(FaultyStore::default())).await.unwrap();
     cluster.run(create).await.unwrap();
     Arc::new(cluster)
 }

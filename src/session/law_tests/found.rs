@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use object_store::memory::InMemory;
+use crate::env::faulty_store::FaultyStore;
 
 use super::cluster::{Cluster, Layout};
 use super::world::sorted;
@@ -12,7 +12,7 @@ use super::world::sorted;
 fn check(before: &[&str], query: &str, then: &[&str], expected: &[&str]) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = Arc::new(InMemory::new());
+        let store = Arc::new(FaultyStore::default());
         let layout = |workers| Layout { processes: 1, workers };
         let cluster = Cluster::open(layout(2), &store).await.unwrap();
         for sql in before {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::cluster::Layout;
 use super::tape::{Numbers, numbers};
+use crate::env::faulty_store::Fault;
 
 /// What happens to an engine.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub(super) enum End {
     Crash,
     /// In the middle of a write, after so many objects of it were put.
     CrashWriting(Numbers, usize),
+    /// In a write during which the disk fails, after so many calls.
+    DiskFails(Numbers, Fault, usize),
 }
 
 fn layout() -> impl Strategy<Value = Layout> {
@@ -54,7 +57,13 @@ fn end() -> impl Strategy<Value = End> {
         3 => Just(End::Clean),
         2 => Just(End::Crash),
         2 => (numbers(), 0..4_usize).prop_map(|(write, puts)| End::CrashWriting(write, puts)),
+        2 => (numbers(), fault(), 0..6_usize)
+            .prop_map(|(write, fault, calls)| End::DiskFails(write, fault, calls)),
     ]
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![Just(Fault::Full), Just(Fault::Once), Just(Fault::Gone)]
 }
 
 fn writes(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Numbers>> {

@@ -19,6 +19,8 @@ pub(super) struct Tally {
     pub(super) with_rows: usize,
     /// Restarts by clean end and by crash.
     pub(super) restarts: (usize, usize),
+    /// Writes on a failing disk that were acknowledged, and that were not.
+    pub(super) on_failing_disk: (usize, usize),
     /// Starts by layout.
     pub(super) layouts: BTreeMap<Layout, usize>,
 }
@@ -31,6 +33,8 @@ impl Tally {
         assert!(3 * self.with_rows > self.compared, "too many views were empty: {self:?}");
         assert!(self.on_views > 0, "no view read a view: {self:?}");
         assert!(self.restarts.0 > 0 && self.restarts.1 > 0, "nothing restarted: {self:?}");
+        let (acknowledged, refused) = self.on_failing_disk;
+        assert!(acknowledged > 0 && refused > 0, "no disk failed where it matters: {self:?}");
         for (processes, workers) in [(1, 1), (1, 2), (1, 3), (2, 1)] {
             let layout = Layout { processes, workers };
             assert!(self.layouts.contains_key(&layout), "{layout} did not run: {self:?}");

@@ -8,7 +8,6 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
 use futures::future::join_all;
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
 
 use super::cluster::{Cluster, Layout};
 use super::dml::{Write, write};
@@ -17,7 +16,9 @@ use super::schema::{Relation, TABLES, tables};
 use super::script::{End, Script, Step};
 use super::tally::Tally;
 use super::tape::Numbers;
+use crate::env::faulty_store::FaultyStore;
 use crate::error::ErrorKind;
+use crate::job::Engine;
 
 /// Rows as text, sorted.
 pub(super) type Rows = Vec<String>;
@@ -27,7 +28,7 @@ type Checked<T = ()> = Result<T, String>;
 
 /// An engine, what it should hold, and the SQL that led to it.
 pub(super) struct World<'a> {
-    store: Arc<InMemory>,
+    store: Arc<FaultyStore>,
     cluster: Cluster,
     /// Tables, then views.
     relations: Vec<Relation>,
@@ -38,7 +39,7 @@ pub(super) struct World<'a> {
 
 /// Plays a script; the message of a failure has the SQL that leads to it.
 pub(super) async fn play(script: &Script, tally: &Mutex<Tally>) -> Checked {
-    let store = Arc::new(InMemory::new());
+    let store = Arc::new(FaultyStore::default());
     let cluster = start(script.layout, &store, tally).await?;
     let log = vec![format!("-- {}", script.layout)];
     let relations = tables();
@@ -50,7 +51,7 @@ pub(super) async fn play(script: &Script, tally: &Mutex<Tally>) -> Checked {
     played.and(closed).map_err(|error| format!("{error}\n\n{log};\n"))
 }
 
-async fn start(layout: Layout, store: &Arc<InMemory>, tally: &Mutex<Tally>) -> Checked<Cluster> {
+async fn start(layout: Layout, store: &Arc<FaultyStore>, tally: &Mutex<Tally>) -> Checked<Cluster> {
     *tally.lock().unwrap().layouts.entry(layout).or_default() += 1;
     Cluster::open(layout, store).await.map_err(|error| format!("start as {layout}: {error:?}"))
 }
@@ -154,17 +155,35 @@ impl World<'_> {
     }
 
     async fn restart(&mut self, layout: Layout, end: &End) -> Checked {
-        let mut before = vec![self.all_tables()?];
+        let mut before = vec![all_tables(&self.cluster.engine)?];
         let (store, how) = match end {
             End::Clean => (Arc::clone(&self.store), "a clean stop"),
             End::Crash => (Arc::new(self.store.fork()), "a crash"),
             End::CrashWriting(numbers, puts) => {
                 let (store, is_acknowledged) = self.fork_while_writing(numbers, *puts).await?;
-                before.push(self.all_tables()?);
+                before.push(all_tables(&self.cluster.engine)?);
                 if is_acknowledged {
                     before.remove(0);
                 }
                 (store, "a crash in the middle of that")
+            }
+            End::DiskFails(numbers, fault, calls) => {
+                let sql = write(numbers).sql;
+                let after = self.tables_after(&sql).await?;
+                self.log.push(format!("-- {fault:?} after {calls} calls"));
+                self.log.push(sql.clone());
+                self.store.fail_after(*calls, *fault);
+                let is_acknowledged = self.cluster.run(&sql).await.is_ok();
+                before.push(after);
+                let mut tally = self.tally.lock().unwrap();
+                let (acknowledged, refused) = &mut tally.on_failing_disk;
+                if is_acknowledged {
+                    before.remove(0);
+                    *acknowledged += 1;
+                } else {
+                    *refused += 1;
+                }
+                (Arc::new(self.store.fork()), "the disk failed")
             }
         };
         self.log.push(format!("-- {layout} after {how}"));
@@ -181,17 +200,33 @@ impl World<'_> {
             }
             _ => {
                 let started = start(layout, &store, self.tally).await?;
-                self.cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
+                let stopped = self.cluster.stop().await;
+                // It has nothing to write its last checkpoint to.
+                if !matches!(end, End::DiskFails(..)) {
+                    stopped.map_err(|error| format!("shutdown: {error:?}"))?;
+                }
                 started
             }
         };
         self.cluster = started;
         self.store = store;
-        let after = self.all_tables()?;
+        let after = all_tables(&self.cluster.engine)?;
         if before.contains(&after) {
             return Ok(());
         }
         Err(format!("the restart changed a table\nbefore: {before:?}\nafter: {after:?}"))
+    }
+
+    /// What the tables hold after a write, found by another engine over a copy of the store.
+    async fn tables_after(&self, sql: &str) -> Checked<Vec<Rows>> {
+        let layout = Layout { processes: 1, workers: 1 };
+        let store = Arc::new(self.store.fork());
+        let cluster = start(layout, &store, &Mutex::default()).await?;
+        // A write that fails for its own reasons changes nothing.
+        let _ = cluster.run(sql).await;
+        let tables = all_tables(&cluster.engine);
+        cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
+        tables
     }
 
     /// Starts a write, and copies the store once so many objects of it were put; whether the write
@@ -200,7 +235,7 @@ impl World<'_> {
         &mut self,
         numbers: &[u16],
         puts: usize,
-    ) -> Checked<(Arc<InMemory>, bool)> {
+    ) -> Checked<(Arc<FaultyStore>, bool)> {
         let sql = write(numbers).sql;
         self.log.push(sql.clone());
         let objects = self.store.list(None).count().await;
@@ -215,24 +250,10 @@ impl World<'_> {
         Ok((store, is_acknowledged))
     }
 
-    fn all_tables(&self) -> Checked<Vec<Rows>> {
-        TABLES.iter().map(|table| self.kept(table.name)).collect()
-    }
-
-    /// The rows that the engine keeps of a table or view.
-    fn kept(&self, name: &str) -> Checked<Rows> {
-        let engine = &self.cluster.engine;
-        let snapshot = engine.snapshot();
-        let relation = engine.catalog().get(name).cloned();
-        let rows = relation.and_then(|relation| snapshot.relation(relation.id));
-        let rows = rows.ok_or_else(|| format!("\"{name}\" is gone"))?;
-        Ok(sorted(&rows.batches(None).map_err(|error| format!("{name}: {error:?}"))?))
-    }
-
     /// The law: each view is its query over the tables.
     async fn check(&self) -> Checked {
         for view in &self.relations[TABLES.len()..] {
-            let kept = self.kept(&view.name)?;
+            let kept = kept(&self.cluster.engine, &view.name)?;
             let (name, sql) = (&view.name, &view.batch);
             let batch = self.cluster.run(sql).await;
             let batch = sorted(&batch.map_err(|error| format!("{sql}\n{error:?}"))?);
@@ -247,6 +268,19 @@ impl World<'_> {
         }
         Ok(())
     }
+}
+
+fn all_tables(engine: &Engine) -> Checked<Vec<Rows>> {
+    TABLES.iter().map(|table| kept(engine, table.name)).collect()
+}
+
+/// The rows that an engine keeps of a table or view.
+fn kept(engine: &Engine, name: &str) -> Checked<Rows> {
+    let snapshot = engine.snapshot();
+    let relation = engine.catalog().get(name).cloned();
+    let rows = relation.and_then(|relation| snapshot.relation(relation.id));
+    let rows = rows.ok_or_else(|| format!("\"{name}\" is gone"))?;
+    Ok(sorted(&rows.batches(None).map_err(|error| format!("{name}: {error:?}"))?))
 }
 
 /// The rows of batches as text, sorted.
