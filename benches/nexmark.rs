@@ -23,7 +23,8 @@ use arrow::array::RecordBatch;
 use frazil::catalog::{Catalog, RelationId};
 use frazil::config::Config;
 use frazil::dataflow::{
-    BACKFILL_EPOCHS, Command, Event, ProcessShared, Report, Request, run_worker,
+    BACKFILL_EPOCHS, CatalogChange, CatalogChanges, CheckedRelation, Command, Event, ProcessShared,
+    Report, Request, Step, run_worker,
 };
 use frazil::env::Env;
 use frazil::sql::{self, Bound};
@@ -129,6 +130,7 @@ struct Dataflow {
     worker: Thread,
     events: UnboundedReceiver<Event>,
     snapshots: Arc<SnapshotStore>,
+    changes: Arc<CatalogChanges>,
     /// When each closed epoch got its first row.
     in_flight: BTreeMap<u64, Instant>,
     latencies: Vec<Duration>,
@@ -147,12 +149,14 @@ impl Dataflow {
         let (requests, taken) = channel();
         let (reports, events) = unbounded_channel();
         let snapshots = Arc::new(SnapshotStore::default());
+        let changes = Arc::new(CatalogChanges::new(1, None));
         let shared = Arc::new(ProcessShared {
             config: Config::default(),
             env: Env::real(Arc::new(InMemory::new()))?,
             snapshots: Arc::clone(&snapshots),
             tokio,
             serving: 1,
+            changes: Arc::clone(&changes),
             events: Some(reports),
         });
         let taken: Mutex<Option<Receiver<Request>>> = Mutex::new(Some(taken));
@@ -168,6 +172,7 @@ impl Dataflow {
             worker,
             events,
             snapshots,
+            changes,
             in_flight: BTreeMap::new(),
             latencies: Vec::new(),
             has_checkpoint: false,
@@ -209,10 +214,13 @@ impl Dataflow {
         Ok(false)
     }
 
-    fn apply(&mut self, id: RelationId, sql: &str) -> Outcome<()> {
-        let statements = vec![(id, sql.to_string())];
-        let (epoch, starts) = (self.open_epoch, BTreeMap::new());
-        let apply = Command::Apply { statements, epoch, recovery: None, starts };
+    fn apply(&mut self, made: CheckedRelation) -> Outcome<()> {
+        let id = made.relation().id;
+        let (number, epoch, starts) = (u64::from(id.0), self.open_epoch, BTreeMap::new());
+        let change = Arc::new(CatalogChange { steps: vec![Step::Make(Arc::new(made))] });
+        let steps = change.text();
+        self.changes.put(number, change);
+        let apply = Command::Apply { number, steps, epoch, recovery: None, starts };
         self.request(Request::Command(apply))?;
         self.open_epoch += BACKFILL_EPOCHS;
         self.relations.push(id);
@@ -286,11 +294,12 @@ fn run(
     let mut last = None;
     for text in texts {
         for parsed in sql::parse(text)? {
-            let Bound::Create(creation) = sql::bind(&catalog, &parsed)? else {
+            let Bound::Create(new) = sql::bind(&catalog, &parsed)? else {
                 return Err("not a CREATE".into());
             };
-            dataflow.apply(catalog.next_id(), text)?;
-            let relation = catalog.create(*creation, text)?.remove(0);
+            let made = new.enter(&mut catalog, text)?.remove(0);
+            let relation = Arc::clone(&made.relation);
+            dataflow.apply(CheckedRelation::try_new(made)?)?;
             if let Some(epochs) = data.get(relation.name.as_str()) {
                 inputs.push((relation.id, Arc::clone(&relation.schema), epochs));
             }

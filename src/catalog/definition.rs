@@ -62,7 +62,7 @@ pub struct SourceDef {
 /// `CREATE MATERIALIZED VIEW`.
 #[derive(Debug, Clone)]
 pub struct ViewDef {
-    /// The query, bound; `plan` turns it into an incremental plan, the same on every worker.
+    /// The query, bound.
     pub plan: Arc<LogicalPlan>,
     /// Text of the query, for `SHOW CREATE` and `pg_get_viewdef`.
     pub query: String,
@@ -80,8 +80,6 @@ pub struct LogicalViewDef {
 /// `CREATE SINK`.
 #[derive(Debug, Clone)]
 pub struct SinkDef {
-    /// What it writes, bound: `FROM name` is a scan, `AS SELECT …` its query.
-    pub plan: Arc<LogicalPlan>,
     /// Append-only, or upsert by key.
     pub mode: SinkMode,
     /// `WITH (connector = …)`, as given.

@@ -73,9 +73,9 @@ impl Catalog {
     }
 
     /// Adds a relation under its own id, which is at least [`Catalog::next_id`].
-    pub fn insert(&mut self, relation: Relation) -> Arc<Relation> {
+    pub fn insert(&mut self, relation: impl Into<Arc<Relation>>) -> Arc<Relation> {
+        let relation = relation.into();
         self.next_id = self.next_id.max(relation.id.0 + 1);
-        let relation = Arc::new(relation);
         self.relations.insert(relation.name.clone(), Arc::clone(&relation));
         relation
     }

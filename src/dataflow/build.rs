@@ -1,4 +1,4 @@
-//! Incremental plan to dataflow: the only file of `dataflow` that sees `plan`.
+//! Incremental plan to dataflow.
 //!
 //! ```text
 //! plan node            in front of it        operator
@@ -33,7 +33,7 @@ use super::connect::build_source;
 use super::context::{FragmentContext, Refused, WorkerContext};
 use super::control::{BACKFILL_EPOCHS, FragmentProgress};
 use super::fragment::{Backfill, Feed, Fragment, RelationInput, SourceInput, Tap};
-use super::node_operators::{check_operators, hash_aggregate, hash_join, is_append_only, top_n};
+use super::node_operators::{CheckedRelation, hash_aggregate, hash_join, is_append_only, top_n};
 use super::operators::{Filter, Materialize, Operator, Project, UpsertTable};
 use super::packet::Packet;
 use super::route::{Route, add_route, own_rows};
@@ -43,7 +43,7 @@ use crate::catalog::{Catalog, Definition, ERRORS_KEY, Relation, RelationId, Sour
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, caught};
-use crate::plan::{FragmentPlan, IncrementalPlan, Node, OperatorIds, plan, rows_operator};
+use crate::plan::{IncrementalPlan, Node, OperatorIds, rows_operator};
 use crate::state::{OperatorId, RowsSnapshot, SnapshotStore};
 
 /// What a worker builds with.
@@ -125,24 +125,16 @@ struct Parts<'b, 'a, 'scope> {
 /// which is built all the same: the dataflows of all workers must have one shape.
 ///
 /// # Errors
-/// What the plan says, on every worker; then nothing is built.
+/// `JobFailed` if what it reads does not run, on every worker; then nothing is built.
 pub(crate) fn build_fragment(
     timely: &mut timely::worker::Worker,
     builder: &Builder<'_>,
-    relation: &Relation,
+    checked: &CheckedRelation,
 ) -> Result<Option<Fragment>> {
-    if matches!(
-        *relation.definition,
-        Definition::Source(_)
-            | Definition::Catalog(_)
-            | Definition::LogicalView(_)
-            | Definition::Unbound(_)
-    ) {
+    let (relation, Some(planned)) = (checked.relation(), checked.fragment()) else {
         return Ok(None);
-    }
-    let Relation { definition, schema, upsert_key, mode, .. } = relation;
-    check_operators(definition, schema, upsert_key.as_ref(), *mode)?;
-    builder.check_inputs(relation)?;
+    };
+    builder.check_inputs(&planned.reads)?;
     let tap = Tap::default();
     let mut fragment = timely.dataflow_named(&relation.name, |scope| {
         let context = builder.context.clone();
@@ -161,28 +153,17 @@ pub(crate) fn build_fragment(
             initial: Vec::new(),
         };
         let mut collected = None;
-        let output = match &*relation.definition {
-            Definition::Table(table) => parts.table(relation, table)?,
-            Definition::Errors => parts.errors(relation)?,
-            Definition::View(view) => {
-                let plan = plan(&view.plan)?;
-                let rows = parts.node(&plan)?;
+        let output = match (&*relation.definition, &planned.plan) {
+            (Definition::Table(table), _) => parts.table(relation, table)?,
+            (Definition::Errors, _) => parts.errors(relation)?,
+            (Definition::Sink(_) | Definition::Pipeline(_), Some(plan)) => {
+                parts.sink(plan, &mut collected)?
+            }
+            (_, Some(plan)) => {
+                let rows = parts.node(plan)?;
                 parts.kept_rows(relation, rows)?
             }
-            Definition::Sink(sink) => {
-                let plan = plan(&sink.plan)?;
-                parts.sink(&plan, &mut collected)?
-            }
-            Definition::Pipeline(pipeline) => {
-                let plan = plan(&pipeline.sink.plan)?;
-                parts.sink(&plan, &mut collected)?
-            }
-            Definition::Source(_)
-            | Definition::Catalog(_)
-            | Definition::LogicalView(_)
-            | Definition::Unbound(_) => {
-                return Err(Error::internal("a relation without a fragment was built"));
-            }
+            (_, None) => return Err(Error::internal("a fragment without a plan was built")),
         };
         parts.check_claims(&relation.name);
         Ok::<_, Error>(parts.finish(output, tap, collected))
@@ -193,22 +174,19 @@ pub(crate) fn build_fragment(
 }
 
 impl Builder<'_> {
-    /// Every relation that the fragment follows must run.
-    fn check_inputs(&self, relation: &Relation) -> Result<()> {
-        let fragment = FragmentPlan::of(relation)?;
-        let reads = fragment.map(|fragment| fragment.reads).unwrap_or_default();
-        let mut inputs = reads.iter().filter_map(|id| self.catalog.by_id(*id));
-        let stands = |input: &&Arc<Relation>| {
-            !matches!(*input.definition, Definition::Source(_))
-                && !self.taps.contains_key(&input.id)
-        };
-        match inputs.find(stands) {
-            None => Ok(()),
-            Some(input) => {
-                let message = format!("\"{}\", which it reads, does not run", input.name);
-                Err(Error::new(ErrorKind::JobFailed, message))
+    /// Every relation that a fragment follows must run.
+    fn check_inputs(&self, reads: &BTreeSet<RelationId>) -> Result<()> {
+        for id in reads.iter().filter(|id| !self.taps.contains_key(id)) {
+            let input = self.catalog.by_id(*id);
+            let is_source = |input: &Relation| matches!(*input.definition, Definition::Source(_));
+            if input.is_some_and(|input| is_source(input)) {
+                continue;
             }
+            let name = input.map_or_else(|| format!("relation {id}"), |it| it.name.clone());
+            let message = format!("\"{name}\", which it reads, does not run");
+            return Err(Error::new(ErrorKind::JobFailed, message));
         }
+        Ok(())
     }
 }
 

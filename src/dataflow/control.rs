@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use frazil_connector_api::Offsets;
 use serde::{Deserialize, Serialize};
 
+use super::catalog_change::StepText;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use crate::state::SegmentRef;
@@ -25,23 +26,20 @@ pub const BACKFILL_EPOCHS: u64 = 1 << 20;
 /// What the coordinator tells every worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
-    /// Applies statements and builds or drops their fragments. Fragments of a manifest begin with
+    /// Changes the catalog and builds or drops fragments. Fragments of a manifest begin with
     /// `epoch`; new ones are backfilled in the [`BACKFILL_EPOCHS`] from there on, which the open
     /// epoch skips.
     Apply {
-        /// Statements, each with the id that its first relation gets.
-        statements: Vec<(RelationId, String)>,
+        /// Number of the change: workers take it from [`CatalogChanges`](super::CatalogChanges).
+        number: u64,
+        /// The change, for processes that do not have it.
+        steps: Vec<StepText>,
         /// First epoch of new fragments.
         epoch: u64,
         /// State to start from, after a restart.
         recovery: Option<Box<Recovery>>,
         /// Where new fragments begin to read, for sources that tell another place every moment.
         starts: BTreeMap<RelationId, Offsets>,
-    },
-    /// Takes back relations that were created: their fragments and what they published.
-    Remove {
-        /// The relations.
-        relations: Vec<RelationId>,
     },
     /// No more input belongs to `epoch`.
     CloseEpoch {
@@ -76,8 +74,6 @@ pub struct Recovery {
     pub rebuilt: BTreeSet<RelationId>,
     /// Relations that failed before and are not run.
     pub failed: Vec<RelationId>,
-    /// The id that the next relation gets.
-    pub next_relation: RelationId,
     /// Fence of the process that starts: new for every start.
     pub fence: u64,
 }
@@ -85,9 +81,9 @@ pub struct Recovery {
 /// What a worker tells the coordinator.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Report {
-    /// Statements are applied, or not.
+    /// A change of the catalog is applied, or not.
     Applied {
-        /// Why they are not; then the worker has nothing of them.
+        /// Why it is not; then the worker has nothing of it.
         error: Option<Error>,
     },
     /// Input has come for relations that had none since their last epoch was closed.

@@ -7,12 +7,13 @@
 //!
 //! Timestamp = epoch; one item on a stream is a batch. The coordinator (`job`) closes epochs by
 //! command; a frontier that has passed an epoch is the only barrier.
-//! **Invariant:** only `adapter` and `route` know Timely and operators both; only `build` knows
-//! `plan`; operators are synchronous and know neither.
+//! **Invariant:** only `adapter` and `route` know Timely and operators both; only `build` and
+//! `node_operators` know `plan`; operators are synchronous and know neither.
 
 mod adapter;
 mod asked_flushes;
 mod build;
+mod catalog_change;
 mod connect;
 mod context;
 mod control;
@@ -27,7 +28,8 @@ mod sink;
 mod source;
 mod worker;
 
+pub use catalog_change::{CatalogChange, CatalogChanges, Planner, Step, StepText};
 pub use connect::{build_sink, build_source, check_catalog};
 pub use control::{BACKFILL_EPOCHS, Command, FragmentProgress, Recovery, Report, SourceOffsets};
-pub use node_operators::check_operators;
+pub use node_operators::CheckedRelation;
 pub use worker::{Event, ProcessShared, Request, run_worker};

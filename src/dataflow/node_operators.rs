@@ -1,59 +1,73 @@
 //! Plan nodes to operators that are in no dataflow yet.
 //!
-//! **Invariant:** whether an operator can be made depends on the plan alone. So [`check_operators`]
+//! **Invariant:** whether an operator can be made depends on the plan alone. So [`CheckedRelation`]
 //! makes those of a statement once before any worker begins with it, and no dataflow is left half
 //! built.
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use super::operators::{
     Aggregate, AggregateFunction, AggregateSpec, HashAggregate, HashJoin, InputKind, JoinInput,
     JoinSpec, Materialize, TopN, TopNSpec, UpsertTable,
 };
-use crate::catalog::{ChangelogMode, Definition};
+use crate::catalog::{ChangelogMode, Definition, Relation};
 use crate::error::{ErrorKind, Result, caught};
-use crate::plan::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey, plan};
+use crate::plan::{
+    AggregateCall, FragmentPlan, IncrementalPlan, JoinKind, Node, PlannedRelation, SortKey,
+    on_large_stack,
+};
 
-/// Makes every operator of a relation, and drops them.
-///
-/// # Errors
-/// `Unsupported` if an operator cannot hold a type; what planning says.
-pub fn check_operators(
-    definition: &Definition,
-    schema: &SchemaRef,
-    upsert_key: Option<&Vec<usize>>,
-    mode: ChangelogMode,
-) -> Result<()> {
-    caught("the plan", || {
-        let keep_rows = || {
-            Materialize::try_new(Arc::clone(schema), is_append_only(mode), upsert_key.cloned(), 0)
-        };
-        match definition {
-            Definition::Table(table) if !table.primary_key.is_empty() => {
-                UpsertTable::try_new(Arc::clone(schema), table.primary_key.clone()).map(|_| ())
+/// A relation whose operators can be made: what workers build from.
+#[derive(Debug, Clone)]
+pub struct CheckedRelation {
+    planned: PlannedRelation,
+}
+
+impl CheckedRelation {
+    /// Makes every operator of a relation, and drops them.
+    ///
+    /// # Errors
+    /// `Unsupported` if an operator cannot hold a type.
+    pub fn try_new(planned: PlannedRelation) -> Result<Self> {
+        let checked = on_large_stack(|| caught("the plan", || check(&planned)));
+        match checked {
+            Ok(()) => Ok(Self { planned }),
+            Err(error) if error.kind == ErrorKind::Unsupported && error.hint.is_none() => {
+                Err(error.with_hint("cast the column to TEXT, or leave it out"))
             }
-            Definition::Table(_) | Definition::Errors => keep_rows().map(|_| ()),
-            Definition::View(view) => {
-                check_plan(&plan(&view.plan)?)?;
-                keep_rows().map(|_| ())
-            }
-            Definition::Sink(sink) => check_plan(&plan(&sink.plan)?),
-            Definition::Pipeline(pipeline) => check_plan(&plan(&pipeline.sink.plan)?),
-            Definition::Source(_)
-            | Definition::Catalog(_)
-            | Definition::LogicalView(_)
-            | Definition::Unbound(_) => Ok(()),
+            Err(error) => Err(error),
         }
-    })
-    .map_err(|error| match error.kind {
-        ErrorKind::Unsupported if error.hint.is_none() => {
-            error.with_hint("cast the column to TEXT, or leave it out")
+    }
+
+    /// The relation.
+    pub fn relation(&self) -> &Arc<Relation> {
+        &self.planned.relation
+    }
+
+    /// Its fragment, if it has one.
+    pub fn fragment(&self) -> Option<&FragmentPlan> {
+        self.planned.fragment.as_ref()
+    }
+}
+
+fn check(planned: &PlannedRelation) -> Result<()> {
+    let Some(fragment) = &planned.fragment else { return Ok(()) };
+    if let Some(plan) = &fragment.plan {
+        check_plan(plan)?;
+    }
+    let Relation { definition, schema, upsert_key, mode, .. } = &*planned.relation;
+    match &**definition {
+        Definition::Table(table) if !table.primary_key.is_empty() => {
+            UpsertTable::try_new(Arc::clone(schema), table.primary_key.clone()).map(|_| ())
         }
-        _ => error,
-    })
+        Definition::Sink(_) | Definition::Pipeline(_) => Ok(()),
+        _ => {
+            let (schema, key) = (Arc::clone(schema), upsert_key.clone());
+            Materialize::try_new(schema, is_append_only(*mode), key, 0).map(|_| ())
+        }
+    }
 }
 
 fn check_plan(plan: &IncrementalPlan) -> Result<()> {

@@ -22,6 +22,7 @@ use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Exchange, Inspect};
 
 use super::asked_flushes::AskedFlushes;
+use super::catalog_change::CatalogChanges;
 use super::context::WorkerContext;
 use super::control::{BACKFILL_EPOCHS, Command, Report, SourceOffsets};
 use super::errors_table::bad_message_rows;
@@ -77,6 +78,8 @@ pub struct ProcessShared {
     pub tokio: tokio::runtime::Handle,
     /// Number of workers of process 0.
     pub serving: usize,
+    /// Changes of the catalog, for the workers to apply.
+    pub changes: Arc<CatalogChanges>,
     /// Where worker 0 sends what reaches it; only in process 0.
     pub events: Option<tokio::sync::mpsc::UnboundedSender<Event>>,
 }
@@ -301,30 +304,21 @@ impl Worker {
 
     fn obey(&mut self, timely: &mut timely::worker::Worker, command: Command) {
         match command {
-            Command::Apply { statements, epoch, recovery, starts } => {
+            Command::Apply { number, steps, epoch, recovery, starts } => {
                 (self.open_epoch, self.starts) = (epoch, starts);
-                let outcome = match recovery {
-                    None => {
-                        let outcome = self.apply(timely, &statements);
-                        self.open_epoch += BACKFILL_EPOCHS;
-                        outcome
-                    }
+                let change = self.shared.changes.take(number, &steps, recovery.as_deref());
+                let outcome = change.and_then(|change| match &recovery {
+                    None => self.apply(timely, &change),
                     Some(recovery) => {
-                        self.recover(timely, &statements, &recovery);
+                        self.recover(timely, &change, recovery);
                         Ok(())
                     }
-                };
+                });
+                if recovery.is_none() {
+                    self.open_epoch += BACKFILL_EPOCHS;
+                }
                 self.report_failures();
                 self.report(Report::Applied { error: outcome.err() });
-            }
-            Command::Remove { relations } => {
-                for id in relations {
-                    self.remove(id);
-                    if let Some(relation) = self.catalog.by_id(id).cloned() {
-                        self.catalog.remove(&relation.name);
-                    }
-                }
-                self.report(Report::Applied { error: None });
             }
             Command::CloseEpoch { epoch, checkpoint, touched, admitted } => {
                 self.close_epoch(epoch, checkpoint, touched, &admitted);

@@ -29,7 +29,9 @@ use super::state::EngineState;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::checkpoint::StatementRecord;
 use crate::config::Config;
-use crate::dataflow::{Command, Event, Report, Request, SourceOffsets};
+use crate::dataflow::{
+    CatalogChange, CatalogChanges, Command, Event, Report, Request, SourceOffsets,
+};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::FragmentIdentity;
@@ -52,7 +54,7 @@ pub(super) enum Message {
     /// A CREATE or DROP that has been checked; with the sink that CREATE SINK opened, and where
     /// sources begin.
     Apply {
-        sql: String,
+        change: Arc<CatalogChange>,
         sink: Option<Arc<SinkSlot>>,
         starts: BTreeMap<RelationId, Offsets>,
         reply: Reply<Vec<Arc<Relation>>>,
@@ -87,13 +89,25 @@ pub(super) struct Gathering {
     pub(super) created: Vec<AppliedReply>,
 }
 
+/// The workers as the coordinator reaches them.
+pub(super) struct WorkerLink {
+    /// To worker 0, and its thread.
+    pub(super) requests: Sender<Request>,
+    pub(super) thread: std::thread::Thread,
+    /// Workers of all processes.
+    pub(super) workers: usize,
+    /// Where those of this process take changes of the catalog.
+    pub(super) changes: Arc<CatalogChanges>,
+}
+
 pub(super) struct Coordinator {
     pub(super) config: Config,
     pub(super) env: Env,
     pub(super) state: Arc<EngineState>,
     pub(super) requests: Sender<Request>,
-    pub(super) worker: std::thread::Thread,
+    pub(super) thread: std::thread::Thread,
     pub(super) workers: usize,
+    pub(super) changes: Arc<CatalogChanges>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) messages: mpsc::Receiver<Message>,
     pub(super) done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
@@ -125,6 +139,8 @@ pub(super) struct Coordinator {
     /// True while a manifest is written.
     writing: bool,
     pub(super) applying: VecDeque<Applying>,
+    /// Number of the next change of the catalog.
+    pub(super) next_change: u64,
     /// Failures of relations that some workers have built and others have not.
     pub(super) early_failures: Vec<(RelationId, Error)>,
     acks: Vec<Reply<()>>,
@@ -145,7 +161,7 @@ impl Coordinator {
         config: Config,
         env: Env,
         state: Arc<EngineState>,
-        (requests, worker, workers): (Sender<Request>, std::thread::Thread, usize),
+        WorkerLink { requests, thread, workers, changes }: WorkerLink,
         events: mpsc::UnboundedReceiver<Event>,
         messages: mpsc::Receiver<Message>,
         checkpointer: Checkpointer,
@@ -164,8 +180,9 @@ impl Coordinator {
             env,
             state,
             requests,
-            worker,
+            thread,
             workers,
+            changes,
             events,
             messages,
             done: mpsc::unbounded_channel(),
@@ -182,6 +199,7 @@ impl Coordinator {
             gathering: None,
             writing: false,
             applying: VecDeque::new(),
+            next_change: 1,
             early_failures: Vec::new(),
             acks: Vec::new(),
             refused: Vec::new(),
@@ -243,13 +261,13 @@ impl Coordinator {
     pub(super) fn request(&self, request: Request) {
         // The worker ends only after this task.
         let _ = self.requests.send(request);
-        self.worker.unpark();
+        self.thread.unpark();
     }
 
     fn take_message(&mut self, message: Message) {
         match message {
-            Message::Apply { sql, sink, starts, reply } => {
-                self.applying.push_back(Applying::statement(sql, sink, starts, reply));
+            Message::Apply { change, sink, starts, reply } => {
+                self.applying.push_back(Applying::statement(change, sink, starts, reply));
             }
             Message::Write { table, changes, keys, read_epoch, reply } => {
                 if let Err(error) = self.may_write(table) {

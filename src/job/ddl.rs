@@ -20,24 +20,24 @@ use super::engine::input_failed;
 use super::sink_slot::SinkSlot;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::checkpoint::StatementRecord;
-use crate::dataflow::{BACKFILL_EPOCHS, Command, Request};
+use crate::dataflow::{BACKFILL_EPOCHS, CatalogChange, Command, Request, Step};
 use crate::error::{Error, Result};
-use crate::plan::{FragmentIdentity, FragmentPlan};
-use crate::sql::{self, Bound};
+use crate::plan::FragmentIdentity;
 
 /// A change of the catalog under way.
 pub(super) struct Applying {
-    change: Change,
+    change: Arc<CatalogChange>,
+    kind: Kind,
     reply: Reply<Vec<Arc<Relation>>>,
     /// Workers that have applied it, and what they refused it with; `None` before it is sent.
     applied: Option<(usize, Vec<Error>)>,
 }
 
-enum Change {
-    /// A statement, with the sink that CREATE SINK opened, and where sources begin.
-    Statement { sql: String, sink: Option<Arc<SinkSlot>>, starts: BTreeMap<RelationId, Offsets> },
-    /// Takes back a CREATE whose backfill has failed.
-    Undo { relations: Vec<Arc<Relation>>, error: Error },
+enum Kind {
+    /// Of statements, with the sink that CREATE SINK opened, and where sources begin.
+    Statement { sink: Option<Arc<SinkSlot>>, starts: BTreeMap<RelationId, Offsets> },
+    /// Takes back a CREATE whose backfill has failed with this error.
+    Undo(Error),
 }
 
 /// A CREATE whose fragments catch up. Nothing of it is in a manifest.
@@ -50,23 +50,20 @@ pub(super) struct CatchingUp {
     sink: Option<Arc<SinkSlot>>,
 }
 
-/// What a statement has changed in the catalog.
-#[derive(Default)]
-struct Entered {
-    made: Vec<Arc<Relation>>,
-    dropped: Vec<Arc<Relation>>,
-    statements: Vec<StatementRecord>,
-    fragments: BTreeMap<RelationId, FragmentIdentity>,
-}
-
 impl Applying {
     pub(super) fn statement(
-        sql: String,
+        change: Arc<CatalogChange>,
         sink: Option<Arc<SinkSlot>>,
         starts: BTreeMap<RelationId, Offsets>,
         reply: Reply<Vec<Arc<Relation>>>,
     ) -> Self {
-        Self { change: Change::Statement { sql, sink, starts }, reply, applied: None }
+        Self { change, kind: Kind::Statement { sink, starts }, reply, applied: None }
+    }
+
+    fn undo(relations: &[Arc<Relation>], error: Error, reply: Reply<Vec<Arc<Relation>>>) -> Self {
+        let steps = relations.iter().rev().map(|relation| Step::Drop(relation.id)).collect();
+        let change = Arc::new(CatalogChange { steps });
+        Self { change, kind: Kind::Undo(error), reply, applied: None }
     }
 }
 
@@ -76,30 +73,24 @@ impl Coordinator {
         if !self.is_quiet() || self.is_applying() {
             return;
         }
-        let (next_id, epoch) = (self.catalog.next_id(), self.open_epoch);
         let Some(mut applying) = self.applying.pop_front() else { return };
-        let command = match &applying.change {
-            Change::Statement { sql, starts, .. } => match self.check_again(sql) {
-                Ok(()) => {
-                    let statements = vec![(next_id, sql.clone())];
-                    let starts = starts.clone();
-                    Command::Apply { statements, epoch, recovery: None, starts }
-                }
-                Err(error) => {
-                    let _ = applying.reply.send(Err(error));
-                    return;
-                }
-            },
-            Change::Undo { relations, .. } => {
-                Command::Remove { relations: relations.iter().map(|it| it.id).collect() }
-            }
-        };
-        if let Change::Statement { .. } = &applying.change {
-            // What is created is backfilled in the epochs that are skipped.
-            self.open_epoch += BACKFILL_EPOCHS;
+        if let Err(error) = self.check_inputs(&applying.change) {
+            let _ = applying.reply.send(Err(error));
+            return;
         }
+        let (number, epoch) = (self.next_change, self.open_epoch);
+        let starts = match &applying.kind {
+            Kind::Statement { starts, .. } => starts.clone(),
+            Kind::Undo(_) => BTreeMap::new(),
+        };
+        let steps = applying.change.text();
+        self.changes.put(number, Arc::clone(&applying.change));
+        self.next_change += 1;
+        // What is created is backfilled in the epochs that are skipped.
+        self.open_epoch += BACKFILL_EPOCHS;
         applying.applied = Some((0, Vec::new()));
         self.applying.push_front(applying);
+        let command = Command::Apply { number, steps, epoch, recovery: None, starts };
         self.request(Request::Command(command));
     }
 
@@ -109,22 +100,11 @@ impl Coordinator {
     }
 
     /// A statement waits until all is quiet, and what it reads may fail meanwhile.
-    fn check_again(&self, sql: &str) -> Result<()> {
-        let mut catalog = Catalog::clone(&self.catalog);
-        for statement in sql::parse(sql)? {
-            match sql::bind(&catalog, &statement)? {
-                Bound::Create(creation) => {
-                    for id in &creation.depends_on {
-                        if let Some(error) = self.state.failure(*id) {
-                            return Err(input_failed(&creation.name, &error));
-                        }
-                    }
-                    catalog.create(*creation, &statement.text)?;
-                }
-                Bound::Drop(removal) => {
-                    catalog.drop_relations(&removal)?;
-                }
-                _ => {}
+    fn check_inputs(&self, change: &CatalogChange) -> Result<()> {
+        for made in change.made().map(|made| made.relation()) {
+            let failed = made.depends_on.iter().find_map(|id| self.state.failure(*id));
+            if let Some(error) = failed {
+                return Err(input_failed(&made.name, &error));
             }
         }
         Ok(())
@@ -140,25 +120,17 @@ impl Coordinator {
             return Ok(());
         }
         let mut errors = std::mem::take(errors);
-        let Some(Applying { change, reply, .. }) = self.applying.pop_front() else { return Ok(()) };
+        let Some(applying) = self.applying.pop_front() else { return Ok(()) };
+        let Applying { change, kind, reply, .. } = applying;
         let refused = (errors.len(), errors.pop());
-        match (change, refused) {
-            (Change::Statement { sql, sink, .. }, (_, None)) => {
-                let Entered { made, dropped, statements, fragments } = self.enter(&sql)?;
-                if made.is_empty() {
-                    self.created.push((reply, dropped));
-                } else {
-                    let relations = made;
-                    let new = CatchingUp { reply, relations, statements, fragments, sink };
-                    self.catching_up.push(new);
-                }
-            }
-            (Change::Undo { relations, error }, (_, None)) => {
-                self.forget(&relations);
+        match (kind, refused) {
+            (Kind::Statement { sink, .. }, (_, None)) => self.entered(&change, sink, reply),
+            (Kind::Undo(error), (_, None)) => {
+                self.enter(&change);
                 let _ = reply.send(Err(error));
             }
             // No worker has anything of it.
-            (Change::Statement { .. }, (count, Some(error))) if count == self.workers => {
+            (Kind::Statement { .. }, (count, Some(error))) if count == self.workers => {
                 self.early_failures.clear();
                 let _ = reply.send(Err(error));
             }
@@ -172,41 +144,56 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Enters an applied statement into the catalog.
-    fn enter(&mut self, sql: &str) -> Result<Entered> {
-        let mut catalog = Catalog::clone(&self.catalog);
-        let mut entered = Entered::default();
-        for statement in sql::parse(sql)? {
-            match sql::bind(&catalog, &statement)? {
-                Bound::Create(creation) => {
-                    let id = catalog.next_id();
-                    let sql = statement.text.clone();
-                    for relation in catalog.create(*creation, &sql)? {
-                        if let Some(identity) = identity_of(&relation)? {
-                            entered.fragments.insert(relation.id, identity);
-                        }
-                        entered.made.push(relation);
-                    }
-                    entered.statements.push(StatementRecord { id, sql });
+    /// All workers have applied a statement: what it makes has to catch up.
+    fn entered(
+        &mut self,
+        change: &CatalogChange,
+        sink: Option<Arc<SinkSlot>>,
+        reply: Reply<Vec<Arc<Relation>>>,
+    ) {
+        let dropped = self.enter(change);
+        let relations: Vec<_> = change.made().map(|it| Arc::clone(it.relation())).collect();
+        if relations.is_empty() {
+            self.created.push((reply, dropped));
+            return;
+        }
+        let named = relations.iter().filter(|relation| !relation.sql.is_empty());
+        let statements = named.map(|it| StatementRecord { id: it.id, sql: it.sql.clone() });
+        let fragments = change
+            .made()
+            .filter_map(|made| Some((made.relation().id, made.fragment()?.identity.clone())));
+        let (statements, fragments) = (statements.collect(), fragments.collect());
+        self.catching_up.push(CatchingUp { reply, relations, statements, fragments, sink });
+    }
+
+    /// Brings the catalog to where the workers are; gives what was dropped.
+    fn enter(&mut self, change: &CatalogChange) -> Vec<Arc<Relation>> {
+        let mut dropped = Vec::new();
+        for step in &change.steps {
+            match step {
+                Step::Make(made) => {
+                    let mut catalog = Catalog::clone(&self.catalog);
+                    catalog.insert(Arc::clone(made.relation()));
+                    self.catalog = Arc::new(catalog);
                 }
-                Bound::Drop(removal) => {
-                    let dropped = catalog.drop_relations(&removal)?;
-                    self.catalog = Arc::new(catalog.clone());
-                    self.forget(&dropped);
-                    entered.dropped.extend(dropped);
+                Step::Drop(id) => {
+                    let Some(relation) = self.catalog.by_id(*id).cloned() else { continue };
+                    self.forget(&relation);
+                    dropped.push(relation);
                 }
-                _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
             }
         }
-        self.catalog = Arc::new(catalog);
+        if !dropped.is_empty() {
+            self.publish();
+        }
         // What it reads, or a part of it, may have failed while the workers built it.
         for (relation, error) in std::mem::take(&mut self.early_failures) {
             self.fail(relation, error);
         }
-        for relation in &entered.made {
-            self.fail_with_inputs(relation.id);
+        for made in change.made() {
+            self.fail_with_inputs(made.relation().id);
         }
-        Ok(entered)
+        dropped
     }
 
     /// A fragment has caught up on one more worker.
@@ -230,9 +217,7 @@ impl Coordinator {
             match self.failure_of(&new.relations) {
                 None => self.catching_up.push(new),
                 Some(error) => {
-                    let CatchingUp { reply, relations, .. } = new;
-                    let change = Change::Undo { relations, error };
-                    self.applying.push_back(Applying { change, reply, applied: None });
+                    self.applying.push_back(Applying::undo(&new.relations, error, new.reply));
                 }
             }
         }
@@ -260,20 +245,16 @@ impl Coordinator {
         admitted
     }
 
-    /// Forgets relations that no worker has any more.
-    fn forget(&mut self, relations: &[Arc<Relation>]) {
+    /// Forgets a relation that no worker has any more. The next checkpoint removes its state.
+    fn forget(&mut self, relation: &Relation) {
         let mut catalog = Catalog::clone(&self.catalog);
-        for relation in relations {
-            catalog.remove(&relation.name);
-            self.statements.retain(|statement| statement.id != relation.id);
-            self.fragments.remove(&relation.id);
-            self.caught_up.remove(&relation.id);
-            self.sinks.remove(relation.id);
-            self.checkpointer.forget(relation.id);
-        }
+        catalog.remove(&relation.name);
         self.catalog = Arc::new(catalog);
-        self.publish();
-        // The next checkpoint removes their state.
+        self.statements.retain(|statement| statement.id != relation.id);
+        self.fragments.remove(&relation.id);
+        self.caught_up.remove(&relation.id);
+        self.sinks.remove(relation.id);
+        self.checkpointer.forget(relation.id);
         self.dirty_since_checkpoint = true;
     }
 
@@ -295,8 +276,7 @@ impl Coordinator {
             let is_undone = |id: RelationId| relations.iter().any(|relation| relation.id == id);
             gathering.statements.retain(|statement| !is_undone(statement.id));
             gathering.fragments.retain(|relation, _| !is_undone(*relation));
-            let change = Change::Undo { relations, error };
-            self.applying.push_back(Applying { change, reply, applied: None });
+            self.applying.push_back(Applying::undo(&relations, error, reply));
         }
     }
 
@@ -315,10 +295,4 @@ impl Coordinator {
             let _ = reply.send(Ok(relations));
         }
     }
-}
-
-/// The identity of a relation's fragment, if it has one.
-fn identity_of(relation: &Relation) -> Result<Option<FragmentIdentity>> {
-    // A plan is as deep as its statement, and is dropped where it was made.
-    sql::on_large_stack(|| Ok(FragmentPlan::of(relation)?.map(|fragment| fragment.identity)))
 }

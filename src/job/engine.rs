@@ -14,10 +14,12 @@ use super::start_offsets::start_offsets;
 use super::startup::{self, Workers};
 use super::state::EngineState;
 use super::{JobStatus, PipelineRun};
-use crate::catalog::{Catalog, Creation, Definition, Relation, RelationId, SinkDef};
+use crate::catalog::{Catalog, Definition, Relation, RelationId, SinkDef};
 use crate::change::hash_rows;
 use crate::config::Config;
-use crate::dataflow::{build_sink, build_source, check_catalog, check_operators};
+use crate::dataflow::{
+    CatalogChange, CheckedRelation, Step, build_sink, build_source, check_catalog,
+};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, Bound};
@@ -122,18 +124,24 @@ impl Engine {
     async fn apply_alone(&self, sql: &str) -> Result<Vec<Arc<Relation>>> {
         let _one_at_a_time = self.inner.ddl.lock().await;
         let mut catalog = (*self.catalog()).clone();
-        let (mut sink, mut starts, mut changes) = (None, BTreeMap::new(), false);
+        let (mut sink, mut starts) = (None, BTreeMap::new());
+        let mut change = CatalogChange::default();
         for statement in sql::parse(sql)? {
             match sql::bind(&catalog, &statement)? {
-                Bound::Create(creation) => {
-                    starts = start_offsets(&catalog, &creation).await?;
-                    sink = self.check(&catalog, &creation).await?;
-                    catalog.create(*creation, &statement.text)?;
-                    changes = true;
+                Bound::Create(new) => {
+                    let mut entered = catalog.clone();
+                    let made = new.enter(&mut entered, &statement.text)?.into_iter();
+                    let made: Vec<_> = made.map(CheckedRelation::try_new).collect::<Result<_>>()?;
+                    if let Some(named) = made.first() {
+                        starts = start_offsets(&catalog, named.relation()).await?;
+                        sink = self.check(&catalog, named.relation()).await?;
+                    }
+                    change.steps.extend(made.into_iter().map(|made| Step::Make(Arc::new(made))));
+                    catalog = entered;
                 }
                 Bound::Drop(removal) => {
-                    catalog.drop_relations(&removal)?;
-                    changes = true;
+                    let dropped = catalog.drop_relations(&removal)?;
+                    change.steps.extend(dropped.iter().map(|relation| Step::Drop(relation.id)));
                 }
                 // IF [NOT] EXISTS is decided here, where no other statement comes between.
                 Bound::AlreadyExists { .. } | Bound::NothingToDrop { .. } => {}
@@ -143,11 +151,11 @@ impl Engine {
                 }
             }
         }
-        if !changes {
+        if change.steps.is_empty() {
             return Ok(Vec::new());
         }
-        let (sql, slot) = (sql.to_string(), sink.clone());
-        let applied = self.ask(|reply| Message::Apply { sql, sink, starts, reply }).await;
+        let (change, slot) = (Arc::new(change), sink.clone());
+        let applied = self.ask(|reply| Message::Apply { change, sink, starts, reply }).await;
         // When the engine has stopped, the statement may be durable nevertheless.
         if let (Err(_), Some(slot)) = (&applied, slot)
             && self.inner.state.fatal().borrow().is_none()
@@ -158,16 +166,13 @@ impl Engine {
     }
 
     /// Checks with the connector what binding cannot know; opens a sink.
-    async fn check(&self, catalog: &Catalog, creation: &Creation) -> Result<Option<Arc<SinkSlot>>> {
-        for id in &creation.depends_on {
+    async fn check(&self, catalog: &Catalog, new: &Relation) -> Result<Option<Arc<SinkSlot>>> {
+        for id in &new.depends_on {
             if let Some(error) = self.inner.state.failure(*id) {
-                return Err(input_failed(&creation.name, &error));
+                return Err(input_failed(&new.name, &error));
             }
         }
-        let Creation { definition, schema, upsert_key, mode, .. } = creation;
-        let check = || check_operators(definition, schema, upsert_key.as_ref(), *mode);
-        sql::on_large_stack(check)?;
-        match &creation.definition {
+        match &*new.definition {
             Definition::Table(table) => {
                 if let Some(options) = &table.connector {
                     let (columns, key) = (&table.columns, &table.primary_key);
@@ -180,9 +185,9 @@ impl Engine {
                 build_source(&source.connector, format, &source.columns, &[])?;
                 Ok(None)
             }
-            Definition::Sink(sink) => self.open_sink(catalog, creation, sink).await.map(Some),
+            Definition::Sink(sink) => self.open_sink(catalog, new, sink).await.map(Some),
             Definition::Pipeline(pipeline) => {
-                self.open_sink(catalog, creation, &pipeline.sink).await.map(Some)
+                self.open_sink(catalog, new, &pipeline.sink).await.map(Some)
             }
             Definition::Catalog(catalog) => {
                 let mut options = catalog.options.clone();
@@ -197,13 +202,13 @@ impl Engine {
     async fn open_sink(
         &self,
         catalog: &Catalog,
-        creation: &Creation,
+        new: &Relation,
         def: &SinkDef,
     ) -> Result<Arc<SinkSlot>> {
         let id = uuid::Uuid::new_v4();
-        let schema = Arc::clone(&creation.schema);
+        let schema = Arc::clone(&new.schema);
         let sink = build_sink(&def.connector, Arc::clone(&schema), def.mode.clone(), id)?;
-        let slot = SinkSlot::new(catalog.next_id(), creation.name.clone(), id, schema, sink);
+        let slot = SinkSlot::new(new.id, new.name.clone(), id, schema, sink);
         let status = slot.open().await?;
         self.check_target(catalog, def, &status)?;
         self.inner.state.set_sink(slot.relation, status);

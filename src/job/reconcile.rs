@@ -9,13 +9,14 @@
 //! another way, the stored accumulators and join sides would mean something else without any error.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::failures::follows;
 use crate::catalog::{Catalog, ChangelogMode, Definition, Relation, RelationId};
 use crate::checkpoint::Manifest;
+use crate::dataflow::CheckedRelation;
 use crate::error::{Error, ErrorKind};
 use crate::plan::FragmentPlan;
-use crate::sql;
 
 /// What becomes of a relation whose identity is another one than stored.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,15 +31,18 @@ enum Outcome {
     Fails(&'static str),
 }
 
-/// Decides for each relation of `catalog` how it starts, and brings `manifest` to that: state that
-/// nobody will use is dropped, failures are entered, identities are those of this program. Returns
-/// the views that are rebuilt.
-pub(super) fn reconcile(catalog: &Catalog, manifest: &mut Manifest) -> BTreeSet<RelationId> {
-    let mut relations: Vec<_> = catalog.iter().collect();
-    // A relation has a higher id than those that it reads.
-    relations.sort_by_key(|relation| relation.id);
+/// Decides for each relation, in the order of their ids, how it starts, and brings `manifest` to
+/// that: state that nobody will use is dropped, failures are entered, identities are those of this
+/// program. Returns the views that are rebuilt.
+pub(super) fn reconcile(
+    catalog: &Catalog,
+    relations: &[Arc<CheckedRelation>],
+    manifest: &mut Manifest,
+) -> BTreeSet<RelationId> {
     let (mut rebuilt, mut starting_over) = (BTreeSet::new(), BTreeSet::new());
-    for relation in relations {
+    // A relation comes after those that it reads.
+    for checked in relations {
+        let relation = checked.relation();
         if manifest.failed.contains_key(&relation.id) {
             continue;
         }
@@ -46,14 +50,7 @@ pub(super) fn reconcile(catalog: &Catalog, manifest: &mut Manifest) -> BTreeSet<
             manifest.failed.insert(relation.id, error);
             continue;
         }
-        let fragment = match sql::on_large_stack(|| FragmentPlan::of(relation)) {
-            Ok(Some(fragment)) => fragment,
-            Ok(None) => continue,
-            Err(error) => {
-                manifest.failed.insert(relation.id, error);
-                continue;
-            }
-        };
+        let Some(fragment) = checked.fragment() else { continue };
         let inputs_start_over = !fragment.reads.is_disjoint(&starting_over);
         let stored = manifest.fragments.get(&relation.id);
         if stored == Some(&fragment.identity) && !inputs_start_over {
@@ -65,7 +62,7 @@ pub(super) fn reconcile(catalog: &Catalog, manifest: &mut Manifest) -> BTreeSet<
             Definition::Table(_) | Definition::Errors => {
                 Outcome::Fails("its rows were stored in another form")
             }
-            Definition::View(_) if reads_source(catalog, &fragment) => {
+            Definition::View(_) if reads_source(catalog, fragment) => {
                 Outcome::Fails("its query is computed in another way now, and it reads a source")
             }
             Definition::View(_) if keeps_rows && relation.mode == ChangelogMode::Retract => {
@@ -77,7 +74,7 @@ pub(super) fn reconcile(catalog: &Catalog, manifest: &mut Manifest) -> BTreeSet<
             }
             _ => Outcome::Kept,
         };
-        apply(outcome, relation, &fragment, manifest, &mut rebuilt, &mut starting_over);
+        apply(outcome, relation, fragment, manifest, &mut rebuilt, &mut starting_over);
     }
     rebuilt
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use frazil_connector_api::{Offsets, Source};
 
-use crate::catalog::{Catalog, Creation, Definition, Relation, RelationId};
+use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::build_source;
 use crate::error::{Error, Result};
 
@@ -19,17 +19,17 @@ use crate::error::{Error, Result};
 /// What the connector says; `Unavailable` if it is out of reach.
 pub(super) async fn start_offsets(
     catalog: &Catalog,
-    creation: &Creation,
+    new: &Relation,
 ) -> Result<BTreeMap<RelationId, Offsets>> {
     let mut sources: Vec<(RelationId, Arc<dyn Source>)> = Vec::new();
-    if let Definition::Table(table) = &creation.definition
+    if let Definition::Table(table) = &*new.definition
         && let Some(options) = &table.connector
     {
         let (columns, key) = (&table.columns, &table.primary_key);
         let source = build_source(options, table.format.as_ref(), columns, key)?;
-        sources.push((catalog.next_id(), source));
+        sources.push((new.id, source));
     }
-    for source in read_sources(catalog, &creation.depends_on) {
+    for source in read_sources(catalog, &new.depends_on) {
         let Definition::Source(def) = &*source.definition else { continue };
         let format = def.format.as_ref();
         sources.push((source.id, build_source(&def.connector, format, &def.columns, &[])?));

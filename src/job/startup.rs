@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use timely::communication::Config as Communication;
 use tokio::sync::mpsc;
 
 use super::checkpointer::Checkpointer;
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, WorkerLink};
 use super::engine::Inner;
 use super::reconcile::reconcile;
 use super::schedule::Records;
@@ -22,10 +22,12 @@ use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::checkpoint::{Manifest, Manifests, SinkRecord};
 use crate::config::Config;
 use crate::dataflow::{
-    Command, Event, ProcessShared, Recovery, Report, Request, build_sink, run_worker,
+    CatalogChange, CatalogChanges, CheckedRelation, Command, Event, Planner, ProcessShared,
+    Recovery, Report, Request, Step, StepText, build_sink, run_worker,
 };
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::plan::PlannedRelation;
 use crate::sql;
 use crate::state::SnapshotStore;
 
@@ -60,12 +62,15 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     let state = Arc::new(EngineState::new(Arc::clone(&snapshots)));
     let coordinates = config.process == 0;
     let (events, mut received) = mpsc::unbounded_channel();
+    let planner: Option<Planner> = (!coordinates).then(process_planner);
+    let changes = Arc::new(CatalogChanges::new(threads, planner));
     let shared = Arc::new(ProcessShared {
         config: config.clone(),
         env: env.clone(),
         snapshots,
         tokio: tokio::runtime::Handle::current(),
         serving: threads,
+        changes: Arc::clone(&changes),
         events: coordinates.then_some(events),
     });
     let (requests, taken) = channel();
@@ -86,9 +91,13 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     let (manifests, mut manifest) = Manifests::open(env.clone()).await?;
     let leftovers = manifests.unnamed(&manifest).await?;
     manifest.adopt_layout((peers, threads));
-    let (sinks, rebuilt) = recover(&mut manifest, &env, &state).await;
-    let backlog =
-        restore_workers(&manifest, rebuilt, peers, &requests, &thread, &mut received).await?;
+    let Recovered { sinks, relations, rebuilt } = recover(&mut manifest, &env, &state).await;
+    let steps = relations.into_iter().map(Step::Make).collect();
+    let change = Arc::new(CatalogChange { steps });
+    changes.put(0, Arc::clone(&change));
+    let _ = requests.send(Request::Command(restoring(&manifest, &change, rebuilt)));
+    thread.unpark();
+    let backlog = wait_for_workers(peers, &mut received).await?;
     state.finish_epoch(manifest.epoch);
     let checkpointer = Checkpointer::new(env.clone(), manifests, manifest);
     checkpointer.remove(leftovers);
@@ -102,7 +111,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         config,
         env,
         state,
-        (requests, thread, peers),
+        WorkerLink { requests, thread, workers: peers, changes },
         received,
         asked,
         checkpointer,
@@ -181,25 +190,33 @@ fn stop_when_a_process_is_lost() {
     }));
 }
 
+/// What a manifest has, ready to run.
+struct Recovered {
+    sinks: Sinks,
+    /// In the order of their ids, without those that could not be planned.
+    relations: Vec<Arc<CheckedRelation>>,
+    /// Views that are rebuilt.
+    rebuilt: BTreeSet<RelationId>,
+}
+
 /// Brings the catalog, the failures and the sinks to where the manifest is. What cannot be brought
-/// there has failed, in the manifest as well, and all that reads it. Returns the sinks and the
-/// views that are rebuilt.
-async fn recover(
-    manifest: &mut Manifest,
-    env: &Env,
-    state: &Arc<EngineState>,
-) -> (Sinks, BTreeSet<RelationId>) {
+/// there has failed, in the manifest as well, and all that reads it.
+async fn recover(manifest: &mut Manifest, env: &Env, state: &Arc<EngineState>) -> Recovered {
     let mut catalog = Catalog::default();
-    let mut slots = Vec::new();
+    let (mut slots, mut relations) = (Vec::new(), Vec::new());
     let mut failed = std::mem::take(&mut manifest.failed);
     for record in &manifest.statements {
-        for relation in sql::enter_stored(&mut catalog, record.id, &record.sql) {
-            let outcome = match &*relation.definition {
-                Definition::Unbound(unbound) => Err(unbound.error.clone()),
-                _ => match manifest.sinks.get(&relation.id) {
-                    Some(record) => restore_sink(&relation, record, manifest.fence, env).await,
-                    None => Ok(None),
-                },
+        for planned in sql::enter_stored(&mut catalog, record.id, &record.sql) {
+            let relation = Arc::clone(&planned.relation);
+            let outcome = match checked(planned) {
+                Err(error) => Err(error),
+                Ok(checked) => {
+                    relations.push(checked);
+                    match manifest.sinks.get(&relation.id) {
+                        Some(record) => restore_sink(&relation, record, manifest.fence, env).await,
+                        None => Ok(None),
+                    }
+                }
             };
             match outcome {
                 Ok(slot) => slots.extend(slot),
@@ -210,7 +227,7 @@ async fn recover(
     catalog.set_next_id(manifest.next_relation.max(catalog.next_id()));
     failed.retain(|relation, _| catalog.by_id(*relation).is_some());
     manifest.failed = failed;
-    let rebuilt = reconcile(&catalog, manifest);
+    let rebuilt = reconcile(&catalog, &relations, manifest);
     let mut sinks = Sinks::default();
     for slot in slots {
         sinks.add(slot, &catalog);
@@ -221,7 +238,46 @@ async fn recover(
         state.set_failure(*relation, error.clone());
     }
     state.set_catalog(catalog);
-    (sinks, rebuilt)
+    Recovered { sinks, relations, rebuilt }
+}
+
+/// A stored relation as workers build it.
+fn checked(planned: PlannedRelation) -> Result<Arc<CheckedRelation>> {
+    match &*planned.relation.definition {
+        Definition::Unbound(unbound) => Err(unbound.error.clone()),
+        _ => CheckedRelation::try_new(planned).map(Arc::new),
+    }
+}
+
+/// Plans changes of the catalog in a process that does not coordinate: of the same catalog and text
+/// comes the same plan.
+fn process_planner() -> Planner {
+    let mut catalog = Catalog::default();
+    Box::new(move |steps, recovery| {
+        let mut change = CatalogChange::default();
+        for step in steps {
+            match step {
+                StepText::Drop(id) => {
+                    if let Some(relation) = catalog.by_id(*id).cloned() {
+                        catalog.remove(&relation.name);
+                    }
+                    change.steps.push(Step::Drop(*id));
+                }
+                StepText::Make { id, sql } => {
+                    for planned in sql::enter_stored(&mut catalog, *id, sql) {
+                        let id = planned.relation.id;
+                        match checked(planned) {
+                            Ok(made) => change.steps.push(Step::Make(made)),
+                            // Process 0 has found the same.
+                            Err(_) if recovery.is_some_and(|it| it.failed.contains(&id)) => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(change)
+    })
 }
 
 /// The sink of a relation as a manifest has it; `None` for other relations.
@@ -243,35 +299,34 @@ async fn restore_sink(
     Ok(Some(Arc::new(slot)))
 }
 
-/// Has all workers rebuild their fragments from the manifest, and waits for them; returns what the
-/// first of them reported meanwhile.
-async fn restore_workers(
+/// Has all workers rebuild their fragments from the manifest.
+fn restoring(
     manifest: &Manifest,
+    change: &CatalogChange,
     rebuilt: BTreeSet<RelationId>,
-    peers: usize,
-    requests: &Sender<Request>,
-    thread: &std::thread::Thread,
-    events: &mut mpsc::UnboundedReceiver<Event>,
-) -> Result<Vec<Event>> {
+) -> Command {
     let recovery = Recovery {
         segments: manifest.segments.clone(),
         offsets: manifest.offsets.clone(),
         rebuilt,
         failed: manifest.failed.keys().copied().collect(),
-        next_relation: manifest.next_relation,
         fence: manifest.fence,
     };
-    let statements = manifest.statements.iter().map(|it| (it.id, it.sql.clone())).collect();
-    let command = Command::Apply {
-        statements,
+    Command::Apply {
+        number: 0,
+        steps: change.text(),
         epoch: manifest.epoch + 1,
         recovery: Some(Box::new(recovery)),
         starts: BTreeMap::new(),
-    };
-    let _ = requests.send(Request::Command(command));
-    thread.unpark();
-    let mut backlog = Vec::new();
-    let mut applied = 0;
+    }
+}
+
+/// Waits until all workers have restored their fragments; gives what they reported meanwhile.
+async fn wait_for_workers(
+    peers: usize,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+) -> Result<Vec<Event>> {
+    let (mut backlog, mut applied) = (Vec::new(), 0);
     while applied < peers {
         match events.recv().await {
             Some(Event::Report(_, Report::Applied { error: None })) => applied += 1,

@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::explain::describe;
-use super::{IncrementalPlan, Node, plan};
+use super::{IncrementalPlan, Node, on_large_stack};
 use crate::catalog::{Definition, ERRORS_KEY, Relation, RelationId};
 use crate::change::hash_rows;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::OperatorId;
 
 /// Version of what operators and expressions of the same description compute and store. Raise it
@@ -31,6 +31,15 @@ const SEMANTICS: u32 = 1;
 
 /// Names the digests of this module: a random constant.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f9d_2c53_17b8_4a0e_8b64_d1e7_03a5_c29f);
+
+/// A relation of a catalog, with what runs for it.
+#[derive(Debug, Clone)]
+pub struct PlannedRelation {
+    /// The relation.
+    pub relation: Arc<Relation>,
+    /// Its fragment; `None` if it has none (a source, a catalog, a plain view).
+    pub fragment: Option<FragmentPlan>,
+}
 
 /// The fragment of a relation: its plan and its identity.
 #[derive(Debug, Clone)]
@@ -55,23 +64,27 @@ pub struct FragmentIdentity {
 }
 
 impl FragmentPlan {
-    /// Plans the fragment of a relation; `None` if it has none (a source, a catalog, a plain view).
+    /// The fragment of a relation whose query has this plan; `None` if the relation has none (a
+    /// source, a catalog, a plain view).
     ///
     /// # Errors
-    /// `Unsupported` for a query without incremental operators.
-    pub fn of(relation: &Relation) -> Result<Option<Self>> {
-        let plan = match &*relation.definition {
+    /// `Internal` for constants of a type that has no hash.
+    pub fn of(relation: &Relation, plan: Option<IncrementalPlan>) -> Result<Option<Self>> {
+        on_large_stack(|| Self::describe(relation, plan))
+    }
+
+    fn describe(relation: &Relation, plan: Option<IncrementalPlan>) -> Result<Option<Self>> {
+        let has_query = match &*relation.definition {
             Definition::Source(_)
             | Definition::Catalog(_)
             | Definition::LogicalView(_)
-            | Definition::Unbound(_) => {
-                return Ok(None);
-            }
-            Definition::Table(_) | Definition::Errors => None,
-            Definition::View(view) => Some(plan(&view.plan)?),
-            Definition::Sink(sink) => Some(plan(&sink.plan)?),
-            Definition::Pipeline(pipeline) => Some(plan(&pipeline.sink.plan)?),
+            | Definition::Unbound(_) => return Ok(None),
+            Definition::Table(_) | Definition::Errors => false,
+            Definition::View(_) | Definition::Sink(_) | Definition::Pipeline(_) => true,
         };
+        if has_query != plan.is_some() {
+            return Err(Error::internal(format!("\"{}\" has another plan", relation.name)));
+        }
         let mut reads = BTreeSet::new();
         let mut operators = Vec::new();
         if let Some(plan) = &plan {

@@ -17,6 +17,7 @@ mod float_extremes;
 mod fragment_plan;
 mod guards;
 mod join;
+mod large_stack;
 mod node;
 mod postgres;
 mod push_down_filter;
@@ -28,7 +29,10 @@ mod wide_sums;
 
 pub use batch::{batch_state, physical_plan};
 pub use explain::explain;
-pub use fragment_plan::{FragmentIdentity, FragmentPlan, OperatorIds, rows_operator};
+pub use fragment_plan::{
+    FragmentIdentity, FragmentPlan, OperatorIds, PlannedRelation, rows_operator,
+};
+pub use large_stack::{LARGE_STACK_BYTES, on_large_stack};
 pub use node::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey};
 pub use relation_source::RelationSource;
 pub use rewriting::{with_expressions, with_types};

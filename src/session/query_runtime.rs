@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::query_error;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::LARGE_STACK_BYTES;
+use crate::plan::LARGE_STACK_BYTES;
 
 /// Where queries put what does not fit into memory, within the data directory.
 pub const SPILL_DIRECTORY: &str = "query-spill";

@@ -19,6 +19,7 @@ use super::table_locks::TableLocks;
 use super::{Description, Outcome, Variables, created, query, show, write};
 use crate::error::{Error, Result};
 use crate::job::{Engine, PipelineRunState};
+use crate::plan::on_large_stack;
 use crate::sql::{self, Drop, Statement, StatementKind, Transaction};
 
 /// Makes sessions of one engine.
@@ -263,7 +264,7 @@ impl Session {
 
 /// A copy for another thread; a statement may be deeply nested.
 fn copy(statement: &Statement) -> Statement {
-    sql::on_large_stack(|| statement.clone())
+    on_large_stack(|| statement.clone())
 }
 
 /// One batch as an outcome.

@@ -7,16 +7,15 @@ use datafusion::logical_expr::LogicalPlan;
 use super::scope::{ExtraTables, NoExtraTables, Scope};
 use super::statement::{Drop, DropKind, Name, Show, Statement, StatementKind, Transaction};
 use super::syntax::Places;
-use super::syntax::on_large_stack;
 use crate::catalog::{Catalog, Creation, Definition, Relation, Removal};
 use crate::error::{Error, ErrorKind, Result, nearest};
-use crate::plan::{IncrementalPlan, plan};
+use crate::plan::{FragmentPlan, IncrementalPlan, PlannedRelation, on_large_stack, plan};
 
 /// What a statement asks, bound to a catalog.
 #[derive(Debug, Clone)]
 pub enum Bound {
     /// Makes a relation.
-    Create(Box<Creation>),
+    Create(Box<NewRelation>),
     /// `IF NOT EXISTS` of a name that is taken: nothing to do.
     AlreadyExists {
         /// The name.
@@ -89,6 +88,46 @@ pub enum Explain {
     Incremental(IncrementalPlan),
 }
 
+/// A relation to be made, bound and planned.
+#[derive(Debug, Clone)]
+pub struct NewRelation {
+    /// What it is.
+    pub creation: Creation,
+    /// The plan of its query; `None` if it has none that is kept up.
+    pub plan: Option<IncrementalPlan>,
+}
+
+impl From<Creation> for NewRelation {
+    fn from(creation: Creation) -> Self {
+        Self { creation, plan: None }
+    }
+}
+
+impl NewRelation {
+    /// Plans a query once; `make` gives what it belongs to.
+    pub(super) fn of_query(
+        query: &LogicalPlan,
+        make: impl FnOnce(&IncrementalPlan) -> Result<Creation>,
+    ) -> Result<Self> {
+        let plan = plan(query)?;
+        Ok(Self { creation: make(&plan)?, plan: Some(plan) })
+    }
+
+    /// Enters the relation, and its `$errors`, into a catalog. `text` is the statement's.
+    ///
+    /// # Errors
+    /// As [`Catalog::create`]; the catalog is to be thrown away then.
+    pub fn enter(self, catalog: &mut Catalog, text: &str) -> Result<Vec<PlannedRelation>> {
+        let Self { creation, mut plan } = self;
+        let made = catalog.create(creation, text)?.into_iter().map(|relation| {
+            // The first is what the statement names.
+            let fragment = FragmentPlan::of(&relation, plan.take())?;
+            Ok(PlannedRelation { relation, fragment })
+        });
+        made.collect()
+    }
+}
+
 /// Binds a statement to the catalog alone.
 ///
 /// # Errors
@@ -131,16 +170,20 @@ impl Binder<'_> {
             StatementKind::Update(update) => self.update(update)?,
             StatementKind::Delete(delete) => self.delete(delete)?,
             StatementKind::CreateTable(table) => {
-                self.created(&table.name, table.if_not_exists, || self.table(table))?
+                self.created(&table.name, table.if_not_exists, || Ok(self.table(table)?.into()))?
             }
             StatementKind::CreateSource(source) => {
-                self.created(&source.name, source.if_not_exists, || self.source(source))?
+                self.created(&source.name, source.if_not_exists, || {
+                    Ok(self.source(source)?.into())
+                })?
             }
             StatementKind::CreateMaterializedView(view) => {
                 self.created(&view.name, view.if_not_exists, || self.materialized_view(view))?
             }
             StatementKind::CreateView(view) => {
-                self.created(&view.name, view.if_not_exists, || self.logical_view(view))?
+                self.created(&view.name, view.if_not_exists, || {
+                    Ok(self.logical_view(view)?.into())
+                })?
             }
             StatementKind::CreateSink(sink) => {
                 self.created(&sink.name, sink.if_not_exists, || self.sink(sink))?
@@ -149,7 +192,9 @@ impl Binder<'_> {
                 self.created(&pipeline.name, pipeline.if_not_exists, || self.pipeline(pipeline))?
             }
             StatementKind::CreateCatalog(catalog) => {
-                self.created(&catalog.name, catalog.if_not_exists, || self.iceberg(catalog))?
+                self.created(&catalog.name, catalog.if_not_exists, || {
+                    Ok(self.iceberg(catalog)?.into())
+                })?
             }
             StatementKind::Drop(drop) => self.drop(drop)?,
             StatementKind::Explain(inner) => Bound::Explain(self.explain(inner)?),
@@ -172,12 +217,12 @@ impl Binder<'_> {
         &self,
         name: &Name,
         if_not_exists: bool,
-        make: impl FnOnce() -> Result<Creation>,
+        make: impl FnOnce() -> Result<NewRelation>,
     ) -> Result<Bound> {
         if self.catalog.get(&name.value).is_none() {
-            let creation = make()?;
-            refuse_reserved(&creation)?;
-            return Ok(Bound::Create(Box::new(creation)));
+            let new = make()?;
+            refuse_reserved(&new.creation)?;
+            return Ok(Bound::Create(Box::new(new)));
         }
         if if_not_exists {
             return Ok(Bound::AlreadyExists { name: name.value.clone() });
@@ -210,7 +255,7 @@ impl Binder<'_> {
             scope: Scope::new(self.catalog, self.scope.extra()),
             statement: inner,
         };
-        let creation = match &inner.kind {
+        let new = match &inner.kind {
             StatementKind::Query(query) => return Ok(Explain::Batch(binder.client_query(query)?)),
             StatementKind::CreateMaterializedView(view) => binder.materialized_view(view)?,
             StatementKind::CreateSink(sink) => binder.sink(sink)?,
@@ -222,11 +267,9 @@ impl Binder<'_> {
                 ));
             }
         };
-        match creation.definition {
-            Definition::View(view) => Ok(Explain::Incremental(plan(&view.plan)?)),
-            Definition::Sink(sink) => Ok(Explain::Incremental(plan(&sink.plan)?)),
-            Definition::Pipeline(pipeline) => Ok(Explain::Incremental(plan(&pipeline.sink.plan)?)),
-            _ => Err(Error::internal("a statement without a plan was explained")),
+        match new.plan {
+            Some(plan) => Ok(Explain::Incremental(plan)),
+            None => Err(Error::internal("a statement without a plan was explained")),
         }
     }
 

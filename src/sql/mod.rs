@@ -5,7 +5,7 @@
 //! ```
 //!
 //! **Invariant:** binding is a function of the catalog and the text: no clock, no chance, no I/O,
-//! so that every worker that binds the same text comes to the same plan.
+//! so that every process that binds the same text comes to the same plan.
 //!
 //! Not here: what a bound statement does (`session`, `job`).
 
@@ -32,7 +32,7 @@ mod write_binder;
 #[cfg(test)]
 mod tests;
 
-pub use binder::{Bound, Explain, bind, bind_with};
+pub use binder::{Bound, Explain, NewRelation, bind, bind_with};
 pub use column_list::unenforced;
 pub use float_beside_decimal::floats_beside_decimals;
 pub use parser::{fold, parse};
@@ -45,7 +45,4 @@ pub use statement::{
     Transaction,
 };
 pub use stored::enter_stored;
-pub use syntax::{
-    LARGE_STACK_BYTES, mended, no_parameter, on_large_stack, parse_expression, parse_postgres,
-    redacted, same_text,
-};
+pub use syntax::{mended, no_parameter, parse_expression, parse_postgres, redacted, same_text};

@@ -7,10 +7,10 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use super::scope::{DATABASE, SCHEMA};
 use super::statement::{Name, Statement, StatementKind, Transaction};
 use super::syntax;
-use super::syntax::on_large_stack;
 use super::syntax::{Piece, Places, is_blank, pieces};
 use super::syntax_error::translate;
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::on_large_stack;
 
 /// Parses statements, which semicolons separate.
 ///

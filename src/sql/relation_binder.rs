@@ -6,7 +6,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use frazil_connector_api::Options;
 
-use super::binder::Binder;
+use super::binder::{Binder, NewRelation};
 use super::column_list::{Columns, bind_columns};
 use super::output_names::{output_names, renamed};
 use super::statement::{CreateCatalog, CreateRelation, CreateView, FormatClause};
@@ -16,7 +16,6 @@ use crate::catalog::{
     ViewDef, columns_schema,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::plan;
 
 impl Binder<'_> {
     pub(super) fn table(&self, table: &CreateRelation) -> Result<Creation> {
@@ -108,19 +107,20 @@ impl Binder<'_> {
         Ok(columns)
     }
 
-    pub(super) fn materialized_view(&self, view: &CreateView) -> Result<Creation> {
+    pub(super) fn materialized_view(&self, view: &CreateView) -> Result<NewRelation> {
         let logical = self.view_query(view)?;
-        let incremental = plan(&logical)?;
-        Ok(Creation {
-            name: view.name.value.clone(),
-            schema: view_schema(&incremental.schema),
-            upsert_key: incremental.upsert_key.clone(),
-            mode: incremental.mode,
-            depends_on: self.scope.named(),
-            definition: Definition::View(ViewDef {
-                plan: Arc::new(logical),
-                query: view.query_text.clone(),
-            }),
+        NewRelation::of_query(&logical, |plan| {
+            Ok(Creation {
+                name: view.name.value.clone(),
+                schema: view_schema(&plan.schema),
+                upsert_key: plan.upsert_key.clone(),
+                mode: plan.mode,
+                depends_on: self.scope.named(),
+                definition: Definition::View(ViewDef {
+                    plan: Arc::new(logical.clone()),
+                    query: view.query_text.clone(),
+                }),
+            })
         })
     }
 

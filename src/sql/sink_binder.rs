@@ -1,11 +1,9 @@
 //! CREATE SINK and CREATE PIPELINE.
 
-use std::sync::Arc;
-
 use croner::parser::{CronParser, Seconds};
 use frazil_connector_api::{Options, SinkMode};
 
-use super::binder::Binder;
+use super::binder::{Binder, NewRelation};
 use super::column_list::undefined_column;
 use super::output_names::{output_names, renamed};
 use super::query_binder::reference;
@@ -13,7 +11,7 @@ use super::relation_binder::check_unique;
 use super::statement::{CreatePipeline, CreateSink, Name, SinkSource};
 use crate::catalog::{ChangelogMode, Creation, Definition, PipelineDef, SinkDef};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{IncrementalPlan, plan};
+use crate::plan::IncrementalPlan;
 use datafusion::logical_expr::planner::ContextProvider as _;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use sqlparser::ast;
@@ -22,7 +20,7 @@ use sqlparser::ast;
 const COMMIT_INTERVAL_MS: u64 = 1_000;
 
 impl Binder<'_> {
-    pub(super) fn sink(&self, sink: &CreateSink) -> Result<Creation> {
+    pub(super) fn sink(&self, sink: &CreateSink) -> Result<NewRelation> {
         if sink.format.is_some() {
             return Err(
                 Error::unsupported("FORMAT of a sink is not supported").at(sink.name.position)
@@ -39,23 +37,22 @@ impl Binder<'_> {
         if sink.options.get("connector").is_none() {
             return Err(at(missing("connector")));
         }
-        let incremental = plan(&logical)?;
-        let definition =
-            sink_definition(logical, &incremental, sink.options.clone()).map_err(at)?;
-        let name = &sink.name;
-        Ok(self.target_creation(name, &incremental, Definition::Sink(definition)))
+        NewRelation::of_query(&logical, |plan| {
+            let definition = sink_definition(plan, sink.options.clone()).map_err(at)?;
+            Ok(self.target_creation(&sink.name, plan, Definition::Sink(definition)))
+        })
     }
 
-    pub(super) fn pipeline(&self, pipeline: &CreatePipeline) -> Result<Creation> {
+    pub(super) fn pipeline(&self, pipeline: &CreatePipeline) -> Result<NewRelation> {
         check_schedule(&pipeline.schedule).map_err(|error| error.at(pipeline.schedule_position))?;
         let options = self.target_options(pipeline)?;
         let logical = self.named_query(&pipeline.query, &pipeline.name)?;
-        let incremental = plan(&logical)?;
-        let sink = sink_definition(logical, &incremental, options)
-            .map_err(|error| error.at(pipeline.name.position))?;
-        let definition = PipelineDef { schedule: pipeline.schedule.clone(), sink };
-        let name = &pipeline.name;
-        Ok(self.target_creation(name, &incremental, Definition::Pipeline(definition)))
+        NewRelation::of_query(&logical, |plan| {
+            let sink =
+                sink_definition(plan, options).map_err(|error| error.at(pipeline.name.position))?;
+            let definition = PipelineDef { schedule: pipeline.schedule.clone(), sink };
+            Ok(self.target_creation(&pipeline.name, plan, Definition::Pipeline(definition)))
+        })
     }
 
     fn target_creation(
@@ -127,11 +124,7 @@ fn bad(option: &str, value: &str, hint: &str) -> Error {
 }
 
 /// Checks the options that all sinks have; the connector checks its own.
-fn sink_definition(
-    logical: LogicalPlan,
-    plan: &IncrementalPlan,
-    mut options: Options,
-) -> Result<SinkDef> {
+fn sink_definition(plan: &IncrementalPlan, mut options: Options) -> Result<SinkDef> {
     let forced = match options.take("force_append_only").as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -156,7 +149,7 @@ fn sink_definition(
         None => SinkMode::AppendOnly,
         Some(other) => return Err(bad("type", other, "use 'append-only' or 'upsert'")),
     };
-    Ok(SinkDef { plan: Arc::new(logical), mode, connector: options, commit_interval_ms })
+    Ok(SinkDef { mode, connector: options, commit_interval_ms })
 }
 
 fn append_only(retracts: bool, forced: bool) -> Result<SinkMode> {

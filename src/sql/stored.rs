@@ -10,12 +10,17 @@ use arrow::datatypes::Schema;
 use super::{Bound, bind, parse};
 use crate::catalog::{Catalog, ChangelogMode, Definition, Relation, RelationId, UnboundDef};
 use crate::error::{Error, Result};
+use crate::plan::PlannedRelation;
 
 /// Enters what a stored statement makes into a catalog; its first relation has `id`.
-pub fn enter_stored(catalog: &mut Catalog, id: RelationId, text: &str) -> Vec<Arc<Relation>> {
-    catalog.set_next_id(id);
-    match create(catalog, text) {
-        Ok(relations) => relations,
+pub fn enter_stored(catalog: &mut Catalog, id: RelationId, text: &str) -> Vec<PlannedRelation> {
+    let mut entered = catalog.clone();
+    entered.set_next_id(id);
+    match create(&mut entered, text) {
+        Ok(made) => {
+            *catalog = entered;
+            made
+        }
         Err(error) => {
             let (noun, name) = made(text);
             let name = name.unwrap_or_else(|| format!("relation {id}"));
@@ -29,18 +34,18 @@ pub fn enter_stored(catalog: &mut Catalog, id: RelationId, text: &str) -> Vec<Ar
                 mode: ChangelogMode::AppendOnly,
                 depends_on: Vec::new(),
             };
-            vec![catalog.insert(relation)]
+            vec![PlannedRelation { relation: catalog.insert(relation), fragment: None }]
         }
     }
 }
 
-fn create(catalog: &mut Catalog, text: &str) -> Result<Vec<Arc<Relation>>> {
+fn create(catalog: &mut Catalog, text: &str) -> Result<Vec<PlannedRelation>> {
     let mut made = Vec::new();
     for statement in parse(text)? {
-        let Bound::Create(creation) = bind(catalog, &statement)? else {
+        let Bound::Create(new) = bind(catalog, &statement)? else {
             return Err(Error::internal("a stored statement is not CREATE"));
         };
-        made.extend(catalog.create(*creation, &statement.text)?);
+        made.extend(new.enter(catalog, &statement.text)?);
     }
     Ok(made)
 }

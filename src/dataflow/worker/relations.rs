@@ -9,57 +9,44 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::Worker;
-use crate::catalog::{Relation, RelationId};
+use crate::catalog::RelationId;
 use crate::dataflow::build::{Builder, Restore, build_fragment};
 use crate::dataflow::control::{Recovery, Report};
-use crate::dataflow::segments;
+use crate::dataflow::{CatalogChange, CheckedRelation, Step, segments};
 use crate::error::{Error, ErrorKind, Result, caught};
-use crate::sql::{self, Bound};
+use crate::plan::on_large_stack;
 use crate::state::{SegmentRef, read_batches};
 
 impl Worker {
-    /// Applies statements to the catalog and builds or drops the fragments; all or nothing.
+    /// Applies a change to the catalog and builds or drops the fragments; all or nothing.
     pub(super) fn apply(
         &mut self,
         timely: &mut timely::worker::Worker,
-        statements: &[(RelationId, String)],
+        change: &CatalogChange,
     ) -> Result<()> {
         let before = self.catalog.clone();
-        let mut built = Vec::new();
-        let outcome = self.apply_each(timely, statements, &mut built);
-        if outcome.is_err() {
-            built.into_iter().for_each(|id| self.remove(id));
-            self.catalog = before;
-        }
-        outcome
-    }
-
-    fn apply_each(
-        &mut self,
-        timely: &mut timely::worker::Worker,
-        statements: &[(RelationId, String)],
-        built: &mut Vec<RelationId>,
-    ) -> Result<()> {
         // Removed when all is built: what a fault leaves must be what there was before.
-        let mut dropped = Vec::new();
-        for (first_id, text) in statements {
-            self.catalog.set_next_id(*first_id);
-            for statement in sql::parse(text)? {
-                match sql::bind(&self.catalog, &statement)? {
-                    Bound::Create(creation) => {
-                        for relation in self.catalog.create(*creation, &statement.text)? {
-                            built.push(relation.id);
-                            self.build(timely, &relation, None)?;
-                        }
+        let (mut built, mut dropped) = (Vec::new(), Vec::new());
+        for step in &change.steps {
+            match step {
+                Step::Drop(id) => {
+                    dropped.push(*id);
+                    if let Some(relation) = self.catalog.by_id(*id).cloned() {
+                        self.catalog.remove(&relation.name);
                     }
-                    Bound::Drop(removal) => {
-                        dropped.extend(self.catalog.drop_relations(&removal)?);
+                }
+                Step::Make(checked) => {
+                    self.catalog.insert(Arc::clone(checked.relation()));
+                    built.push(checked.relation().id);
+                    if let Err(error) = self.build(timely, checked, None) {
+                        built.into_iter().for_each(|id| self.remove(id));
+                        self.catalog = before;
+                        return Err(error);
                     }
-                    _ => return Err(Error::internal("a statement is neither CREATE nor DROP")),
                 }
             }
         }
-        dropped.into_iter().for_each(|relation| self.remove(relation.id));
+        dropped.into_iter().for_each(|id| self.remove(id));
         Ok(())
     }
 
@@ -68,20 +55,19 @@ impl Worker {
     pub(super) fn recover(
         &mut self,
         timely: &mut timely::worker::Worker,
-        statements: &[(RelationId, String)],
+        change: &CatalogChange,
         recovery: &Recovery,
     ) {
         self.fence = recovery.fence;
         let mut state = self.read_state(recovery);
-        for (id, text) in statements {
-            for relation in sql::enter_stored(&mut self.catalog, *id, text) {
-                let stored = state.remove(&relation.id).unwrap_or_default();
-                if recovery.failed.contains(&relation.id) {
-                    continue;
-                }
-                if let Err(error) = self.build(timely, &relation, Some(stored)) {
-                    self.report(Report::Failed { relation: relation.id, error });
-                }
+        for checked in change.made() {
+            let relation = self.catalog.insert(Arc::clone(checked.relation()));
+            let stored = state.remove(&relation.id).unwrap_or_default();
+            if recovery.failed.contains(&relation.id) {
+                continue;
+            }
+            if let Err(error) = self.build(timely, checked, Some(stored)) {
+                self.report(Report::Failed { relation: relation.id, error });
             }
         }
     }
@@ -95,7 +81,7 @@ impl Worker {
     fn build(
         &mut self,
         timely: &mut timely::worker::Worker,
-        relation: &Relation,
+        checked: &CheckedRelation,
         restore: Option<Restore>,
     ) -> Result<()> {
         let taps = self.fragments.iter().map(|(id, fragment)| (*id, fragment.tap.clone()));
@@ -118,10 +104,11 @@ impl Worker {
             starts: &self.starts,
         };
         // A plan is as deep as its statement.
-        let built = sql::on_large_stack(|| build_fragment(timely, &builder, relation));
+        let built = on_large_stack(|| build_fragment(timely, &builder, checked));
         if let Some(fragment) = built? {
-            self.fragments.insert(relation.id, fragment);
-            self.active.insert(relation.id);
+            let relation = fragment.relation;
+            self.fragments.insert(relation, fragment);
+            self.active.insert(relation);
         }
         Ok(())
     }

@@ -3,13 +3,11 @@
 //! **Invariant:** every tree that the engine sees has PostgreSQL's precedence and is within the
 //! limits, so that one text has one meaning wherever it stands.
 
-mod large_stack;
 mod lexer;
 mod limits;
 mod precedence;
 mod tree;
 
-pub use large_stack::{LARGE_STACK_BYTES, on_large_stack};
 pub(super) use lexer::{Piece, Places, is_blank, pieces, tokenize};
 pub use lexer::{redacted, same_text};
 pub use limits::no_parameter;

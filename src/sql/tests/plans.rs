@@ -7,18 +7,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::super::{Bound, Statement, bind, parse};
-use crate::catalog::{Catalog, Definition};
+use crate::catalog::Catalog;
 use crate::error::Error;
-use crate::plan::{explain, plan};
-
-fn plan_of(definition: &Definition) -> String {
-    match definition {
-        Definition::View(view) => explain(&plan(&view.plan).unwrap()),
-        Definition::Sink(sink) => explain(&plan(&sink.plan).unwrap()),
-        Definition::Pipeline(pipeline) => explain(&plan(&pipeline.sink.plan).unwrap()),
-        other => format!("{} without a plan", other.noun()),
-    }
-}
+use crate::plan::explain;
 
 fn told(error: &Error) -> String {
     let mut text = format!("{}: {}", error.kind.sqlstate(), error.message);
@@ -33,9 +24,12 @@ fn told(error: &Error) -> String {
 
 fn run(catalog: &mut Catalog, statement: &Statement) -> Result<String, Error> {
     match bind(catalog, statement)? {
-        Bound::Create(creation) => {
-            let made = catalog.create(*creation, &statement.text)?;
-            Ok(plan_of(&made[0].definition))
+        Bound::Create(new) => {
+            let made = new.enter(catalog, &statement.text)?.remove(0);
+            match made.fragment.and_then(|fragment| fragment.plan) {
+                Some(plan) => Ok(explain(&plan)),
+                None => Ok(format!("{} without a plan", made.relation.definition.noun())),
+            }
         }
         other => panic!("a golden case makes something: {other:?}"),
     }

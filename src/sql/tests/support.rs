@@ -31,7 +31,10 @@ pub(super) fn apply(catalog: &mut Catalog, text: &str) -> Vec<String> {
         let bound = bind(catalog, &statement)
             .unwrap_or_else(|error| panic!("{}: {error:?}", statement.text));
         let changed = match bound {
-            Bound::Create(creation) => catalog.create(*creation, &statement.text).unwrap(),
+            Bound::Create(new) => {
+                let made = new.enter(catalog, &statement.text).unwrap();
+                made.into_iter().map(|made| made.relation).collect()
+            }
             Bound::Drop(removal) => catalog.drop_relations(&removal).unwrap(),
             Bound::AlreadyExists { .. } | Bound::NothingToDrop { .. } => Vec::new(),
             other => panic!("{} changes nothing: {other:?}", statement.text),
