@@ -46,6 +46,10 @@ pub struct Manifest {
     pub pipelines: BTreeMap<RelationId, PipelineRecord>,
     /// Relations that failed for good, and why.
     pub failed: BTreeMap<RelationId, Error>,
+    /// The epoch of the state that a failed relation has here; of those that are not named it is
+    /// the manifest's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed_at: BTreeMap<RelationId, u64>,
 }
 
 /// A CREATE statement that is in force.
@@ -85,6 +89,7 @@ impl Manifest {
             sinks: BTreeMap::new(),
             pipelines: BTreeMap::new(),
             failed: BTreeMap::new(),
+            failed_at: BTreeMap::new(),
         }
     }
 

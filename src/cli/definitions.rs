@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Engine;
-use crate::session::{Outcome, Session, Statement, created, query_error};
+use crate::session::{Outcome, Session, Statement, query_error};
 use crate::sql::same_text;
 
 /// What became of a statement.
@@ -46,7 +46,7 @@ pub(super) async fn apply(
 
 /// Whether a CREATE's thing is there, made by the same text.
 fn is_applied(engine: &Engine, statement: &Statement) -> Result<bool> {
-    let Some((name, _)) = created(statement) else { return Ok(false) };
+    let Some((name, _)) = statement.kind.created() else { return Ok(false) };
     let catalog = engine.catalog();
     let Some(known) = catalog.get(&name.value) else { return Ok(false) };
     if same_text(&known.sql, &statement.text) {

@@ -10,7 +10,7 @@ use super::definitions::{Applied, apply, in_file};
 use crate::catalog::Definition;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Engine;
-use crate::session::{Session, Statement, created};
+use crate::session::{Session, Statement};
 
 /// Time between two looks at the directory. Polling sees a file on every file system.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -95,7 +95,7 @@ impl PipelinesDir {
     }
 
     async fn apply_one(&mut self, statement: &Statement) -> Result<Applied> {
-        let Some((name, _)) = created(statement) else {
+        let Some((name, _)) = statement.kind.created() else {
             let tag = statement.kind.tag();
             return Err(Error::unsupported(format!("{tag} is not a definition"))
                 .with_hint("files of pipelines hold CREATE statements only")

@@ -119,7 +119,7 @@ impl Progress {
             let trouble = match &job.state {
                 JobState::Retrying { error, .. } => format!("{} is retried: {error}", job.name),
                 JobState::Failed { error } => format!("{} has failed: {error}", job.name),
-                JobState::Running | JobState::Finished => {
+                JobState::Running | JobState::CatchingUp(_) | JobState::Finished => {
                     self.told.remove(&job.name);
                     continue;
                 }

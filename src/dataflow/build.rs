@@ -30,15 +30,16 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 use super::adapter::{Input, Packets, SharedOperator, add_operator, epoch_of};
 use super::connect::build_source;
-use super::context::{FragmentContext, Refused, WorkerContext};
+use super::context::{FragmentContext, WorkerContext};
 use super::control::{BACKFILL_EPOCHS, FragmentProgress};
-use super::fragment::{Backfill, Feed, Fragment, RelationInput, SourceInput, Tap};
+use super::fragment::{BackfillRows, Feed, Fragment, RelationInput, SourceInput};
 use super::node_operators::{CheckedRelation, hash_aggregate, hash_join, is_append_only, top_n};
 use super::operators::{Filter, Materialize, Operator, Project, UpsertTable};
 use super::packet::Packet;
 use super::route::{Route, add_route, own_rows};
 use super::sink::SinkCollect;
 use super::source::{ReaderConfig, SourceHandle};
+use super::tap::Tap;
 use crate::catalog::{Catalog, Definition, ERRORS_KEY, Relation, RelationId, SourceDef, TableDef};
 use crate::config::Config;
 use crate::env::Env;
@@ -55,8 +56,6 @@ pub(crate) struct Builder<'a> {
     pub(crate) context: &'a WorkerContext,
     /// Taps of the relations that run.
     pub(crate) taps: &'a BTreeMap<RelationId, Tap>,
-    /// What their operators refused.
-    pub(crate) refused: &'a BTreeMap<RelationId, Refused>,
     /// Index of the worker and their number.
     pub(crate) worker: usize,
     pub(crate) peers: usize,
@@ -82,6 +81,10 @@ pub(crate) struct Restore {
     /// True if only the rows that the relation kept are stored: its plan starts empty and is
     /// backfilled, and the first epoch emits the difference to those rows.
     pub(crate) is_rebuilt: bool,
+    /// True if the fragment catches up as a new one.
+    pub(crate) catches_up: bool,
+    /// True if a rebuilt fragment that catches up has followers, who get the difference.
+    pub(crate) is_followed: bool,
     /// Why this worker could not read the state.
     pub(crate) unreadable: Option<Error>,
 }
@@ -96,6 +99,11 @@ pub(crate) struct Stored {
 }
 
 impl Builder<'_> {
+    /// True if the fragment takes no part in epochs before it has caught up.
+    fn catches_up(&self) -> bool {
+        self.restore.is_none_or(|restore| restore.catches_up)
+    }
+
     /// True if the fragment starts from the rows of its inputs instead of from stored state.
     fn is_backfilled(&self) -> bool {
         self.restore.is_none_or(|restore| restore.is_rebuilt)
@@ -108,6 +116,7 @@ struct Parts<'b, 'a, 'scope> {
     scope: Scope<'scope, u64>,
     relation: RelationId,
     context: FragmentContext,
+    tap: Tap,
     relations: Vec<RelationInput>,
     sources: Vec<SourceInput>,
     feeds: Vec<Feed>,
@@ -135,7 +144,6 @@ pub(crate) fn build_fragment(
         return Ok(None);
     };
     builder.check_inputs(&planned.reads)?;
-    let tap = Tap::default();
     let mut fragment = timely.dataflow_named(&relation.name, |scope| {
         let context = builder.context.clone();
         let context = FragmentContext::new(context, relation, builder.epoch, builder.env);
@@ -144,6 +152,7 @@ pub(crate) fn build_fragment(
             scope,
             relation: relation.id,
             context,
+            tap: Tap::default(),
             relations: Vec::new(),
             sources: Vec::new(),
             feeds: Vec::new(),
@@ -166,7 +175,7 @@ pub(crate) fn build_fragment(
             (_, None) => return Err(Error::internal("a fragment without a plan was built")),
         };
         parts.check_claims(&relation.name);
-        Ok::<_, Error>(parts.finish(output, tap, collected))
+        Ok::<_, Error>(parts.finish(relation, output, collected))
     })?;
     let started = caught("a backfill", || fragment.start(builder));
     started.unwrap_or_else(|error| fragment.context.fail(error));
@@ -200,18 +209,19 @@ impl Fragment {
         for input in &mut self.relations {
             input.feed.advance_to(builder.epoch);
         }
-        if builder.restore.is_some() {
-            self.context.admit(builder.epoch);
+        let changes_from = builder.epoch + BACKFILL_EPOCHS;
+        match builder.catches_up() {
+            false => self.context.admit(builder.epoch),
+            true => self.changes_from = changes_from,
         }
         if !builder.is_backfilled() {
             return Ok(());
         }
-        if builder.restore.is_none() {
-            self.backfill_epochs = Some(builder.epoch..builder.epoch + BACKFILL_EPOCHS);
+        if builder.catches_up() {
+            self.backfill_epochs = Some(builder.epoch..changes_from);
         }
         for input in self.relations.iter_mut().filter(|input| input.is_backfilled) {
-            let shard = builder.snapshots.newest(input.upstream, builder.worker);
-            input.backfill = shard.map(Backfill::new);
+            input.begin_with(builder.snapshots.newest(input.upstream, builder.worker));
         }
         Ok(())
     }
@@ -220,12 +230,12 @@ impl Fragment {
 impl<'scope> Parts<'_, '_, 'scope> {
     fn finish(
         mut self,
+        relation: &Relation,
         output: Packets<'scope>,
-        tap: Tap,
         collected: Option<Rc<RefCell<Vec<ChangeBatch>>>>,
     ) -> Fragment {
         let probe = ProbeHandle::new();
-        let caught = tap.clone();
+        let (tap, context) = (self.tap.clone(), self.context.clone());
         let end: Packets<'scope> = output.unary::<CapacityContainerBuilder<Vec<Packet>>, _, _, _>(
             Pipeline,
             "Tap",
@@ -234,7 +244,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
                     input.for_each(|capability, packets| {
                         for packet in packets.drain(..) {
                             if let Decoded::Changes(changes) = &packet.data {
-                                caught.push(epoch_of(&capability), changes);
+                                let pushed = tap.push(epoch_of(&capability), changes);
+                                pushed.unwrap_or_else(|error| context.fail(error));
                             }
                         }
                     });
@@ -253,7 +264,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
             sources: self.sources,
             feeds: self.feeds,
             probe,
-            tap,
+            tap: self.tap,
+            is_append_only: is_append_only(relation.mode),
             operators: self.operators,
             collected,
             held: Vec::new(),
@@ -261,6 +273,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             is_dirty: false,
             closed_before: self.builder.epoch,
             backfill_epochs: None,
+            changes_from: self.builder.epoch,
             has_caught_up: false,
             progress: FragmentProgress::new(self.relation),
         }
@@ -295,7 +308,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
     fn errors(&mut self, relation: &Relation) -> Result<Packets<'scope>> {
         let mut streams = vec![self.feed().1];
         for upstream in &relation.depends_on {
-            let Some(refused) = self.builder.refused.get(upstream) else { continue };
+            let refused = self.builder.context.refused_of(*upstream);
             let mut feed = Feed::new();
             streams.push(feed.to_stream(self.scope));
             self.relations.push(RelationInput {
@@ -305,6 +318,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
                 is_backfilled: false,
                 feed,
                 backfill: None,
+                backfill_rows: BackfillRows::default(),
             });
         }
         let stream = self.scope.concatenate(streams);
@@ -351,9 +365,17 @@ impl<'scope> Parts<'_, '_, 'scope> {
         };
         let stored = self.kept_by(stored);
         let id = rows_operator(relation);
-        self.restore(&(Rc::clone(&operator) as SharedOperator), id, &[stored]);
+        let shared = Rc::clone(&operator) as SharedOperator;
         let stream = match self.builder.restore {
+            Some(restore) if restore.is_rebuilt && restore.catches_up => {
+                if restore.is_followed {
+                    let kept = caught("a view's rows", || self.keep_difference(relation, stored));
+                    kept.unwrap_or_else(|error| self.context.fail(error));
+                }
+                stream
+            }
             Some(restore) if restore.is_rebuilt => {
+                self.restore(&shared, id, &[stored]);
                 let (feed, former) = self.feed();
                 match caught("a view's rows", || operator.borrow().snapshot().batches(None)) {
                     Ok(former) => self
@@ -363,11 +385,25 @@ impl<'scope> Parts<'_, '_, 'scope> {
                 }
                 self.scope.concatenate([stream, former])
             }
-            _ => stream,
+            _ => {
+                self.restore(&shared, id, &[stored]);
+                stream
+            }
         };
         let stream = self.routed(stream, self.kept_by(columns));
         let readable = Rc::clone(&operator);
         Ok(self.readable(relation, stream, operator, move || readable.borrow().snapshot()))
+    }
+
+    /// Has the tap keep what a rebuilt view emits, from the retraction of its stored rows on.
+    fn keep_difference(&mut self, relation: &Relation, stored: Route) -> Result<()> {
+        let (schema, key) = (Arc::clone(&relation.schema), relation.upsert_key.clone());
+        let former = Materialize::try_new(schema, is_append_only(relation.mode), key, 0)?;
+        let former = Rc::new(RefCell::new(former));
+        self.restore(&(Rc::clone(&former) as SharedOperator), rows_operator(relation), &[stored]);
+        let rows = former.borrow().snapshot().batches(None)?;
+        let rows = rows.into_iter().map(ChangeBatch::retractions).collect();
+        self.tap.keep(Arc::clone(&relation.schema), rows)
     }
 
     /// Where rows of a table or view are kept. One row without a key stays on one worker.
@@ -403,7 +439,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
         if worker >= self.builder.serving {
             return self.add(vec![input], operator, id, None);
         }
-        if self.builder.restore.is_some() {
+        if self.builder.restore.is_some_and(|restore| !restore.catches_up) {
             store.publish(relation, worker, self.builder.epoch.saturating_sub(1), snapshot());
         }
         let context = self.context.clone();
@@ -597,6 +633,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             is_backfilled: true,
             feed,
             backfill: None,
+            backfill_rows: BackfillRows::default(),
         });
         Ok(stream)
     }

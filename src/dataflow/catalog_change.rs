@@ -24,6 +24,10 @@ pub enum Step {
     Make(Arc<CheckedRelation>),
     /// Drops a relation and its fragment.
     Drop(RelationId),
+    /// Builds the fragment of a relation again, from what a manifest has.
+    Resume(Arc<CheckedRelation>),
+    /// Drops the fragment of a relation that stays.
+    Stop(RelationId),
 }
 
 /// A step as other processes get it.
@@ -38,6 +42,10 @@ pub enum StepText {
     },
     /// As [`Step::Drop`].
     Drop(RelationId),
+    /// As [`Step::Resume`].
+    Resume(RelationId),
+    /// As [`Step::Stop`].
+    Stop(RelationId),
 }
 
 /// What statements make and drop, in their order.
@@ -52,7 +60,7 @@ impl CatalogChange {
     pub fn made(&self) -> impl Iterator<Item = &Arc<CheckedRelation>> {
         self.steps.iter().filter_map(|step| match step {
             Step::Make(made) => Some(made),
-            Step::Drop(_) => None,
+            _ => None,
         })
     }
 
@@ -60,6 +68,8 @@ impl CatalogChange {
     pub fn text(&self) -> Vec<StepText> {
         let text = |step: &Step| match step {
             Step::Drop(relation) => Some(StepText::Drop(*relation)),
+            Step::Resume(resumed) => Some(StepText::Resume(resumed.relation().id)),
+            Step::Stop(relation) => Some(StepText::Stop(*relation)),
             Step::Make(made) => {
                 let relation = made.relation();
                 // What a statement makes beside its relation has no text of its own.
@@ -143,7 +153,7 @@ mod tests {
             counted.fetch_add(1, Ordering::SeqCst);
             let step = |step: &StepText| match step {
                 StepText::Drop(relation) => Ok(Step::Drop(*relation)),
-                StepText::Make { .. } => Err(Error::internal("cannot be planned")),
+                _ => Err(Error::internal("cannot be planned")),
             };
             Ok(CatalogChange { steps: steps.iter().map(step).collect::<Result<_>>()? })
         });

@@ -29,6 +29,7 @@ pub(crate) struct OperatorDelta {
 pub(crate) struct WorkerContext {
     checkpoints: Rc<RefCell<BTreeMap<u64, Vec<OperatorDelta>>>>,
     failures: Rc<RefCell<Vec<(RelationId, Error)>>>,
+    refused: Rc<RefCell<BTreeMap<RelationId, Refused>>>,
 }
 
 impl WorkerContext {
@@ -40,6 +41,16 @@ impl WorkerContext {
     /// Takes what the operators deposited for a checkpoint.
     pub(crate) fn take_checkpoint(&self, epoch: u64) -> Vec<OperatorDelta> {
         self.checkpoints.borrow_mut().remove(&epoch).unwrap_or_default()
+    }
+
+    /// What the operators of a relation's fragment refuse, also of one that is built again.
+    pub(crate) fn refused_of(&self, relation: RelationId) -> Refused {
+        self.refused.borrow_mut().entry(relation).or_default().clone()
+    }
+
+    /// Forgets a relation.
+    pub(crate) fn forget(&self, relation: RelationId) {
+        self.refused.borrow_mut().remove(&relation);
     }
 
     /// Takes the failures since the last call.
@@ -88,7 +99,7 @@ impl FragmentContext {
         let name = || Rc::from(relation.name.as_str());
         let fault = env.has_fault().then(|| Fault { env: env.clone(), relation: name() });
         let (admitted, failed) = (Rc::new(Cell::new(u64::MAX)), Rc::default());
-        let (relation, refused) = (relation.id, Refused::default());
+        let (relation, refused) = (relation.id, worker.refused_of(relation.id));
         Self { worker, relation, start_epoch, admitted, failed, refused, fault }
     }
 

@@ -63,15 +63,22 @@ pub enum Command {
     Shutdown,
 }
 
-/// What a manifest gives the workers.
+/// What a manifest gives the workers: at a start for all relations, which take part from the first
+/// epoch on; by RESUME for some that have failed, which catch up as new ones do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recovery {
+    /// True for RESUME.
+    pub resumes: bool,
     /// State, oldest segment first.
     pub segments: Vec<SegmentRef>,
     /// Where sources are read on.
     pub offsets: SourceOffsets,
-    /// Views whose plan has changed: they keep their rows and are backfilled.
+    /// Views that are backfilled. At a start each keeps its rows and its first epoch emits the
+    /// difference.
     pub rebuilt: BTreeSet<RelationId>,
+    /// For RESUME: views among these that emit the difference to their stored rows once they are
+    /// admitted.
+    pub followed: BTreeSet<RelationId>,
     /// Relations that failed before and are not run.
     pub failed: Vec<RelationId>,
     /// Fence of the process that starts: new for every start.
@@ -153,11 +160,31 @@ pub struct FragmentProgress {
     pub bad_messages: u64,
     /// State by operator, now.
     pub operator_bytes: Vec<(String, u64)>,
+    /// How far it is, while it catches up.
+    pub catching_up: Option<CatchUpProgress>,
+}
+
+/// How far a new fragment is on one worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatchUpProgress {
+    /// Rows of its inputs that were fed.
+    pub rows_done: u64,
+    /// Rows of its inputs when it began.
+    pub rows_total: u64,
+    /// Epochs of its inputs that it has not processed.
+    pub epochs_behind: u64,
 }
 
 impl FragmentProgress {
     /// Nothing yet.
     pub(crate) fn new(relation: RelationId) -> Self {
-        Self { relation, rows_in: 0, bytes_in: 0, bad_messages: 0, operator_bytes: Vec::new() }
+        Self {
+            relation,
+            rows_in: 0,
+            bytes_in: 0,
+            bad_messages: 0,
+            operator_bytes: Vec::new(),
+            catching_up: None,
+        }
     }
 }

@@ -8,9 +8,9 @@
 //! it emits is caught by its tap; the worker's loop hands an epoch on once it is complete there.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use frazil_connector_api::{ChangeBatch, Decoded, Offsets};
 use timely::container::CapacityContainerBuilder;
@@ -18,12 +18,13 @@ use timely::dataflow::ProbeHandle;
 
 use super::adapter::SharedOperator;
 use super::context::FragmentContext;
-use super::control::FragmentProgress;
+use super::control::{CatchUpProgress, FragmentProgress};
 use super::packet::Packet;
 use super::source::SourceHandle;
+use super::tap::{Queue, Tap};
 use crate::catalog::RelationId;
 use crate::change::{batch_bytes, change_chunks};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::state::RowsSnapshot;
 
 /// Bytes of rows that a fragment takes at once while it catches up: other fragments of the worker
@@ -35,36 +36,6 @@ const CAUGHT_UP_EPOCHS: u64 = 3;
 
 /// Feeds packets into a dataflow.
 pub(crate) type Feed = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<Packet>>>;
-
-type Queue = RefCell<VecDeque<(u64, ChangeBatch)>>;
-
-/// Catches what a fragment emits on this worker, for those who subscribed.
-///
-/// A subscriber begins when no epoch is under way: nothing of the open epoch has been emitted.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Tap {
-    subscribers: Rc<RefCell<Vec<Weak<Queue>>>>,
-}
-
-impl Tap {
-    /// A queue of all that is emitted from now on.
-    pub(crate) fn subscribe(&self) -> Rc<Queue> {
-        let queue = Rc::new(Queue::default());
-        self.subscribers.borrow_mut().push(Rc::downgrade(&queue));
-        queue
-    }
-
-    /// Takes an emitted batch.
-    pub(crate) fn push(&self, epoch: u64, changes: &ChangeBatch) {
-        self.subscribers.borrow_mut().retain(|subscriber| match subscriber.upgrade() {
-            None => false,
-            Some(queue) => {
-                queue.borrow_mut().push_back((epoch, changes.clone()));
-                true
-            }
-        });
-    }
-}
 
 /// An input that follows another relation.
 pub(crate) struct RelationInput {
@@ -80,6 +51,8 @@ pub(crate) struct RelationInput {
     pub(crate) feed: Feed,
     /// Rows of the relation when the fragment began that are not fed yet.
     pub(crate) backfill: Option<Backfill>,
+    /// How far that is.
+    pub(crate) backfill_rows: BackfillRows,
 }
 
 /// Rows of a relation on their way into a new fragment.
@@ -87,6 +60,13 @@ pub(crate) struct Backfill {
     rows: RowsSnapshot,
     /// The next segment to feed.
     next: usize,
+}
+
+/// Rows of a backfill.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BackfillRows {
+    fed: u64,
+    total: u64,
 }
 
 impl Backfill {
@@ -97,6 +77,13 @@ impl Backfill {
 }
 
 impl RelationInput {
+    /// Begins with these rows of the relation.
+    pub(crate) fn begin_with(&mut self, rows: Option<RowsSnapshot>) {
+        let total = rows.as_ref().map_or(0, |rows| rows.row_count() as u64);
+        self.backfill_rows = BackfillRows { fed: 0, total };
+        self.backfill = rows.map(Backfill::new);
+    }
+
     /// Takes epochs before `limit`, which are complete, up to about [`CHUNK_BYTES_MAX`]; true if
     /// there was anything to do. A backfill that is left comes first.
     pub(crate) fn advance(&mut self, limit: u64) -> Result<bool> {
@@ -146,6 +133,7 @@ impl RelationInput {
             let columns = self.projection.as_deref();
             for rows in backfill.rows.segment_batches(backfill.next, columns)? {
                 bytes += batch_bytes(&rows).max(1);
+                self.backfill_rows.fed += rows.num_rows() as u64;
                 self.feed.send(Packet::local(ChangeBatch::inserts(rows)));
             }
             backfill.next += 1;
@@ -214,6 +202,8 @@ pub(crate) struct Fragment {
     pub(crate) probe: ProbeHandle<u64>,
     /// What it emits.
     pub(crate) tap: Tap,
+    /// True if it never emits retractions.
+    pub(crate) is_append_only: bool,
     /// Its operators in plan order.
     pub(crate) operators: Vec<SharedOperator>,
     /// What a sink takes at the next checkpoint; `None` for other fragments.
@@ -228,6 +218,8 @@ pub(crate) struct Fragment {
     pub(crate) closed_before: u64,
     /// Epochs of the backfill that are left, while it is under way.
     pub(crate) backfill_epochs: Option<Range<u64>>,
+    /// The first epoch after those of the backfill.
+    pub(crate) changes_from: u64,
     /// True once a new fragment has reported that it has caught up.
     pub(crate) has_caught_up: bool,
     /// Figures since the last report.
@@ -354,9 +346,42 @@ impl Fragment {
         sources.map(|source| (source.relation, source.closed_offsets.clone())).collect()
     }
 
+    /// Takes part in epochs from this one on. Followers of a rebuilt fragment get the difference to
+    /// the rows that they know.
+    ///
+    /// # Errors
+    /// `Corrupt` if it retracts rows of an append-only relation; Arrow kernels'.
+    pub(crate) fn admit(&self, epoch: u64) -> Result<()> {
+        self.context.admit(epoch);
+        if self.tap.release(epoch)? && self.is_append_only {
+            let message = "rows that were added before are not there any more";
+            return Err(Error::new(ErrorKind::Corrupt, message)
+                .with_hint("drop the relation with CASCADE, and create it again"));
+        }
+        Ok(())
+    }
+
+    /// How far it is, while it catches up; `open` is the open epoch.
+    fn catching_up(&self, open: u64) -> Option<CatchUpProgress> {
+        if self.is_admitted() {
+            return None;
+        }
+        let rows = self.relations.iter().map(|input| input.backfill_rows);
+        let mut progress = rows.fold(CatchUpProgress::default(), |mut sum, rows| {
+            sum.rows_done += rows.fed;
+            sum.rows_total += rows.total;
+            sum
+        });
+        let least = self.probe.with_frontier(|frontier| frontier.first().copied());
+        // Epochs of the backfill are not behind any others.
+        let done = least.unwrap_or(open).max(self.changes_from);
+        progress.epochs_behind = open.saturating_sub(done);
+        Some(progress)
+    }
+
     /// Takes the figures since the last call, with the state's size now; a failed fragment's state
-    /// is not looked at.
-    pub(crate) fn take_progress(&mut self) -> FragmentProgress {
+    /// is not looked at. `open` is the open epoch.
+    pub(crate) fn take_progress(&mut self, open: u64) -> FragmentProgress {
         let operators = if self.context.has_failed() { &[] } else { self.operators.as_slice() };
         let operator_bytes = operators
             .iter()
@@ -368,6 +393,7 @@ impl Fragment {
         let fresh = FragmentProgress::new(self.relation);
         let progress = std::mem::replace(&mut self.progress, fresh);
         let bad_messages = progress.bad_messages + self.context.refused().count.take();
-        FragmentProgress { operator_bytes, bad_messages, ..progress }
+        let catching_up = self.catching_up(open);
+        FragmentProgress { operator_bytes, bad_messages, catching_up, ..progress }
     }
 }

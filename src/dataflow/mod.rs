@@ -26,10 +26,13 @@ mod route;
 mod segments;
 mod sink;
 mod source;
+mod tap;
 mod worker;
 
 pub use catalog_change::{CatalogChange, CatalogChanges, Planner, Step, StepText};
 pub use connect::{build_sink, build_source, check_catalog};
-pub use control::{BACKFILL_EPOCHS, Command, FragmentProgress, Recovery, Report, SourceOffsets};
+pub use control::{
+    BACKFILL_EPOCHS, CatchUpProgress, Command, FragmentProgress, Recovery, Report, SourceOffsets,
+};
 pub use node_operators::CheckedRelation;
 pub use worker::{Event, ProcessShared, Request, run_worker};

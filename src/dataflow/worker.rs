@@ -118,6 +118,8 @@ struct Worker {
     finished: (Sender<Finished>, Receiver<Finished>),
     /// Fence of this start of the engine.
     fence: u64,
+    /// Number of the last change of the catalog.
+    change: u64,
     /// The epoch that takes input.
     open_epoch: u64,
     /// Closed epochs that are not done.
@@ -188,6 +190,7 @@ impl Worker {
             requests,
             finished: std::sync::mpsc::channel(),
             fence: 0,
+            change: 0,
             open_epoch: 0,
             closed: VecDeque::new(),
             active: BTreeSet::new(),
@@ -305,16 +308,17 @@ impl Worker {
     fn obey(&mut self, timely: &mut timely::worker::Worker, command: Command) {
         match command {
             Command::Apply { number, steps, epoch, recovery, starts } => {
-                (self.open_epoch, self.starts) = (epoch, starts);
+                (self.open_epoch, self.starts, self.change) = (epoch, starts, number);
                 let change = self.shared.changes.take(number, &steps, recovery.as_deref());
                 let outcome = change.and_then(|change| match &recovery {
                     None => self.apply(timely, &change),
+                    Some(recovery) if recovery.resumes => self.resume(timely, &change, recovery),
                     Some(recovery) => {
                         self.recover(timely, &change, recovery);
                         Ok(())
                     }
                 });
-                if recovery.is_none() {
+                if recovery.is_none_or(|recovery| recovery.resumes) {
                     self.open_epoch += BACKFILL_EPOCHS;
                 }
                 self.report_failures();
@@ -343,7 +347,8 @@ impl Worker {
         }
         for relation in admitted {
             if let Some(fragment) = self.fragments.get(relation) {
-                fragment.context.admit(epoch);
+                let admitted = caught("an admission", || fragment.admit(epoch));
+                admitted.unwrap_or_else(|error| fragment.context.fail(error));
             }
         }
         relations.retain(|relation| {
@@ -581,7 +586,9 @@ impl Worker {
             return;
         }
         self.progress_at = now;
-        let progress = self.fragments.values_mut().map(Fragment::take_progress).collect();
+        let open = self.open_epoch;
+        let fragments = self.fragments.values_mut();
+        let progress = fragments.map(|fragment| fragment.take_progress(open)).collect();
         self.report(Report::Progress(progress));
     }
 

@@ -1,6 +1,6 @@
 //! [`Checkpointer`]: turns what workers and sinks prepared into the next manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,8 @@ use frazil_connector_api::{ChangeBatch, CommitMark, Committable};
 use tokio::task::JoinSet;
 
 use super::compaction::Compactor;
-use super::coordinator::{AppliedReply, Reply};
+use super::coordinator::Reply;
+use super::ddl::Ddl;
 use super::sink_problem::{Severity, SinkProblem};
 use super::sink_slot::{BusySink, Prepared, SinkSlot};
 use super::state::EngineState;
@@ -34,7 +35,7 @@ pub(super) struct Parts {
     pub(super) next_relation: RelationId,
     pub(super) sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
     pub(super) acks: Vec<Reply<()>>,
-    pub(super) created: Vec<AppliedReply>,
+    pub(super) created: Vec<Ddl>,
 }
 
 /// A durable manifest: whom to answer, what to commit.
@@ -45,7 +46,7 @@ pub(super) struct Written {
     /// The manifest's sequence.
     pub(super) checkpoint: u64,
     pub(super) acks: Vec<Reply<()>>,
-    pub(super) created: Vec<AppliedReply>,
+    pub(super) created: Vec<Ddl>,
     pub(super) commits: Vec<(Arc<SinkSlot>, BusySink, Committable)>,
     /// Sinks that had nothing to commit.
     pub(super) settled: Vec<RelationId>,
@@ -117,6 +118,7 @@ impl Checkpointer {
         self.dropped().extend(before);
         manifest.statements.retain(|statement| statement.id != relation);
         manifest.failed.remove(&relation);
+        manifest.failed_at.remove(&relation);
         manifest.fragments.remove(&relation);
         manifest.segments.retain(|segment| segment.relation != relation);
         manifest.offsets.remove(&relation);
@@ -171,8 +173,15 @@ impl Checkpointer {
             next.statements = parts.statements;
             next.fragments = parts.fragments;
             next.next_relation = parts.next_relation;
+            for ddl in &parts.created {
+                resume(&mut next, ddl.resumed());
+            }
             // A failed job stays where it was before it failed.
-            let is_sound = |relation: &RelationId| !before.failed.contains_key(relation);
+            for relation in next.failed.keys() {
+                next.failed_at.entry(*relation).or_insert(before.epoch);
+            }
+            let failed: BTreeSet<_> = next.failed.keys().copied().collect();
+            let is_sound = |relation: &RelationId| !failed.contains(relation);
             let segments = parts.segments.into_iter();
             let (segments, useless): (Vec<_>, Vec<_>) =
                 segments.partition(|segment| is_sound(&segment.relation));
@@ -196,7 +205,7 @@ impl Checkpointer {
         garbage.retain(|object| !needed.contains(object.as_str()));
         garbage.sort_unstable();
         garbage.dedup();
-        self.publish(next.clone());
+        self.publish(&before, next.clone());
         self.compactor.start(&next);
         written.checkpoint = next.sequence;
         self.sweep(next, garbage);
@@ -275,10 +284,26 @@ impl Checkpointer {
     }
 
     /// Makes a manifest the newest, keeping what was said of it while it was written.
-    fn publish(&self, next: Manifest) {
+    fn publish(&self, before: &Manifest, next: Manifest) {
         let mut manifest = self.lock();
         let said = std::mem::replace(&mut *manifest, next);
-        manifest.failed.extend(said.failed);
+        let later = said.failed.into_iter().filter(|(relation, error)| {
+            // What is resumed has failed again only if that is another error.
+            before.failed.get(relation) != Some(error)
+        });
+        manifest.failed.extend(later);
         manifest.pipelines = said.pipelines;
+    }
+}
+
+/// Resumed relations have not failed any more; those that are rebuilt have nothing of their former
+/// state. The value tells which.
+fn resume(manifest: &mut Manifest, resumed: &BTreeMap<RelationId, bool>) {
+    for (relation, is_rebuilt) in resumed {
+        manifest.failed.remove(relation);
+        manifest.failed_at.remove(relation);
+        if *is_rebuilt {
+            manifest.segments.retain(|segment| segment.relation != *relation);
+        }
     }
 }

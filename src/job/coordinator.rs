@@ -17,20 +17,20 @@ use frazil_connector_api::{ChangeBatch, Decoded, Offsets};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpointer::{Checkpointer, Parts, Written};
-use super::ddl::{Applying, CatchingUp};
+use super::ddl::{Applied, Applying, CatchingUp, Ddl};
 use super::done::{Done, in_background};
-use super::engine::dropped;
+use super::engine::{being_resumed, dropped};
 use super::flushes::{Flushed, Flushes, Scope};
 use super::recent_writes::WrittenKeys;
 use super::sink_problem::{Severity, SinkProblem};
 use super::sink_slot::SinkSlot;
 use super::sinks::{Begin, Sinks};
 use super::state::EngineState;
-use crate::catalog::{Catalog, Relation, RelationId};
+use crate::catalog::{Catalog, RelationId};
 use crate::checkpoint::StatementRecord;
 use crate::config::Config;
 use crate::dataflow::{
-    CatalogChange, CatalogChanges, Command, Event, Report, Request, SourceOffsets,
+    CatalogChange, CatalogChanges, CheckedRelation, Command, Event, Report, Request, SourceOffsets,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,9 +46,6 @@ const IDLE_PAUSE: Duration = Duration::from_millis(50);
 /// How a call is answered.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
-/// An applied statement that waits to be durable: whom to answer, and what was made or dropped.
-pub(super) type AppliedReply = (Reply<Vec<Arc<Relation>>>, Vec<Arc<Relation>>);
-
 /// What a session asks of the coordinator.
 pub(super) enum Message {
     /// A CREATE or DROP that has been checked; with the sink that CREATE SINK opened, and where
@@ -57,8 +54,12 @@ pub(super) enum Message {
         change: Arc<CatalogChange>,
         sink: Option<Arc<SinkSlot>>,
         starts: BTreeMap<RelationId, Offsets>,
-        reply: Reply<Vec<Arc<Relation>>>,
+        /// Dropped when the next statement may be checked.
+        begun: oneshot::Sender<()>,
+        reply: Reply<Applied>,
     },
+    /// A failed relation is started again.
+    Resume { root: RelationId, begun: oneshot::Sender<()>, reply: Reply<Applied> },
     /// Rows for a table.
     Write {
         table: RelationId,
@@ -86,7 +87,7 @@ pub(super) struct Gathering {
     pub(super) statements: Vec<StatementRecord>,
     pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
     next_relation: RelationId,
-    pub(super) created: Vec<AppliedReply>,
+    pub(super) created: Vec<Ddl>,
 }
 
 /// The workers as the coordinator reaches them.
@@ -116,7 +117,10 @@ pub(super) struct Coordinator {
     /// The catalog with what is being created, which sessions do not see yet.
     pub(super) catalog: Arc<Catalog>,
     pub(super) statements: Vec<StatementRecord>,
+    /// Identities of fragments, of failed relations that which their state belongs to.
     pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
+    /// What workers build the relations from.
+    pub(super) planned: BTreeMap<RelationId, Arc<CheckedRelation>>,
     /// The epoch that takes input.
     pub(super) open_epoch: u64,
     /// Relations that have input in it.
@@ -146,7 +150,7 @@ pub(super) struct Coordinator {
     acks: Vec<Reply<()>>,
     /// Writes that had not read a newer one, with the epoch that has it.
     refused: Vec<(u64, Reply<()>)>,
-    pub(super) created: Vec<AppliedReply>,
+    pub(super) created: Vec<Ddl>,
     flushes: Flushes,
     /// Who asked for the end, and when.
     shutdown: Option<(Reply<()>, Duration)>,
@@ -162,6 +166,7 @@ impl Coordinator {
         env: Env,
         state: Arc<EngineState>,
         WorkerLink { requests, thread, workers, changes }: WorkerLink,
+        planned: Vec<Arc<CheckedRelation>>,
         events: mpsc::UnboundedReceiver<Event>,
         messages: mpsc::Receiver<Message>,
         checkpointer: Checkpointer,
@@ -173,6 +178,7 @@ impl Coordinator {
         Self {
             statements: manifest.statements.clone(),
             fragments: manifest.fragments.clone(),
+            planned: planned.into_iter().map(|it| (it.relation().id, it)).collect(),
             open_epoch: manifest.epoch + 1,
             with_input: catalog.iter().map(|relation| relation.id).collect(),
             catalog,
@@ -266,9 +272,11 @@ impl Coordinator {
 
     fn take_message(&mut self, message: Message) {
         match message {
-            Message::Apply { change, sink, starts, reply } => {
-                self.applying.push_back(Applying::statement(change, sink, starts, reply));
+            Message::Apply { change, sink, starts, begun, reply } => {
+                let ddl = Ddl::new(reply, sink);
+                self.applying.push_back(Applying::change(ddl, begun, change, starts));
             }
+            Message::Resume { root, begun, reply } => self.resume(root, begun, reply),
             Message::Write { table, changes, keys, read_epoch, reply } => {
                 if let Err(error) = self.may_write(table) {
                     let _ = reply.send(Err(error));
@@ -296,12 +304,13 @@ impl Coordinator {
 
     fn may_write(&self, table: RelationId) -> Result<()> {
         let Some(relation) = self.catalog.by_id(table) else { return Err(dropped(table)) };
-        match self.state.failure(table) {
-            Some(error) => {
-                let message = format!("table \"{}\" has failed", relation.name);
-                Err(Error::job_failed(message, &error))
-            }
-            None => Ok(()),
+        if let Some(error) = self.state.failure(table) {
+            let message = format!("table \"{}\" has failed", relation.name);
+            return Err(Error::job_failed(message, &error));
+        }
+        match self.state.is_starting(table) {
+            true => Err(being_resumed(relation)),
+            false => Ok(()),
         }
     }
 

@@ -1,69 +1,128 @@
-//! CREATE and DROP in the coordinator.
+//! CREATE, DROP and RESUME in the coordinator.
 //!
 //! ```text
 //! wait until quiet ─► workers apply ─► catch up ─► admitted ─► checkpoint ─► published, answered
-//!       └ an input has failed: error       └ failed ─► undone on all workers ─► error
+//!       └ an input has failed: error       └ failed, cancelled ─► undone on all workers ─► error
 //! ```
 //!
-//! Other relations' epochs go on while a new one catches up; see `docs/0004-fragment-progress.md`.
+//! Other relations' epochs, and other statements, go on while relations catch up; see
+//! `docs/0004-fragment-progress.md`.
 //!
 //! **Invariant:** sessions see a relation from when its backfill is complete and durable. A CREATE
-//! that answers with an error leaves nothing: no catalog entry, no state, no manifest names it.
+//! that answers with an error leaves nothing: no catalog entry, no state, no manifest names it. A
+//! RESUME that does leaves its relations failed, and the manifest as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use frazil_connector_api::Offsets;
+use tokio::sync::oneshot;
 
-use super::coordinator::{AppliedReply, Coordinator, Gathering, Reply};
+use super::coordinator::{Coordinator, Gathering, Reply};
 use super::engine::input_failed;
 use super::sink_slot::SinkSlot;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::checkpoint::StatementRecord;
-use crate::dataflow::{BACKFILL_EPOCHS, CatalogChange, Command, Request, Step};
-use crate::error::{Error, Result};
+use crate::dataflow::{BACKFILL_EPOCHS, CatalogChange, Command, Recovery, Request, Step};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::FragmentIdentity;
+use resume::Resumption;
 
-/// A change of the catalog under way.
-pub(super) struct Applying {
-    change: Arc<CatalogChange>,
-    kind: Kind,
-    reply: Reply<Vec<Arc<Relation>>>,
-    /// Workers that have applied it, and what they refused it with; `None` before it is sent.
-    applied: Option<(usize, Vec<Error>)>,
+mod resume;
+
+/// What a statement has done.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Relations that were made, dropped or resumed.
+    pub(super) relations: Vec<Arc<Relation>>,
+    /// Relations that failed along with resumed ones and can be resumed now.
+    pub(super) later: Vec<RelationId>,
+    /// What is not resumed, and why.
+    pub(super) notices: Vec<String>,
 }
 
-enum Kind {
-    /// Of statements, with the sink that CREATE SINK opened, and where sources begin.
-    Statement { sink: Option<Arc<SinkSlot>>, starts: BTreeMap<RelationId, Offsets> },
-    /// Takes back a CREATE whose backfill has failed with this error.
+/// A statement under way: whom to answer, and what it has made so far.
+pub(super) struct Ddl {
+    reply: Reply<Applied>,
+    applied: Applied,
+    /// The sink that CREATE SINK opened.
+    sink: Option<Arc<SinkSlot>>,
+    /// Resumed relations, and whether each is rebuilt; empty for CREATE and DROP.
+    resumed: BTreeMap<RelationId, bool>,
+}
+
+impl Ddl {
+    pub(super) fn new(reply: Reply<Applied>, sink: Option<Arc<SinkSlot>>) -> Self {
+        Self { reply, applied: Applied::default(), sink, resumed: BTreeMap::new() }
+    }
+
+    /// Resumed relations, and whether each is rebuilt.
+    pub(super) fn resumed(&self) -> &BTreeMap<RelationId, bool> {
+        &self.resumed
+    }
+
+    /// Relations that it starts.
+    fn relations(&self) -> &[Arc<Relation>] {
+        &self.applied.relations
+    }
+
+    /// True if nobody waits for the answer any more: the client has cancelled.
+    fn is_cancelled(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+/// A statement that changes what runs on the workers.
+pub(super) struct Applying {
+    order: Order,
+    ddl: Ddl,
+    /// Held until all workers have applied it: then the next statement is checked.
+    _begun: Option<oneshot::Sender<()>>,
+    sent: Option<Sent>,
+}
+
+enum Order {
+    /// A CREATE or DROP, and where sources begin.
+    Change { change: Arc<CatalogChange>, starts: BTreeMap<RelationId, Offsets> },
+    /// Starts a failed relation again.
+    Resume(RelationId),
+    /// Takes back what has failed, or was cancelled, before it was durable.
     Undo(Error),
 }
 
-/// A CREATE whose fragments catch up. Nothing of it is in a manifest.
+/// A change that the workers apply.
+struct Sent {
+    change: Arc<CatalogChange>,
+    /// Workers that have applied it.
+    workers: usize,
+    /// What they refused it with.
+    errors: Vec<Error>,
+}
+
+/// Relations that catch up. Nothing of this is in a manifest.
 pub(super) struct CatchingUp {
-    reply: Reply<Vec<Arc<Relation>>>,
-    relations: Vec<Arc<Relation>>,
+    ddl: Ddl,
     statements: Vec<StatementRecord>,
-    /// Identities of its fragments.
+    /// Identities of the fragments.
     fragments: BTreeMap<RelationId, FragmentIdentity>,
-    sink: Option<Arc<SinkSlot>>,
 }
 
 impl Applying {
-    pub(super) fn statement(
+    pub(super) fn change(
+        ddl: Ddl,
+        begun: oneshot::Sender<()>,
         change: Arc<CatalogChange>,
-        sink: Option<Arc<SinkSlot>>,
         starts: BTreeMap<RelationId, Offsets>,
-        reply: Reply<Vec<Arc<Relation>>>,
     ) -> Self {
-        Self { change, kind: Kind::Statement { sink, starts }, reply, applied: None }
+        Self { order: Order::Change { change, starts }, ddl, _begun: Some(begun), sent: None }
     }
 
-    fn undo(relations: &[Arc<Relation>], error: Error, reply: Reply<Vec<Arc<Relation>>>) -> Self {
-        let steps = relations.iter().rev().map(|relation| Step::Drop(relation.id)).collect();
-        let change = Arc::new(CatalogChange { steps });
-        Self { change, kind: Kind::Undo(error), reply, applied: None }
+    pub(super) fn resume(ddl: Ddl, begun: oneshot::Sender<()>, root: RelationId) -> Self {
+        Self { order: Order::Resume(root), ddl, _begun: Some(begun), sent: None }
+    }
+
+    fn undo(ddl: Ddl, error: Error) -> Self {
+        Self { order: Order::Undo(error), ddl, _begun: None, sent: None }
     }
 }
 
@@ -74,32 +133,84 @@ impl Coordinator {
             return;
         }
         let Some(mut applying) = self.applying.pop_front() else { return };
-        if let Err(error) = self.check_inputs(&applying.change) {
-            let _ = applying.reply.send(Err(error));
-            return;
-        }
-        let (number, epoch) = (self.next_change, self.open_epoch);
-        let starts = match &applying.kind {
-            Kind::Statement { starts, .. } => starts.clone(),
-            Kind::Undo(_) => BTreeMap::new(),
+        let prepared = self.prepare(&mut applying);
+        let (change, starts, recovery) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return self.refuse(applying.ddl, error),
         };
-        let steps = applying.change.text();
-        self.changes.put(number, Arc::clone(&applying.change));
+        let (number, epoch, steps) = (self.next_change, self.open_epoch, change.text());
+        self.changes.put(number, Arc::clone(&change));
         self.next_change += 1;
         // What is created is backfilled in the epochs that are skipped.
         self.open_epoch += BACKFILL_EPOCHS;
-        applying.applied = Some((0, Vec::new()));
+        applying.sent = Some(Sent { change, workers: 0, errors: Vec::new() });
         self.applying.push_front(applying);
-        let command = Command::Apply { number, steps, epoch, recovery: None, starts };
-        self.request(Request::Command(command));
+        let recovery = recovery.map(Box::new);
+        self.request(Request::Command(Command::Apply { number, steps, epoch, recovery, starts }));
+    }
+
+    /// What the workers are to apply. A statement waits until all is quiet, and what it reads may
+    /// fail or be cancelled meanwhile.
+    #[expect(clippy::type_complexity, reason = "the parts of one command")]
+    fn prepare(
+        &mut self,
+        applying: &mut Applying,
+    ) -> Result<(Arc<CatalogChange>, BTreeMap<RelationId, Offsets>, Option<Recovery>)> {
+        let Applying { order, ddl, .. } = applying;
+        if ddl.is_cancelled() && !matches!(order, Order::Undo(_)) {
+            return Err(cancelled());
+        }
+        match order {
+            Order::Change { change, starts } => {
+                self.check_inputs(change)?;
+                Ok((Arc::clone(change), std::mem::take(starts), None))
+            }
+            Order::Resume(root) => {
+                let Resumption { members, later, notices, recovery } = self.plan_resume(*root)?;
+                let (mut steps, mut relations) = (Vec::new(), Vec::new());
+                for (checked, is_rebuilt) in members {
+                    relations.push(Arc::clone(checked.relation()));
+                    ddl.resumed.insert(checked.relation().id, is_rebuilt);
+                    steps.push(Step::Resume(checked));
+                }
+                ddl.applied = Applied { relations, later, notices };
+                self.begin_again(ddl.relations());
+                Ok((Arc::new(CatalogChange { steps }), BTreeMap::new(), Some(recovery)))
+            }
+            Order::Undo(_) => {
+                let step = |relation: &Arc<Relation>| match ddl.resumed.is_empty() {
+                    true => Step::Drop(relation.id),
+                    false => Step::Stop(relation.id),
+                };
+                let steps = ddl.relations().iter().rev().map(step).collect();
+                Ok((Arc::new(CatalogChange { steps }), BTreeMap::new(), None))
+            }
+        }
+    }
+
+    /// Answers a statement with an error; workers have nothing of it.
+    fn refuse(&self, ddl: Ddl, error: Error) {
+        let Ddl { reply, applied, sink, .. } = ddl;
+        let ids: Vec<_> = applied.relations.iter().map(|relation| relation.id).collect();
+        let state = Arc::clone(&self.state);
+        let Some(sink) = sink else {
+            state.end_starting(&ids);
+            let _ = reply.send(Err(error));
+            return;
+        };
+        tokio::spawn(async move {
+            // Another statement may open the same target only after that.
+            sink.undo_open().await;
+            state.end_starting(&ids);
+            let _ = reply.send(Err(error));
+        });
     }
 
     /// True while workers apply a change.
     pub(super) fn is_applying(&self) -> bool {
-        self.applying.front().is_some_and(|applying| applying.applied.is_some())
+        self.applying.front().is_some_and(|applying| applying.sent.is_some())
     }
 
-    /// A statement waits until all is quiet, and what it reads may fail meanwhile.
     fn check_inputs(&self, change: &CatalogChange) -> Result<()> {
         for made in change.made().map(|made| made.relation()) {
             let failed = made.depends_on.iter().find_map(|id| self.state.failure(*id));
@@ -112,77 +223,112 @@ impl Coordinator {
 
     /// One more worker has applied the change that was sent.
     pub(super) fn applied(&mut self, error: Option<Error>) -> Result<()> {
-        let Some(applying) = self.applying.front_mut() else { return Ok(()) };
-        let Some((workers, errors)) = &mut applying.applied else { return Ok(()) };
-        *workers += 1;
-        errors.extend(error);
-        if *workers < self.workers {
+        let Some(sent) = self.applying.front_mut().and_then(|it| it.sent.as_mut()) else {
+            return Ok(());
+        };
+        sent.workers += 1;
+        sent.errors.extend(error);
+        if sent.workers < self.workers {
             return Ok(());
         }
-        let mut errors = std::mem::take(errors);
         let Some(applying) = self.applying.pop_front() else { return Ok(()) };
-        let Applying { change, kind, reply, .. } = applying;
-        let refused = (errors.len(), errors.pop());
-        match (kind, refused) {
-            (Kind::Statement { sink, .. }, (_, None)) => self.entered(&change, sink, reply),
-            (Kind::Undo(error), (_, None)) => {
-                self.enter(&change);
-                let _ = reply.send(Err(error));
-            }
+        let Applying { order, ddl, sent, .. } = applying;
+        let Some(Sent { change, mut errors, .. }) = sent else { return Ok(()) };
+        let count = errors.len();
+        match (order, errors.pop()) {
+            (Order::Undo(error), None) => self.undone(&change, ddl, error),
+            (_, None) => self.begin(&change, ddl),
             // No worker has anything of it.
-            (Kind::Statement { .. }, (count, Some(error))) if count == self.workers => {
+            (Order::Change { .. }, Some(error)) if count == self.workers => {
                 self.early_failures.clear();
-                let _ = reply.send(Err(error));
+                self.refuse(ddl, error);
+            }
+            (Order::Resume(_), Some(error)) if count == self.workers => {
+                self.fail_again(ddl.relations());
+                self.refuse(ddl, error);
             }
             // Workers differ now: only a restart from the last manifest is safe.
-            (_, (_, Some(error))) => {
+            (_, Some(error)) => {
                 let error = error.within("applying a statement");
-                let _ = reply.send(Err(error.clone()));
+                let _ = ddl.reply.send(Err(error.clone()));
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    /// All workers have applied a statement: what it makes has to catch up.
-    fn entered(
-        &mut self,
-        change: &CatalogChange,
-        sink: Option<Arc<SinkSlot>>,
-        reply: Reply<Vec<Arc<Relation>>>,
-    ) {
+    /// All workers have taken back a statement.
+    fn undone(&mut self, change: &CatalogChange, ddl: Ddl, error: Error) {
+        self.enter(change);
+        if !ddl.resumed.is_empty() {
+            self.fail_again(ddl.relations());
+            let mut fragments = std::mem::take(&mut self.fragments);
+            self.with_former_plans(&ddl, &mut fragments);
+            self.fragments = fragments;
+        }
+        self.refuse(ddl, error);
+    }
+
+    /// The state of relations that are not resumed is still that of the plans in the manifest.
+    fn with_former_plans(&self, ddl: &Ddl, fragments: &mut BTreeMap<RelationId, FragmentIdentity>) {
+        let former = self.checkpointer.manifest().fragments;
+        for relation in ddl.resumed.keys() {
+            match former.get(relation) {
+                Some(identity) => _ = fragments.insert(*relation, identity.clone()),
+                None => _ = fragments.remove(relation),
+            }
+        }
+    }
+
+    /// All workers have applied a statement: what it starts has to catch up.
+    fn begin(&mut self, change: &CatalogChange, mut ddl: Ddl) {
         let dropped = self.enter(change);
-        let relations: Vec<_> = change.made().map(|it| Arc::clone(it.relation())).collect();
-        if relations.is_empty() {
-            self.created.push((reply, dropped));
+        let started = change.steps.iter().filter_map(|step| match step {
+            Step::Make(checked) | Step::Resume(checked) => Some(checked),
+            Step::Drop(_) | Step::Stop(_) => None,
+        });
+        let started: Vec<_> = started.cloned().collect();
+        if started.is_empty() {
+            ddl.applied.relations = dropped;
+            self.created.push(ddl);
             return;
         }
-        let named = relations.iter().filter(|relation| !relation.sql.is_empty());
+        let relations: Vec<_> = started.iter().map(|it| Arc::clone(it.relation())).collect();
+        let made = change.made().map(|made| made.relation());
+        let named = made.filter(|relation| !relation.sql.is_empty());
         let statements = named.map(|it| StatementRecord { id: it.id, sql: it.sql.clone() });
-        let fragments = change
-            .made()
-            .filter_map(|made| Some((made.relation().id, made.fragment()?.identity.clone())));
+        let fragments = started.iter().filter_map(|started| {
+            Some((started.relation().id, started.fragment()?.identity.clone()))
+        });
         let (statements, fragments) = (statements.collect(), fragments.collect());
-        self.catching_up.push(CatchingUp { reply, relations, statements, fragments, sink });
+        ddl.applied.relations = relations;
+        self.catching_up.push(CatchingUp { ddl, statements, fragments });
     }
 
     /// Brings the catalog to where the workers are; gives what was dropped.
     fn enter(&mut self, change: &CatalogChange) -> Vec<Arc<Relation>> {
         let mut dropped = Vec::new();
+        let mut catalog = Catalog::clone(&self.catalog);
         for step in &change.steps {
             match step {
                 Step::Make(made) => {
-                    let mut catalog = Catalog::clone(&self.catalog);
                     catalog.insert(Arc::clone(made.relation()));
-                    self.catalog = Arc::new(catalog);
+                    self.planned.insert(made.relation().id, Arc::clone(made));
                 }
                 Step::Drop(id) => {
-                    let Some(relation) = self.catalog.by_id(*id).cloned() else { continue };
-                    self.forget(&relation);
+                    let Some(relation) = catalog.by_id(*id).cloned() else { continue };
+                    catalog.remove(&relation.name);
+                    self.forget(*id);
                     dropped.push(relation);
                 }
+                Step::Resume(_) => {}
+                Step::Stop(id) => _ = self.caught_up.remove(id),
             }
         }
+        self.catalog = Arc::new(catalog);
+        let made: Vec<_> = change.made().map(|made| Arc::clone(made.relation())).collect();
+        self.state.begin_starting(&made, true);
+        self.state.set_ddl_catalog(Arc::clone(&self.catalog));
         if !dropped.is_empty() {
             self.publish();
         }
@@ -190,8 +336,8 @@ impl Coordinator {
         for (relation, error) in std::mem::take(&mut self.early_failures) {
             self.fail(relation, error);
         }
-        for made in change.made() {
-            self.fail_with_inputs(made.relation().id);
+        for relation in made {
+            self.fail_with_inputs(relation.id);
         }
         dropped
     }
@@ -201,24 +347,23 @@ impl Coordinator {
         *self.caught_up.entry(relation).or_default() += 1;
     }
 
-    /// True if new relations wait to be admitted.
+    /// True if relations wait to be admitted.
     pub(super) fn has_caught_up(&self) -> bool {
         self.catching_up.iter().any(|new| self.is_level(new))
     }
 
-    /// True if all fragments of a CREATE have caught up on all workers.
+    /// True if all fragments of a statement have caught up on all workers.
     fn is_level(&self, new: &CatchingUp) -> bool {
         new.fragments.keys().all(|it| self.caught_up.get(it) == Some(&self.workers))
     }
 
-    /// Has undone what failed while it caught up.
+    /// Has undone what failed, or was cancelled, while it caught up.
     pub(super) fn undo_catching_up(&mut self) {
         for new in std::mem::take(&mut self.catching_up) {
-            match self.failure_of(&new.relations) {
+            let failure = self.failure_of(&new.ddl);
+            match failure.or_else(|| new.ddl.is_cancelled().then(cancelled)) {
                 None => self.catching_up.push(new),
-                Some(error) => {
-                    self.applying.push_back(Applying::undo(&new.relations, error, new.reply));
-                }
+                Some(error) => self.applying.push_back(Applying::undo(new.ddl, error)),
             }
         }
     }
@@ -232,67 +377,82 @@ impl Coordinator {
                 self.catching_up.push(new);
                 continue;
             }
-            let CatchingUp { reply, relations, statements, fragments, sink } = new;
+            let CatchingUp { ddl, statements, fragments } = new;
             fragments.keys().for_each(|relation| _ = self.caught_up.remove(relation));
             admitted.extend(fragments.keys());
             self.statements.extend(statements);
+            // A relation comes after those that it reads, whoever caught up first.
+            self.statements.sort_by_key(|statement| statement.id);
             self.fragments.extend(fragments);
-            if let Some(slot) = sink {
-                self.sinks.add(slot, &self.catalog);
+            if let Some(slot) = &ddl.sink {
+                self.sinks.add(Arc::clone(slot), &self.catalog);
             }
-            self.created.push((reply, relations));
+            self.created.push(ddl);
         }
         admitted
     }
 
     /// Forgets a relation that no worker has any more. The next checkpoint removes its state.
-    fn forget(&mut self, relation: &Relation) {
-        let mut catalog = Catalog::clone(&self.catalog);
-        catalog.remove(&relation.name);
-        self.catalog = Arc::new(catalog);
-        self.statements.retain(|statement| statement.id != relation.id);
-        self.fragments.remove(&relation.id);
-        self.caught_up.remove(&relation.id);
-        self.sinks.remove(relation.id);
-        self.checkpointer.forget(relation.id);
+    fn forget(&mut self, relation: RelationId) {
+        self.statements.retain(|statement| statement.id != relation);
+        self.fragments.remove(&relation);
+        self.planned.remove(&relation);
+        self.caught_up.remove(&relation);
+        self.sinks.remove(relation);
+        self.checkpointer.forget(relation);
         self.dirty_since_checkpoint = true;
     }
 
-    /// Shows sessions the catalog as it is now.
+    /// Shows sessions the catalog as it is now, without what is not durable yet.
     pub(super) fn publish(&self) {
-        self.state.set_catalog(Catalog::clone(&self.catalog));
+        let mut catalog = Catalog::clone(&self.catalog);
+        for name in self.state.new_names() {
+            catalog.remove(&name);
+        }
+        self.state.set_catalog(catalog);
     }
 
-    /// Takes from a checkpoint what was created and has failed, and has it undone.
+    /// Takes from a checkpoint what was started and has failed, and has it undone.
     pub(super) fn undo_failed(&mut self, gathering: &mut Gathering) {
-        let (failed, sound) = std::mem::take(&mut gathering.created)
-            .into_iter()
-            .map(|(reply, relations)| (self.failure_of(&relations), reply, relations))
-            .partition::<Vec<_>, _>(|(failure, ..)| failure.is_some());
-        gathering.created =
-            sound.into_iter().map(|(_, reply, relations)| (reply, relations)).collect();
-        for (failure, reply, relations) in failed {
-            let Some(error) = failure else { continue };
-            let is_undone = |id: RelationId| relations.iter().any(|relation| relation.id == id);
-            gathering.statements.retain(|statement| !is_undone(statement.id));
-            gathering.fragments.retain(|relation, _| !is_undone(*relation));
-            self.applying.push_back(Applying::undo(&relations, error, reply));
+        for ddl in std::mem::take(&mut gathering.created) {
+            let Some(error) = self.failure_of(&ddl) else {
+                gathering.created.push(ddl);
+                continue;
+            };
+            let made: BTreeSet<_> = match ddl.resumed.is_empty() {
+                true => ddl.relations().iter().map(|relation| relation.id).collect(),
+                false => BTreeSet::new(),
+            };
+            gathering.statements.retain(|statement| !made.contains(&statement.id));
+            gathering.fragments.retain(|relation, _| !made.contains(relation));
+            self.with_former_plans(&ddl, &mut gathering.fragments);
+            self.applying.push_back(Applying::undo(ddl, error));
         }
     }
 
-    fn failure_of(&self, created: &[Arc<Relation>]) -> Option<Error> {
+    fn failure_of(&self, ddl: &Ddl) -> Option<Error> {
         // DROP has relations that are not in the catalog any more.
-        let mut made = created.iter().filter(|it| self.catalog.by_id(it.id).is_some());
-        made.find_map(|relation| Some(self.state.failure(relation.id)?.within(&*relation.name)))
+        let mut relations = ddl.relations().iter().filter(|it| self.catalog.by_id(it.id).is_some());
+        relations
+            .find_map(|relation| Some(self.state.failure(relation.id)?.within(&*relation.name)))
     }
 
     /// Answers statements that are durable now.
-    pub(super) fn answer_created(&self, created: Vec<AppliedReply>) {
-        if !created.is_empty() {
-            self.publish();
+    pub(super) fn answer_created(&self, created: Vec<Ddl>) {
+        if created.is_empty() {
+            return;
         }
-        for (reply, relations) in created {
-            let _ = reply.send(Ok(relations));
+        for ddl in &created {
+            let ids: Vec<_> = ddl.relations().iter().map(|relation| relation.id).collect();
+            self.state.end_starting(&ids);
+        }
+        self.publish();
+        for Ddl { reply, applied, .. } in created {
+            let _ = reply.send(Ok(applied));
         }
     }
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "canceling statement due to user request")
 }

@@ -1,13 +1,14 @@
 //! [`Engine`]: the handle of a running engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use frazil_connector_api::{ChangeBatch, Decoded, SinkMode, SinkStatus};
+use frazil_connector_api::{ChangeBatch, Decoded, Offsets, SinkMode, SinkStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::coordinator::Message;
+use super::ddl::Applied;
 use super::recent_writes::{Reading, WrittenKeys};
 use super::sink_slot::SinkSlot;
 use super::start_offsets::start_offsets;
@@ -22,7 +23,7 @@ use crate::dataflow::{
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{self, Bound};
+use crate::sql::{self, Bound, Statement, StatementKind};
 use crate::state::{RowsSnapshot, Snapshots};
 
 /// The handle of a running engine; cheap to clone.
@@ -96,17 +97,28 @@ impl Engine {
         &self,
         message: impl FnOnce(oneshot::Sender<Result<T>>) -> Message,
     ) -> Result<T> {
-        let gone = || {
-            let fatal = self.inner.state.fatal().borrow().clone();
-            fatal.unwrap_or_else(|| Error::new(ErrorKind::Shutdown, "the engine is going down"))
-        };
+        let (reply, answer) = oneshot::channel();
+        self.post(message(reply)).await?;
+        self.answer(answer).await
+    }
+
+    /// Sends the coordinator a message.
+    async fn post(&self, message: Message) -> Result<()> {
         let Some(messages) = &self.inner.messages else {
             return Err(Error::unsupported("this process only lends its workers")
                 .with_hint("connect to process 0"));
         };
-        let (reply, answer) = oneshot::channel();
-        messages.send(message(reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        messages.send(message).await.map_err(|_| self.gone())
+    }
+
+    async fn answer<T>(&self, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        answer.await.map_err(|_| self.gone())?
+    }
+
+    /// Why nobody answers.
+    fn gone(&self) -> Error {
+        let fatal = self.inner.state.fatal().borrow().clone();
+        fatal.unwrap_or_else(|| Error::new(ErrorKind::Shutdown, "the engine is going down"))
     }
 
     /// Applies the text of CREATE and DROP statements: installed on all workers, backfilled,
@@ -118,16 +130,102 @@ impl Engine {
     /// What binding or the connector says.
     pub async fn apply(&self, sql: &str) -> Result<Vec<Arc<Relation>>> {
         let (engine, sql) = (self.clone(), sql.to_string());
-        uncancelled(async move { engine.apply_alone(&sql).await }).await
+        // If the caller gives up, this end is dropped, and the coordinator takes a CREATE back.
+        let (reply, answer) = oneshot::channel();
+        match uncancelled(async move { engine.begin(&sql, reply).await }).await? {
+            false => Ok(Vec::new()),
+            true => Ok(self.answer(answer).await?.relations),
+        }
     }
 
-    async fn apply_alone(&self, sql: &str) -> Result<Vec<Arc<Relation>>> {
-        let _one_at_a_time = self.inner.ddl.lock().await;
-        let mut catalog = (*self.catalog()).clone();
+    /// Starts a failed relation again, and what failed along with it; returns when all that can be
+    /// resumed is up to date and durable. Gives a line for each that cannot.
+    ///
+    /// # Errors
+    /// `JobFailed` if it has not failed or cannot be resumed; what it meets while it catches up.
+    pub async fn resume(&self, relation: RelationId) -> Result<Vec<String>> {
+        let (mut waiting, mut notices) = (VecDeque::from([relation]), Vec::new());
+        while let Some(root) = waiting.pop_front() {
+            let applied = async {
+                let lock = self.inner.ddl.lock().await;
+                let (begun, has_begun) = oneshot::channel();
+                let (reply, answer) = oneshot::channel();
+                self.post(Message::Resume { root, begun, reply }).await?;
+                let _ = has_begun.await;
+                drop(lock);
+                self.answer(answer).await
+            };
+            match applied.await {
+                Ok(applied) => {
+                    waiting.extend(applied.later);
+                    notices.extend(applied.notices);
+                }
+                Err(error) if root == relation => return Err(error),
+                Err(error) => {
+                    let name = self.catalog().by_id(root).map(|it| it.name.clone());
+                    let name = name.unwrap_or_else(|| root.to_string());
+                    notices.push(format!("\"{name}\" is not resumed: {error}"));
+                }
+            }
+        }
+        Ok(notices)
+    }
+
+    /// Checks statements and has the workers begin with them; false if there is nothing to do.
+    async fn begin(&self, sql: &str, reply: oneshot::Sender<Result<Applied>>) -> Result<bool> {
+        loop {
+            let mut changed = self.inner.state.starting_changed();
+            let lock = self.inner.ddl.lock().await;
+            let starting = self.inner.state.starting();
+            let catalog = self.inner.state.ddl_catalog();
+            let statements = sql::parse(sql)?;
+            // As in PostgreSQL, a statement waits for one that makes what it names.
+            if statements.iter().any(|statement| concerns(&catalog, statement, &starting)) {
+                drop(lock);
+                self.wait_for(&mut changed).await?;
+                continue;
+            }
+            let Some(checked) = self.check_all(&catalog, &statements).await? else {
+                return Ok(false);
+            };
+            let Checked { change, sink, starts } = checked;
+            let reads = change.made().flat_map(|made| &made.relation().depends_on);
+            if reads.into_iter().any(|input| starting.contains(input)) {
+                drop(lock);
+                if let Some(sink) = sink {
+                    sink.undo_open().await;
+                }
+                self.wait_for(&mut changed).await?;
+                continue;
+            }
+            let (change, (begun, has_begun)) = (Arc::new(change), oneshot::channel());
+            self.post(Message::Apply { change, sink, starts, begun, reply }).await?;
+            let _ = has_begun.await;
+            return Ok(true);
+        }
+    }
+
+    /// Waits until a relation is not created or resumed any more, or another one is.
+    async fn wait_for(&self, changed: &mut watch::Receiver<u64>) -> Result<()> {
+        let Some(messages) = &self.inner.messages else { return Err(self.gone()) };
+        tokio::select! {
+            _ = changed.changed() => Ok(()),
+            () = messages.closed() => Err(self.gone()),
+        }
+    }
+
+    /// Binds, plans and checks statements, each over the catalog that the ones before it leave;
+    /// `None` if nothing is to be done.
+    async fn check_all(
+        &self,
+        catalog: &Catalog,
+        statements: &[Statement],
+    ) -> Result<Option<Checked>> {
+        let mut catalog = catalog.clone();
         let (mut sink, mut starts) = (None, BTreeMap::new());
         let mut change = CatalogChange::default();
-        for statement in sql::parse(sql)? {
-            match sql::bind(&catalog, &statement)? {
+        for statement in statements {
+            match sql::bind(&catalog, statement)? {
                 Bound::Create(new) => {
                     let mut entered = catalog.clone();
                     let made = new.enter(&mut entered, &statement.text)?.into_iter();
@@ -151,18 +249,7 @@ impl Engine {
                 }
             }
         }
-        if change.steps.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (change, slot) = (Arc::new(change), sink.clone());
-        let applied = self.ask(|reply| Message::Apply { change, sink, starts, reply }).await;
-        // When the engine has stopped, the statement may be durable nevertheless.
-        if let (Err(_), Some(slot)) = (&applied, slot)
-            && self.inner.state.fatal().borrow().is_none()
-        {
-            slot.undo_open().await;
-        }
-        applied
+        Ok((!change.steps.is_empty()).then_some(Checked { change, sink, starts }))
     }
 
     /// Checks with the connector what binding cannot know; opens a sink.
@@ -302,17 +389,22 @@ impl Engine {
 
     /// A consistent snapshot of all tables and views at the newest finished epoch.
     pub fn snapshot(&self) -> Snapshot {
-        let snapshots = self.inner.state.snapshots.read();
         // A job that had failed before the start of the process has no rows at all.
         let catalog = self.catalog();
         let failed = catalog.iter().filter(|it| keeps_rows(&it.definition)).filter_map(|it| {
+            if self.inner.state.is_starting(it.id) {
+                return Some((it.id, being_resumed(it)));
+            }
             let error = self.inner.state.failure(it.id)?;
             let message = format!("the job that keeps the rows of \"{}\" has failed", it.name);
-            let error = Error::job_failed(message, &error)
-                .with_hint("look at SHOW JOBS; drop and create it again");
-            Some((it.id, error))
+            let noun = it.definition.noun().to_uppercase();
+            let hint =
+                format!("look at SHOW JOBS; ALTER {noun} {} RESUME starts it again", it.name);
+            Some((it.id, Error::job_failed(message, &error).with_hint(hint)))
         });
         let failed = failed.collect();
+        // After that: what has been resumed by then is in it.
+        let snapshots = self.inner.state.snapshots.read();
         Snapshot { snapshots: Arc::new(snapshots), failed: Arc::new(failed) }
     }
 
@@ -399,7 +491,40 @@ impl Engine {
 /// Why a relation cannot be created over failed ones.
 pub(super) fn input_failed(name: &str, error: &Error) -> Error {
     Error::job_failed(format!("what \"{name}\" reads has failed"), error)
-        .with_hint("look at SHOW JOBS")
+        .with_hint("look at SHOW JOBS; ALTER … RESUME starts a failed job again")
+}
+
+/// Checked statements.
+struct Checked {
+    change: CatalogChange,
+    /// The sink that CREATE SINK opened.
+    sink: Option<Arc<SinkSlot>>,
+    /// Where sources begin.
+    starts: BTreeMap<RelationId, Offsets>,
+}
+
+/// True if a statement names one of `relations`, or drops what one of them reads.
+fn concerns(catalog: &Catalog, statement: &Statement, relations: &BTreeSet<RelationId>) -> bool {
+    if let Some((name, _)) = statement.kind.created() {
+        return catalog.get(&name.value).is_some_and(|it| relations.contains(&it.id));
+    }
+    let StatementKind::Drop(drop) = &statement.kind else { return false };
+    let mut open: Vec<_> =
+        drop.names.iter().filter_map(|name| catalog.get(&name.value).cloned()).collect();
+    while let Some(relation) = open.pop() {
+        if relations.contains(&relation.id) {
+            return true;
+        }
+        open.extend(catalog.dependents(relation.id));
+    }
+    false
+}
+
+/// Why a relation is not read or written.
+pub(super) fn being_resumed(relation: &Relation) -> Error {
+    let (noun, name) = (relation.definition.noun(), &relation.name);
+    Error::new(ErrorKind::JobFailed, format!("{noun} \"{name}\" is being resumed"))
+        .with_hint("wait for ALTER … RESUME; SHOW JOBS shows how far it is")
 }
 
 /// A table was dropped while a statement wrote to it.
@@ -510,10 +635,16 @@ pub async fn uncancelled<T: Send + 'static>(
 }
 
 #[cfg(test)]
+mod ddl_tests;
+#[cfg(test)]
 mod failure_tests;
 #[cfg(test)]
 mod flush_tests;
 #[cfg(test)]
 mod progress_tests;
+#[cfg(test)]
+mod resume_tests;
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

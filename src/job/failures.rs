@@ -17,8 +17,9 @@ impl Coordinator {
             }
             return;
         };
-        // A sink that an error has stopped fails with its input as well, for good.
-        if self.checkpointer.has_failed(relation) {
+        // A sink that an error has stopped fails with its input as well, for good. What is resumed
+        // is in the manifest as failed, and may fail again.
+        if self.checkpointer.has_failed(relation) && self.state.failure(relation).is_some() {
             return;
         }
         tracing::error!(job = failed.name, %error, "job failed");

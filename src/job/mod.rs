@@ -30,6 +30,6 @@ mod state;
 mod status;
 
 pub use engine::{Engine, ReadToWrite, RelationSnapshot, Snapshot, uncancelled};
-pub use status::{JobKind, JobState, JobStatus};
+pub use status::{CatchUp, JobKind, JobState, JobStatus};
 
 pub use crate::checkpoint::{PipelineRun, PipelineRunState};

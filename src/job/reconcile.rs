@@ -108,6 +108,8 @@ fn apply(
             tracing::error!(relation = name, reason, "the relation cannot continue");
             let message = format!("\"{name}\" cannot continue from its stored state: {reason}");
             manifest.failed.insert(id, Error::new(ErrorKind::Corrupt, message));
+            // Its state stays that of the former plan.
+            return;
         }
     }
     manifest.fragments.insert(id, fragment.identity.clone());

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! **Invariant:** at every manifest each change is in exactly one of: the target, the committable,
-//! the log of pending changes. So a sink that is stopped by an error loses nothing: the next
-//! process opens it again and continues where it was.
+//! the log of pending changes. So a sink that is stopped by an error loses nothing: RESUME, or the
+//! next process, opens it again and continues where it was.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What becomes of a sink that is stopped.
-const STOPPED: &str = "the sink is stopped and keeps its changes until the engine starts again";
+const STOPPED: &str = "the sink is stopped and keeps its changes until ALTER SINK … RESUME";
 
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -73,7 +73,7 @@ struct Progress {
     /// Prepares that failed in a row, and when the next one may be tried.
     failures: u32,
     retry_at: Duration,
-    /// Why it is stopped until the next start of the engine.
+    /// Why it is stopped until it is resumed or the engine starts again.
     stopped: Option<String>,
 }
 
@@ -180,7 +180,14 @@ impl SinkSlot {
         self.progress().failures > 0
     }
 
-    /// Why it is stopped until the next start of the engine.
+    /// Tries again after an error that has stopped it; true if it was stopped.
+    pub(super) fn resume(&self) -> bool {
+        let mut progress = self.progress();
+        (progress.failures, progress.retry_at) = (0, Duration::ZERO);
+        progress.stopped.take().is_some()
+    }
+
+    /// Why it is stopped until it is resumed or the engine starts again.
     pub(super) fn stopped(&self) -> Option<String> {
         self.progress().stopped.clone()
     }
@@ -198,7 +205,7 @@ impl SinkSlot {
         (is_done || progress.stopped.is_some()) && !self.is_busy()
     }
 
-    /// True if an error has stopped the sink until the next start of the engine.
+    /// True if an error has stopped the sink.
     pub(super) fn is_stopped(&self) -> bool {
         self.progress().stopped.is_some()
     }

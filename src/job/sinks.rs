@@ -79,6 +79,11 @@ impl Sinks {
         self.working.remove(&relation);
     }
 
+    /// Has a stopped sink try again; true if it was stopped.
+    pub(super) fn resume(&self, relation: RelationId) -> bool {
+        self.slots.get(&relation).is_some_and(|entry| entry.slot.resume())
+    }
+
     pub(super) fn slots(&self) -> Vec<Arc<SinkSlot>> {
         self.slots.values().map(|entry| Arc::clone(&entry.slot)).collect()
     }

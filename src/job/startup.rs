@@ -92,7 +92,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     let leftovers = manifests.unnamed(&manifest).await?;
     manifest.adopt_layout((peers, threads));
     let Recovered { sinks, relations, rebuilt } = recover(&mut manifest, &env, &state).await;
-    let steps = relations.into_iter().map(Step::Make).collect();
+    let steps = relations.iter().cloned().map(Step::Make).collect();
     let change = Arc::new(CatalogChange { steps });
     changes.put(0, Arc::clone(&change));
     let _ = requests.send(Request::Command(restoring(&manifest, &change, rebuilt)));
@@ -112,6 +112,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         env,
         state,
         WorkerLink { requests, thread, workers: peers, changes },
+        relations,
         received,
         asked,
         checkpointer,
@@ -237,6 +238,7 @@ async fn recover(manifest: &mut Manifest, env: &Env, state: &Arc<EngineState>) -
         tracing::error!(job = name, %error, "a job has failed and is not run");
         state.set_failure(*relation, error.clone());
     }
+    state.set_ddl_catalog(Arc::new(catalog.clone()));
     state.set_catalog(catalog);
     Recovered { sinks, relations, rebuilt }
 }
@@ -253,6 +255,7 @@ fn checked(planned: PlannedRelation) -> Result<Arc<CheckedRelation>> {
 /// comes the same plan.
 fn process_planner() -> Planner {
     let mut catalog = Catalog::default();
+    let mut planned: BTreeMap<RelationId, Arc<CheckedRelation>> = BTreeMap::new();
     Box::new(move |steps, recovery| {
         let mut change = CatalogChange::default();
         for step in steps {
@@ -261,13 +264,23 @@ fn process_planner() -> Planner {
                     if let Some(relation) = catalog.by_id(*id).cloned() {
                         catalog.remove(&relation.name);
                     }
+                    planned.remove(id);
                     change.steps.push(Step::Drop(*id));
                 }
+                StepText::Stop(id) => change.steps.push(Step::Stop(*id)),
+                StepText::Resume(id) => {
+                    let missing = || Error::internal(format!("relation {id} is not planned"));
+                    let checked = planned.get(id).cloned().ok_or_else(missing)?;
+                    change.steps.push(Step::Resume(checked));
+                }
                 StepText::Make { id, sql } => {
-                    for planned in sql::enter_stored(&mut catalog, *id, sql) {
-                        let id = planned.relation.id;
-                        match checked(planned) {
-                            Ok(made) => change.steps.push(Step::Make(made)),
+                    for relation in sql::enter_stored(&mut catalog, *id, sql) {
+                        let id = relation.relation.id;
+                        match checked(relation) {
+                            Ok(made) => {
+                                planned.insert(id, Arc::clone(&made));
+                                change.steps.push(Step::Make(made));
+                            }
                             // Process 0 has found the same.
                             Err(_) if recovery.is_some_and(|it| it.failed.contains(&id)) => {}
                             Err(error) => return Err(error),
@@ -306,9 +319,11 @@ fn restoring(
     rebuilt: BTreeSet<RelationId>,
 ) -> Command {
     let recovery = Recovery {
+        resumes: false,
         segments: manifest.segments.clone(),
         offsets: manifest.offsets.clone(),
         rebuilt,
+        followed: BTreeSet::new(),
         failed: manifest.failed.keys().copied().collect(),
         fence: manifest.fence,
     };

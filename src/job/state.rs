@@ -1,6 +1,6 @@
 //! [`EngineState`]: what the coordinator publishes and sessions read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -8,9 +8,9 @@ use frazil_connector_api::SinkStatus;
 
 use super::flushes::Readers;
 use super::recent_writes::RecentWrites;
-use super::{JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
+use super::{CatchUp, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
-use crate::dataflow::FragmentProgress;
+use crate::dataflow::{CatchUpProgress, FragmentProgress};
 use crate::error::Error;
 use crate::state::SnapshotStore;
 
@@ -24,6 +24,10 @@ pub(super) struct EngineState {
     /// Keys of own tables written lately.
     pub(super) writes: Arc<RecentWrites>,
     catalog: RwLock<Arc<Catalog>>,
+    /// The catalog with what is being created, over which statements are checked.
+    ddl_catalog: RwLock<Arc<Catalog>>,
+    /// Counts changes of what is being started.
+    starting: tokio::sync::watch::Sender<u64>,
     figures: Mutex<BTreeMap<RelationId, Figures>>,
     runs: Mutex<Vec<PipelineRun>>,
     epoch: AtomicU64,
@@ -44,8 +48,20 @@ struct Figures {
     /// Of sources, by worker.
     source_problems: BTreeMap<usize, (u32, String)>,
     failure: Option<Error>,
-    ended: std::collections::BTreeSet<usize>,
+    ended: BTreeSet<usize>,
     sink: Option<SinkStatus>,
+    /// While it is created or resumed.
+    starting: Option<Starting>,
+}
+
+/// A relation that is created or resumed: it takes no part in epochs yet, or is not durable.
+#[derive(Debug, Clone)]
+struct Starting {
+    relation: Arc<Relation>,
+    /// True for CREATE: sessions do not see it.
+    is_new: bool,
+    /// How far it is, by worker.
+    progress: BTreeMap<usize, CatchUpProgress>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -58,6 +74,8 @@ impl EngineState {
             snapshots,
             writes: Arc::default(),
             catalog: RwLock::default(),
+            ddl_catalog: RwLock::default(),
+            starting: tokio::sync::watch::Sender::new(0),
             figures: Mutex::default(),
             runs: Mutex::default(),
             epoch: AtomicU64::new(0),
@@ -70,8 +88,65 @@ impl EngineState {
         Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(super) fn ddl_catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.ddl_catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_ddl_catalog(&self, catalog: Arc<Catalog>) {
+        *self.ddl_catalog.write().unwrap_or_else(PoisonError::into_inner) = catalog;
+    }
+
+    /// Relations begin to catch up; their former failures are over.
+    pub(super) fn begin_starting(&self, relations: &[Arc<Relation>], is_new: bool) {
+        for relation in relations {
+            let relation = Arc::clone(relation);
+            self.change(relation.id, |job| {
+                job.failure = None;
+                job.ended.clear();
+                job.starting = Some(Starting { relation, is_new, progress: BTreeMap::new() });
+            });
+        }
+        self.starting.send_modify(|count| *count += 1);
+    }
+
+    /// Relations are up to date and durable, or are not started.
+    pub(super) fn end_starting(&self, relations: &[RelationId]) {
+        for relation in relations {
+            if let Some(job) = lock(&self.figures).get_mut(relation) {
+                job.starting = None;
+            }
+        }
+        self.starting.send_modify(|count| *count += 1);
+    }
+
+    /// Relations that are created or resumed.
+    pub(super) fn starting(&self) -> BTreeSet<RelationId> {
+        let figures = lock(&self.figures);
+        let starting = figures.iter().filter(|(_, job)| job.starting.is_some());
+        starting.map(|(relation, _)| *relation).collect()
+    }
+
+    pub(super) fn is_starting(&self, relation: RelationId) -> bool {
+        lock(&self.figures).get(&relation).is_some_and(|job| job.starting.is_some())
+    }
+
+    /// Names of relations that are created.
+    pub(super) fn new_names(&self) -> Vec<String> {
+        let figures = lock(&self.figures);
+        let starting = figures.values().filter_map(|job| job.starting.as_ref());
+        starting.filter(|it| it.is_new).map(|it| it.relation.name.clone()).collect()
+    }
+
+    /// Sees each change of [`EngineState::starting`] from now on.
+    pub(super) fn starting_changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.starting.subscribe()
+    }
+
     pub(super) fn set_catalog(&self, catalog: Catalog) {
-        lock(&self.figures).retain(|id, _| catalog.by_id(*id).is_some());
+        // A CREATE that is being checked has the next id.
+        let known = self.ddl_catalog();
+        let is_known = |id: &RelationId| known.by_id(*id).is_some() || *id >= known.next_id();
+        lock(&self.figures).retain(|id, job| is_known(id) || job.starting.is_some());
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
     }
 
@@ -118,6 +193,9 @@ impl EngineState {
             job.bytes_in += fragment.bytes_in;
             job.bad_messages += fragment.bad_messages;
             job.operator_bytes.insert(worker, fragment.operator_bytes);
+            if let (Some(starting), Some(progress)) = (&mut job.starting, fragment.catching_up) {
+                starting.progress.insert(worker, progress);
+            }
         }
     }
 
@@ -148,7 +226,8 @@ impl EngineState {
         let figures = lock(&self.figures);
         let Some(job) = figures.get(&id) else { return Readers::Reading };
         match job.source_problems.values().next() {
-            _ if job.failure.is_some() => Readers::Gone,
+            // What is resumed reads nothing before it takes part in epochs.
+            _ if job.failure.is_some() || job.starting.is_some() => Readers::Gone,
             Some((attempts, problem)) => {
                 let reason = format!("\"{}\" cannot read its source: {problem}", relation.name);
                 Readers::OutOfReach(*attempts, reason)
@@ -159,6 +238,10 @@ impl EngineState {
 
     pub(super) fn set_failure(&self, relation: RelationId, error: Error) {
         self.change(relation, |job| job.failure = Some(error));
+    }
+
+    pub(super) fn clear_failure(&self, relation: RelationId) {
+        self.change(relation, |job| job.failure = None);
     }
 
     pub(super) fn failure(&self, relation: RelationId) -> Option<Error> {
@@ -229,7 +312,12 @@ impl EngineState {
         let snapshots = self.snapshots.read();
         let figures = lock(&self.figures);
         let mut jobs = Vec::new();
-        for relation in catalog.iter() {
+        let new = figures.values().filter_map(|job| job.starting.as_ref());
+        let new = new.filter(|starting| starting.is_new).map(|starting| &starting.relation);
+        let mut relations: Vec<_> = catalog.iter().chain(new).collect();
+        relations.sort_by(|one, other| one.name.cmp(&other.name));
+        relations.dedup_by_key(|relation| relation.id);
+        for relation in relations {
             let kind = match &*relation.definition {
                 Definition::Table(_) => JobKind::Table,
                 Definition::View(_) => JobKind::View,
@@ -283,10 +371,24 @@ fn names_source(catalog: &Catalog, relation: &Relation) -> bool {
     })
 }
 
+impl Starting {
+    fn catch_up(&self) -> CatchUp {
+        let of = |figure: fn(&CatchUpProgress) -> u64| self.progress.values().map(figure);
+        CatchUp {
+            rows_done: of(|progress| progress.rows_done).sum(),
+            rows_total: of(|progress| progress.rows_total).sum(),
+            epochs_behind: of(|progress| progress.epochs_behind).max().unwrap_or(0),
+        }
+    }
+}
+
 impl Figures {
     fn state(&self, workers: usize) -> JobState {
         if let Some(error) = &self.failure {
             return JobState::Failed { error: error.to_string() };
+        }
+        if let Some(starting) = &self.starting {
+            return JobState::CatchingUp(starting.catch_up());
         }
         match self.problem.as_ref().or_else(|| self.source_problems.values().next()) {
             Some((attempts, error)) => {

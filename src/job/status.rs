@@ -24,6 +24,8 @@ pub enum JobKind {
 pub enum JobState {
     /// It follows its inputs.
     Running,
+    /// It is created or resumed, and not up to date yet.
+    CatchingUp(CatchUp),
     /// Its bounded inputs have ended and all is processed.
     Finished,
     /// The outside failed; it is tried again.
@@ -38,6 +40,17 @@ pub enum JobState {
         /// The error.
         error: String,
     },
+}
+
+/// How far a job is that is created or resumed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CatchUp {
+    /// Rows of its inputs that it was given.
+    pub rows_done: u64,
+    /// Rows of its inputs when it began.
+    pub rows_total: u64,
+    /// Later epochs of its inputs that it has not processed.
+    pub epochs_behind: u64,
 }
 
 /// One job.

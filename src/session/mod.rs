@@ -9,7 +9,6 @@
 //! **Invariant:** a statement reads one snapshot, so all tables and views in it agree. A statement
 //! that panics gives `XX000` to its client and nothing to anybody else.
 
-mod created;
 mod explain;
 mod failure;
 mod lake_table;
@@ -32,7 +31,6 @@ mod variables;
 mod write;
 
 pub use crate::sql::Statement;
-pub use created::created;
 pub use failure::query_error;
 pub use outcome::{Description, Outcome};
 pub use pg_rows::{pg_fields, pg_rows, pg_type, text_rows, type_modifier, type_name};

@@ -16,11 +16,11 @@ use tokio::sync::OnceCell;
 use super::pg_catalog::CatalogContext;
 use super::query_runtime::{Deadline, QueryRuntime};
 use super::table_locks::TableLocks;
-use super::{Description, Outcome, Variables, created, query, show, write};
+use super::{Description, Outcome, Variables, query, show, write};
 use crate::error::{Error, Result};
 use crate::job::{Engine, PipelineRunState};
 use crate::plan::on_large_stack;
-use crate::sql::{self, Drop, Statement, StatementKind, Transaction};
+use crate::sql::{self, Bound, Drop, Statement, StatementKind, Transaction};
 
 /// Makes sessions of one engine.
 #[derive(Debug, Clone)]
@@ -187,6 +187,7 @@ impl Session {
             }
             StatementKind::Show(what) => rows(show::show(engine, &self.variables, what)?),
             StatementKind::Drop(drop) => drop_relations(engine, statement, drop).await,
+            StatementKind::Resume(_) => resume(engine, statement).await,
             StatementKind::Flush => {
                 let left_out = engine.flush().await?;
                 let notice = |reason| format!("not flushed: {reason}");
@@ -298,7 +299,7 @@ pub(super) fn panic_error(panic: &(dyn Any + Send)) -> Error {
 async fn create(engine: &Engine, statement: &Statement) -> Result<Outcome> {
     let tag = statement.kind.tag();
     let made = engine.apply(&statement.text).await.map_err(|error| shifted(error, statement))?;
-    if let (Some((name, _)), true) = (created(statement), made.is_empty()) {
+    if let (Some((name, _)), true) = (statement.kind.created(), made.is_empty()) {
         let notice = format!("relation \"{}\" already exists, skipping", name.value);
         return Ok(Outcome::Command { tag: tag.to_string(), notices: vec![notice] });
     }
@@ -320,6 +321,14 @@ async fn drop_relations(engine: &Engine, statement: &Statement, drop: &Drop) -> 
     };
     let notices: Vec<String> =
         if drop.if_exists { missing.map(skipped).collect() } else { Vec::new() };
+    Ok(Outcome::Command { tag: statement.kind.tag().to_string(), notices })
+}
+
+async fn resume(engine: &Engine, statement: &Statement) -> Result<Outcome> {
+    let Bound::Resume(relation) = sql::bind(&engine.catalog(), statement)? else {
+        return Err(Error::internal("ALTER was bound to something else"));
+    };
+    let notices = engine.resume(relation.id).await?;
     Ok(Outcome::Command { tag: statement.kind.tag().to_string(), notices })
 }
 

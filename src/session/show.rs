@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMill
 use super::{Variables, type_name};
 use crate::catalog::{Catalog, Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{Engine, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
+use crate::job::{CatchUp, Engine, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::sql::{Show, redacted};
 
 type Column = (&'static str, ArrayRef);
@@ -120,6 +120,7 @@ fn kind(kind: JobKind) -> &'static str {
 fn state(state: &JobState) -> (&'static str, Option<String>) {
     match state {
         JobState::Running => ("running", None),
+        JobState::CatchingUp(_) => ("catching up", None),
         JobState::Finished => ("finished", None),
         JobState::Retrying { attempts, error } => {
             ("retrying", Some(format!("{error} (tries: {attempts})")))
@@ -138,8 +139,37 @@ fn jobs(jobs: &[JobStatus]) -> Vec<Column> {
         ("bytes_in", counts(jobs.iter().map(|job| Some(job.bytes_in)))),
         ("bad_messages", counts(jobs.iter().map(|job| Some(job.bad_messages)))),
         ("state_bytes", counts(jobs.iter().map(|job| Some(job.state_bytes)))),
-        ("error", optional(jobs.iter().map(|job| state(&job.state).1))),
+        ("error", optional(jobs.iter().map(error))),
+        ("progress", optional(jobs.iter().map(|job| progress(&job.state)))),
+        ("epochs_behind", counts(jobs.iter().map(|job| epochs_behind(&job.state)))),
     ]
+}
+
+/// The error of a job, with what starts it again.
+fn error(job: &JobStatus) -> Option<String> {
+    let (_, error) = state(&job.state);
+    match (&job.state, job.kind) {
+        (JobState::Failed { error }, JobKind::Unbound(_)) => Some(error.clone()),
+        (JobState::Failed { error }, job_kind) if !error.contains("RESUME") => {
+            let (kind, name) = (kind(job_kind).to_uppercase(), &job.name);
+            Some(format!("{error}; ALTER {kind} {name} RESUME starts it again"))
+        }
+        _ => error,
+    }
+}
+
+/// How much of the rows that were there at its start a job has taken.
+fn progress(state: &JobState) -> Option<String> {
+    let JobState::CatchingUp(CatchUp { rows_done, rows_total, .. }) = state else { return None };
+    let percent = (rows_done * 100).checked_div(*rows_total).unwrap_or(100);
+    Some(format!("{percent} % ({rows_done} of {rows_total} rows)"))
+}
+
+fn epochs_behind(state: &JobState) -> Option<u64> {
+    match state {
+        JobState::CatchingUp(catch_up) => Some(catch_up.epochs_behind),
+        _ => None,
+    }
 }
 
 fn sinks(jobs: &[JobStatus]) -> Vec<Column> {

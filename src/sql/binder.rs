@@ -5,7 +5,9 @@ use std::sync::Arc;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::scope::{ExtraTables, NoExtraTables, Scope};
-use super::statement::{Drop, DropKind, Name, Show, Statement, StatementKind, Transaction};
+use super::statement::{
+    Drop, Name, ObjectKind, Resume, Show, Statement, StatementKind, Transaction,
+};
 use super::syntax::Places;
 use crate::catalog::{Catalog, Creation, Definition, Relation, Removal};
 use crate::error::{Error, ErrorKind, Result, nearest};
@@ -23,6 +25,8 @@ pub enum Bound {
     },
     /// Drops relations.
     Drop(Removal),
+    /// Starts a failed job again.
+    Resume(Arc<Relation>),
     /// `IF EXISTS` of names that are not: nothing to do.
     NothingToDrop {
         /// The first of the names.
@@ -197,6 +201,7 @@ impl Binder<'_> {
                 })?
             }
             StatementKind::Drop(drop) => self.drop(drop)?,
+            StatementKind::Resume(resume) => self.resume(resume)?,
             StatementKind::Explain(inner) => Bound::Explain(self.explain(inner)?),
             StatementKind::Show(show) => Bound::Show(self.show(show)?),
             StatementKind::Set { name, value, local } => {
@@ -236,7 +241,13 @@ impl Binder<'_> {
         for name in &drop.names {
             match self.catalog.get(&name.value) {
                 Some(relation) => {
-                    check_droppable(drop.kind, relation).map_err(|e| e.at(name.position))?;
+                    if matches!(*relation.definition, Definition::Errors) {
+                        let message =
+                            format!("\"{}\" goes only with what it belongs to", relation.name);
+                        let error = Error::new(ErrorKind::DependentObjects, message);
+                        return Err(error.at(name.position));
+                    }
+                    check_kind("DROP", drop.kind, relation).map_err(|e| e.at(name.position))?;
                     roots.push(Arc::clone(relation));
                 }
                 None if drop.if_exists => {}
@@ -247,6 +258,14 @@ impl Binder<'_> {
             (true, Some(name)) => Ok(Bound::NothingToDrop { name: name.value.clone() }),
             _ => Ok(Bound::Drop(self.catalog.removal(&roots, drop.cascade)?)),
         }
+    }
+
+    fn resume(&self, Resume { kind, name }: &Resume) -> Result<Bound> {
+        let Some(relation) = self.catalog.get(&name.value) else {
+            return Err(self.undefined(kind.noun(), name));
+        };
+        check_kind("ALTER", *kind, relation).map_err(|error| error.at(name.position))?;
+        Ok(Bound::Resume(Arc::clone(relation)))
     }
 
     fn explain(&self, inner: &Statement) -> Result<Explain> {
@@ -311,21 +330,18 @@ impl Binder<'_> {
     }
 }
 
-/// What is dropped must be what the statement says.
-fn check_droppable(kind: DropKind, relation: &Relation) -> Result<()> {
+/// What a statement names must be of the kind that it says.
+fn check_kind(verb: &str, kind: ObjectKind, relation: &Relation) -> Result<()> {
     let fits = match relation.definition.as_ref() {
-        Definition::Table(_) => kind == DropKind::Table,
-        Definition::Source(_) => kind == DropKind::Source,
-        Definition::View(_) => kind == DropKind::MaterializedView,
-        Definition::LogicalView(_) => kind == DropKind::View,
-        Definition::Sink(_) => kind == DropKind::Sink,
-        Definition::Pipeline(_) => kind == DropKind::Pipeline,
-        Definition::Catalog(_) => kind == DropKind::Catalog,
+        Definition::Table(_) => kind == ObjectKind::Table,
+        Definition::Source(_) => kind == ObjectKind::Source,
+        Definition::View(_) => kind == ObjectKind::MaterializedView,
+        Definition::LogicalView(_) => kind == ObjectKind::View,
+        Definition::Sink(_) => kind == ObjectKind::Sink,
+        Definition::Pipeline(_) => kind == ObjectKind::Pipeline,
+        Definition::Catalog(_) => kind == ObjectKind::Catalog,
         Definition::Unbound(unbound) => kind.noun() == unbound.noun,
-        Definition::Errors => {
-            let message = format!("\"{}\" goes only with what it belongs to", relation.name);
-            return Err(Error::new(ErrorKind::DependentObjects, message));
-        }
+        Definition::Errors => kind == ObjectKind::Table,
     };
     if fits {
         return Ok(());
@@ -333,7 +349,7 @@ fn check_droppable(kind: DropKind, relation: &Relation) -> Result<()> {
     let (is, noun) = (relation.definition.noun(), kind.noun());
     let message = format!("\"{}\" is not a {noun}", relation.name);
     Err(Error::new(ErrorKind::WrongObjectType, message)
-        .with_hint(format!("use DROP {}", is.to_uppercase())))
+        .with_hint(format!("use {verb} {}", is.to_uppercase())))
 }
 
 /// Weights and operations travel beside a relation's columns, under names that begin so.

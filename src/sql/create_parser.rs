@@ -9,7 +9,7 @@ use sqlparser::tokenizer::Token;
 use super::parser::{Parsed, StatementParser};
 use super::statement::{
     ColumnList, CreateCatalog, CreatePipeline, CreateRelation, CreateSink, CreateView, Drop,
-    DropKind, FormatClause, SinkSource, StatementKind,
+    FormatClause, ObjectKind, Resume, SinkSource, StatementKind,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -288,27 +288,20 @@ impl StatementParser<'_> {
 
     pub(super) fn drop(&mut self) -> Parsed<StatementKind> {
         self.expect("DROP")?;
-        let word = self.word(0).unwrap_or_default();
-        let kind = match word.as_str() {
-            "TABLE" => DropKind::Table,
-            "SOURCE" => DropKind::Source,
-            "VIEW" => DropKind::View,
-            "SINK" => DropKind::Sink,
-            "PIPELINE" => DropKind::Pipeline,
-            "CATALOG" => DropKind::Catalog,
-            "MATERIALIZED" => DropKind::MaterializedView,
-            "SCHEMA" | "DATABASE" | "INDEX" | "FUNCTION" | "SECRET" | "CONNECTION" | "USER"
-            | "ROLE" | "SUBSCRIPTION" => return Err(self.unsupported_statement().into()),
-            _ => {
-                return self.expected(
+        let Some(kind) = self.object_kind() else {
+            let word = self.word(0).unwrap_or_default();
+            return match word.as_str() {
+                "SCHEMA" | "DATABASE" | "INDEX" | "FUNCTION" | "SECRET" | "CONNECTION" | "USER"
+                | "ROLE" | "SUBSCRIPTION" => Err(self.unsupported_statement().into()),
+                "MATERIALIZED" => {
+                    self.inner.next_token();
+                    self.expected("VIEW")
+                }
+                _ => self.expected(
                     "TABLE, SOURCE, MATERIALIZED VIEW, VIEW, SINK, PIPELINE or CATALOG after DROP",
-                );
-            }
+                ),
+            };
         };
-        self.inner.next_token();
-        if kind == DropKind::MaterializedView {
-            self.expect("VIEW")?;
-        }
         let if_exists = self.take_all(&["IF", "EXISTS"]);
         let mut names = vec![self.name()?];
         while self.inner.consume_token(&Token::Comma) {
@@ -319,5 +312,33 @@ impl StatementParser<'_> {
             self.take("RESTRICT");
         }
         Ok(StatementKind::Drop(Drop { kind, if_exists, names, cascade }))
+    }
+
+    /// `ALTER … name RESUME`, the only ALTER there is.
+    pub(super) fn alter(&mut self) -> Parsed<StatementKind> {
+        let unsupported = self.unsupported_statement();
+        self.expect("ALTER")?;
+        let Some(kind) = self.object_kind() else { return Err(unsupported.into()) };
+        let name = self.name()?;
+        if !self.take("RESUME") {
+            let hint =
+                "the only ALTER is ALTER … name RESUME; drop the relation and create it again";
+            return Err(unsupported.with_hint(hint).into());
+        }
+        Ok(StatementKind::Resume(Resume { kind, name }))
+    }
+
+    /// Takes the words that say what kind of relation a name is of.
+    fn object_kind(&mut self) -> Option<ObjectKind> {
+        let kinds: [(&[&str], ObjectKind); 7] = [
+            (&["TABLE"], ObjectKind::Table),
+            (&["SOURCE"], ObjectKind::Source),
+            (&["MATERIALIZED", "VIEW"], ObjectKind::MaterializedView),
+            (&["VIEW"], ObjectKind::View),
+            (&["SINK"], ObjectKind::Sink),
+            (&["PIPELINE"], ObjectKind::Pipeline),
+            (&["CATALOG"], ObjectKind::Catalog),
+        ];
+        kinds.into_iter().find_map(|(words, kind)| self.take_all(words).then_some(kind))
     }
 }

@@ -71,6 +71,7 @@ impl StatementParser<'_> {
         match word.as_str() {
             "CREATE" => self.create(),
             "DROP" => self.drop(),
+            "ALTER" => self.alter(),
             "EXPLAIN" => self.explain(),
             "SHOW" | "DESCRIBE" | "DESC" => self.show(),
             "SET" => self.set(),

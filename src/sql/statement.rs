@@ -50,6 +50,8 @@ pub enum StatementKind {
     CreateCatalog(CreateCatalog),
     /// `DROP`.
     Drop(Drop),
+    /// `ALTER … name RESUME`.
+    Resume(Resume),
     /// `EXPLAIN`.
     Explain(Box<Statement>),
     /// `SHOW`, `DESCRIBE`.
@@ -236,30 +238,39 @@ pub struct CreateCatalog {
     pub options: Options,
 }
 
-/// What a DROP says that it drops.
+/// What a DROP or ALTER says that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DropKind {
-    /// `DROP TABLE`.
+pub enum ObjectKind {
+    /// `TABLE`.
     Table,
-    /// `DROP SOURCE`.
+    /// `SOURCE`.
     Source,
-    /// `DROP MATERIALIZED VIEW`.
+    /// `MATERIALIZED VIEW`.
     MaterializedView,
-    /// `DROP VIEW`.
+    /// `VIEW`.
     View,
-    /// `DROP SINK`.
+    /// `SINK`.
     Sink,
-    /// `DROP PIPELINE`.
+    /// `PIPELINE`.
     Pipeline,
-    /// `DROP CATALOG`.
+    /// `CATALOG`.
     Catalog,
+}
+
+/// `ALTER … name RESUME`: a job that has failed is started again.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// What it says that it resumes.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: Name,
 }
 
 /// `DROP … [IF EXISTS] name, … [CASCADE]`.
 #[derive(Debug, Clone)]
 pub struct Drop {
     /// What it says that it drops.
-    pub kind: DropKind,
+    pub kind: ObjectKind,
     /// `IF EXISTS`.
     pub if_exists: bool,
     /// Names.
@@ -305,7 +316,7 @@ pub enum Show {
     All,
 }
 
-impl DropKind {
+impl ObjectKind {
     /// Its name in messages.
     pub fn noun(self) -> &'static str {
         match self {
@@ -321,18 +332,25 @@ impl DropKind {
 }
 
 impl StatementKind {
+    /// The name that a CREATE makes, and whether it says IF NOT EXISTS; `None` for others.
+    pub fn created(&self) -> Option<(&Name, bool)> {
+        match self {
+            Self::CreateTable(create) | Self::CreateSource(create) => {
+                Some((&create.name, create.if_not_exists))
+            }
+            Self::CreateMaterializedView(create) | Self::CreateView(create) => {
+                Some((&create.name, create.if_not_exists))
+            }
+            Self::CreateSink(create) => Some((&create.name, create.if_not_exists)),
+            Self::CreatePipeline(create) => Some((&create.name, create.if_not_exists)),
+            Self::CreateCatalog(create) => Some((&create.name, create.if_not_exists)),
+            _ => None,
+        }
+    }
+
     /// True for every CREATE.
     pub fn is_creation(&self) -> bool {
-        matches!(
-            self,
-            Self::CreateTable(_)
-                | Self::CreateSource(_)
-                | Self::CreateMaterializedView(_)
-                | Self::CreateView(_)
-                | Self::CreateSink(_)
-                | Self::CreatePipeline(_)
-                | Self::CreateCatalog(_)
-        )
+        self.created().is_some()
     }
 
     /// The command tag that Postgres sends for it, without row counts.
@@ -350,13 +368,22 @@ impl StatementKind {
             Self::CreatePipeline(_) => "CREATE PIPELINE",
             Self::CreateCatalog(_) => "CREATE CATALOG",
             Self::Drop(drop) => match drop.kind {
-                DropKind::Table => "DROP TABLE",
-                DropKind::Source => "DROP SOURCE",
-                DropKind::MaterializedView => "DROP MATERIALIZED VIEW",
-                DropKind::View => "DROP VIEW",
-                DropKind::Sink => "DROP SINK",
-                DropKind::Pipeline => "DROP PIPELINE",
-                DropKind::Catalog => "DROP CATALOG",
+                ObjectKind::Table => "DROP TABLE",
+                ObjectKind::Source => "DROP SOURCE",
+                ObjectKind::MaterializedView => "DROP MATERIALIZED VIEW",
+                ObjectKind::View => "DROP VIEW",
+                ObjectKind::Sink => "DROP SINK",
+                ObjectKind::Pipeline => "DROP PIPELINE",
+                ObjectKind::Catalog => "DROP CATALOG",
+            },
+            Self::Resume(resume) => match resume.kind {
+                ObjectKind::Table => "ALTER TABLE",
+                ObjectKind::Source => "ALTER SOURCE",
+                ObjectKind::MaterializedView => "ALTER MATERIALIZED VIEW",
+                ObjectKind::View => "ALTER VIEW",
+                ObjectKind::Sink => "ALTER SINK",
+                ObjectKind::Pipeline => "ALTER PIPELINE",
+                ObjectKind::Catalog => "ALTER CATALOG",
             },
             Self::Explain(_) => "EXPLAIN",
             Self::Show(_) => "SHOW",

@@ -20,7 +20,7 @@ mod materialize;
 mod operator;
 mod project;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod top_n;
 mod upsert_table;
 

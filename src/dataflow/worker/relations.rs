@@ -35,6 +35,8 @@ impl Worker {
                         self.catalog.remove(&relation.name);
                     }
                 }
+                Step::Stop(id) => self.stop_fragment(*id),
+                Step::Resume(_) => return Err(Error::internal("RESUME without stored state")),
                 Step::Make(checked) => {
                     self.catalog.insert(Arc::clone(checked.relation()));
                     built.push(checked.relation().id);
@@ -47,6 +49,33 @@ impl Worker {
             }
         }
         dropped.into_iter().for_each(|id| self.remove(id));
+        Ok(())
+    }
+
+    /// Builds the fragments of failed relations again; all or nothing. They catch up.
+    pub(super) fn resume(
+        &mut self,
+        timely: &mut timely::worker::Worker,
+        change: &CatalogChange,
+        recovery: &Recovery,
+    ) -> Result<()> {
+        let mut state = self.read_state(recovery);
+        let resumed = |step: &Step| match step {
+            Step::Resume(checked) => Some(Arc::clone(checked)),
+            _ => None,
+        };
+        let resumed: Vec<_> = change.steps.iter().filter_map(resumed).collect();
+        resumed.iter().for_each(|checked| self.stop_fragment(checked.relation().id));
+        for checked in &resumed {
+            let id = checked.relation().id;
+            let stored = state.remove(&id).unwrap_or_default();
+            let is_followed = recovery.followed.contains(&id);
+            let stored = Restore { catches_up: true, is_followed, ..stored };
+            if let Err(error) = self.build(timely, checked, Some(stored)) {
+                resumed.iter().for_each(|checked| self.stop_fragment(checked.relation().id));
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -72,8 +101,14 @@ impl Worker {
         }
     }
 
-    /// Drops a fragment and what it published.
+    /// Forgets a relation.
     pub(super) fn remove(&mut self, relation: RelationId) {
+        self.stop_fragment(relation);
+        self.context.forget(relation);
+    }
+
+    /// Drops a fragment and what it published.
+    fn stop_fragment(&mut self, relation: RelationId) {
         self.fragments.remove(&relation);
         self.shared.snapshots.remove(relation);
     }
@@ -85,7 +120,6 @@ impl Worker {
         restore: Option<Restore>,
     ) -> Result<()> {
         let taps = self.fragments.iter().map(|(id, fragment)| (*id, fragment.tap.clone()));
-        let refused = self.fragments.iter().map(|(id, it)| (*id, it.context.refused()));
         let shared = Arc::clone(&self.shared);
         let builder = Builder {
             config: &shared.config,
@@ -94,11 +128,10 @@ impl Worker {
             snapshots: &shared.snapshots,
             context: &self.context,
             taps: &taps.collect(),
-            refused: &refused.collect(),
             worker: self.index,
             peers: self.peers,
             serving: shared.serving,
-            writer: (self.fence << 16) | self.index as u64,
+            writer: (self.fence << 32) | ((self.change & 0xffff) << 16) | self.index as u64,
             epoch: self.open_epoch,
             restore: restore.as_ref(),
             starts: &self.starts,

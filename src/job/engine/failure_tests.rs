@@ -1,46 +1,15 @@
 //! Failure belongs to a job: the engine and all other jobs continue.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array};
-use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde_json::Value;
 
+use super::testing::{TABLE, apply_all, env, failed, insert, only_number, open, pairs};
 use super::*;
 use crate::env::LocalStore;
-use crate::job::JobState;
-
-async fn open(env: &Env, workers: usize) -> Engine {
-    let config = Config { workers, epoch_interval_ms: 0, ..Config::default() };
-    Engine::open(config, env.clone()).await.unwrap()
-}
-
-fn env() -> Env {
-    Env::real(Arc::new(InMemory::new())).unwrap()
-}
-
-async fn apply_all(engine: &Engine, statements: &[&str]) {
-    for sql in statements {
-        engine.apply(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-}
-
-/// Rows of two BIGINT columns.
-fn pairs(rows: &[(i64, i64)]) -> ChangeBatch {
-    let first: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
-    let second: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
-    ChangeBatch::inserts(RecordBatch::try_from_iter([("k", first), ("a", second)]).unwrap())
-}
-
-async fn insert(engine: &Engine, table: &str, rows: &[(i64, i64)]) -> Result<()> {
-    let id = engine.catalog().get(table).unwrap().id;
-    engine.write(id, pairs(rows)).await
-}
 
 fn rows(engine: &Engine, name: &str) -> Result<RecordBatch> {
     let catalog = engine.catalog();
@@ -49,22 +18,6 @@ fn rows(engine: &Engine, name: &str) -> Result<RecordBatch> {
     Ok(arrow::compute::concat_batches(&relation.schema, &batches)?)
 }
 
-fn only_number(engine: &Engine, name: &str) -> i64 {
-    let rows = rows(engine, name).unwrap();
-    assert_eq!(rows.num_rows(), 1, "{name}");
-    rows.column(0).as_primitive::<Int64Type>().value(0)
-}
-
-/// The errors of failed jobs, by name.
-fn failed(engine: &Engine) -> BTreeMap<String, String> {
-    let failed = engine.jobs().into_iter().filter_map(|job| match job.state {
-        JobState::Failed { error } => Some((job.name, error)),
-        _ => None,
-    });
-    failed.collect()
-}
-
-const TABLE: &str = "CREATE TABLE t (k BIGINT PRIMARY KEY, a BIGINT)";
 const COUNT: &str = "CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM t";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,7 +28,7 @@ async fn an_operator_that_cannot_be_made_fails_its_create_alone() {
     let sql = "CREATE MATERIALIZED VIEW m AS SELECT map(ARRAY['a'], ARRAY[a]) AS m FROM t";
     let error = engine.apply(sql).await.unwrap_err();
     assert_eq!((error.kind, error.hint.is_some()), (ErrorKind::Unsupported, true), "{error}");
-    insert(&engine, "t", &[(1, 1), (2, 2)]).await.unwrap();
+    insert(&engine, "t", [(1, 1), (2, 2)]).await.unwrap();
     assert_eq!(only_number(&engine, "n"), 2);
     assert!(engine.catalog().get("m").is_none());
     engine.shutdown().await.unwrap();
@@ -87,7 +40,7 @@ async fn a_panic_in_an_operator_fails_its_job_and_what_follows_it() {
     // Within the backfill of the first CREATE.
     let engine = open(&store.clone().with_fault("operator.panic.v:3").unwrap(), 2).await;
     apply_all(&engine, &[TABLE, COUNT]).await;
-    insert(&engine, "t", &[(1, 1), (2, 2)]).await.unwrap();
+    insert(&engine, "t", [(1, 1), (2, 2)]).await.unwrap();
     let view = "CREATE MATERIALIZED VIEW v AS SELECT a, count(*) AS n FROM t GROUP BY a";
     let error = engine.apply(view).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
@@ -101,11 +54,11 @@ async fn a_panic_in_an_operator_fails_its_job_and_what_follows_it() {
     apply_all(&engine, &[view, "CREATE MATERIALIZED VIEW w AS SELECT a FROM v"]).await;
     let mut key = 10;
     while failed(&engine).is_empty() {
-        insert(&engine, "t", &[(key, key)]).await.unwrap();
+        insert(&engine, "t", [(key, key)]).await.unwrap();
         key += 1;
         assert!(key < 200);
     }
-    insert(&engine, "t", &[(key, key)]).await.unwrap();
+    insert(&engine, "t", [(key, key)]).await.unwrap();
     assert_eq!(only_number(&engine, "n"), key - 10 + 3);
     let check = |engine: &Engine| {
         let failed = failed(engine);
@@ -124,7 +77,7 @@ async fn a_panic_in_an_operator_fails_its_job_and_what_follows_it() {
     // The failure is remembered, the rest runs, and the view can be made again.
     let engine = open(&store, 1).await;
     check(&engine);
-    insert(&engine, "t", &[(1000, 1)]).await.unwrap();
+    insert(&engine, "t", [(1000, 1)]).await.unwrap();
     apply_all(&engine, &["DROP MATERIALIZED VIEW v CASCADE", view]).await;
     assert_eq!(rows(&engine, "v").unwrap().num_rows() as i64, only_number(&engine, "n") - 1);
     assert!(failed(&engine).is_empty());
@@ -138,7 +91,7 @@ async fn a_create_whose_backfill_fails_answers_with_the_error_and_leaves_nothing
         let engine = open(&env, workers).await;
         if workers == 1 {
             apply_all(&engine, &[TABLE, COUNT]).await;
-            insert(&engine, "t", &[(1, 0), (2, 5)]).await.unwrap();
+            insert(&engine, "t", [(1, 0), (2, 5)]).await.unwrap();
         }
         let sql = "CREATE MATERIALIZED VIEW v AS SELECT k, 10 / a AS q FROM t";
         for _ in 0..3 {
@@ -172,7 +125,7 @@ async fn a_sink_whose_backfill_fails_leaves_no_target() {
     };
     let engine = open(&env(), 2).await;
     apply_all(&engine, &[TABLE]).await;
-    insert(&engine, "t", &[(1, 0), (2, 5)]).await.unwrap();
+    insert(&engine, "t", [(1, 0), (2, 5)]).await.unwrap();
     let error = engine.apply(&sink("SELECT k, 10 / a AS q FROM t")).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::DivisionByZero, "{error}");
     let metadata = || {
@@ -203,7 +156,7 @@ async fn what_is_created_over_a_table_that_fails_meanwhile_never_runs() {
             let engine = engine.clone();
             tokio::spawn(async move {
                 let mut key = 0;
-                while insert(&engine, "t", &[(key, key)]).await.is_ok() && key < 100 {
+                while insert(&engine, "t", [(key, key)]).await.is_ok() && key < 100 {
                     key += 1;
                 }
             })
@@ -231,7 +184,7 @@ async fn what_is_created_over_a_table_that_fails_meanwhile_never_runs() {
         engine.shutdown().await.unwrap();
         let engine = open(&store, 2).await;
         check(&engine);
-        insert(&engine, "u", &[(1, 1)]).await.unwrap();
+        insert(&engine, "u", [(1, 1)]).await.unwrap();
         engine.shutdown().await.unwrap();
     }
 }
@@ -258,7 +211,7 @@ async fn a_start_fails_what_it_cannot_bind_or_read_and_runs_the_rest() {
         ],
     )
     .await;
-    insert(&engine, "t", &[(1, 1), (2, 1)]).await.unwrap();
+    insert(&engine, "t", [(1, 1), (2, 1)]).await.unwrap();
     // Its rows are in an object of their own.
     apply_all(&engine, &["CREATE MATERIALIZED VIEW lost AS SELECT a, k FROM t"]).await;
     apply_all(&engine, &["CREATE MATERIALIZED VIEW over_lost AS SELECT sum(k) AS s FROM lost"])
@@ -294,7 +247,7 @@ async fn a_start_fails_what_it_cannot_bind_or_read_and_runs_the_rest() {
     for workers in [2, 1] {
         let engine = open(&env, workers).await;
         check(&engine);
-        insert(&engine, "t", &[(2 + workers as i64, 7)]).await.unwrap();
+        insert(&engine, "t", [(2 + workers as i64, 7)]).await.unwrap();
         engine.shutdown().await.unwrap();
     }
     let engine = open(&env, 2).await;
@@ -323,7 +276,7 @@ async fn nobody_sees_a_view_before_its_backfill_is_complete() {
     let engine = open(&env(), 2).await;
     apply_all(&engine, &[TABLE]).await;
     let all: Vec<(i64, i64)> = (0..ROWS).map(|key| (key, key % 100)).collect();
-    insert(&engine, "t", &all).await.unwrap();
+    insert(&engine, "t", all).await.unwrap();
     let create = {
         let engine = engine.clone();
         tokio::spawn(async move {
@@ -351,7 +304,7 @@ async fn no_empty_epoch_follows_a_write() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     for key in 0..5 {
         let before = (engine.epoch(), newest_manifest(&env).await.0);
-        insert(&engine, "t", &[(key, key)]).await.unwrap();
+        insert(&engine, "t", [(key, key)]).await.unwrap();
         let after = (engine.epoch(), newest_manifest(&env).await.0);
         assert_eq!(after.0, before.0 + 1);
         assert_ne!(after.1, before.1);
@@ -407,9 +360,9 @@ async fn churn_leaves_no_state_and_no_objects() {
             ],
         )
         .await;
-        insert(&engine, "c", &many).await.unwrap();
-        insert(&engine, "t", &many).await.unwrap();
-        let gone = pairs(&many).into_parts().0;
+        insert(&engine, "c", many.clone()).await.unwrap();
+        insert(&engine, "t", many.clone()).await.unwrap();
+        let gone = pairs(many).into_parts().0;
         engine.write(table, ChangeBatch::retractions(gone)).await.unwrap();
         apply_all(&engine, &["DROP TABLE c CASCADE"]).await;
         // Workers report their figures twice a second.
@@ -420,7 +373,7 @@ async fn churn_leaves_no_state_and_no_objects() {
     assert_eq!(only_number(&engine, "n"), 0);
     let mut unnamed = Vec::new();
     for key in 0..20 {
-        insert(&engine, "t", &[(key, key)]).await.unwrap();
+        insert(&engine, "t", [(key, key)]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
         let manifest = newest_manifest(&env).await.1.to_string();
         let state = Path::from("state");
@@ -463,7 +416,7 @@ fn a_process_without_its_peers_does_not_take_over() {
         let config = Config { workers: 1, hosts: vec![free(), free()], ..Config::default() };
         let mistaken = tokio::spawn(Engine::open(config, env.clone()));
         tokio::time::sleep(Duration::from_millis(300)).await;
-        insert(&engine, "t", &[(1, 1)]).await.unwrap();
+        insert(&engine, "t", [(1, 1)]).await.unwrap();
         assert!(!mistaken.is_finished());
         engine.shutdown().await.unwrap();
     });

@@ -1,53 +1,20 @@
 //! Starts after the program plans a stored query in another way. A test changes the text of a
 //! stored statement: the next start finds the state of another plan, as a later version would.
 
-use std::sync::Arc;
-
-use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
 use crate::checkpoint::Manifest;
-use crate::config::Config;
 use crate::env::Env;
-use crate::job::{Engine, JobState};
-
-async fn open(env: &Env) -> Engine {
-    let config = Config { workers: 2, epoch_interval_ms: 0, ..Config::default() };
-    Engine::open(config, env.clone()).await.unwrap()
-}
+use crate::job::Engine;
+use crate::job::engine::testing::{apply_all, env, failed, insert, open};
 
 async fn write(engine: &Engine, rows: &[(i64, i64)]) {
-    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-    use frazil_connector_api::ChangeBatch;
-    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
-    let values: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
-    let rows = RecordBatch::try_from_iter([("k", keys), ("a", values)]).unwrap();
-    let table = engine.catalog().get("t").unwrap().id;
-    engine.write(table, ChangeBatch::inserts(rows)).await.unwrap();
+    insert(engine, "t", rows.iter().copied()).await.unwrap();
 }
 
 fn read(engine: &Engine, name: &str) -> Vec<Vec<i64>> {
-    let id = engine.catalog().get(name).unwrap().id;
-    let mut rows = Vec::new();
-    for batch in engine.snapshot().relation(id).unwrap().batches(None).unwrap() {
-        for row in 0..batch.num_rows() {
-            let value = |column| batch.column(column).as_primitive::<Int64Type>().value(row);
-            rows.push((0..batch.num_columns()).map(value).collect());
-        }
-    }
-    rows.sort_unstable();
-    rows
-}
-
-fn failure(engine: &Engine, name: &str) -> Option<String> {
-    let jobs = engine.jobs();
-    match &jobs.iter().find(|job| job.name == name).unwrap().state {
-        JobState::Failed { error } => Some(error.clone()),
-        _ => None,
-    }
+    crate::job::engine::testing::read(engine, name).unwrap()
 }
 
 /// Replaces text in the statements of the newest manifest.
@@ -70,16 +37,18 @@ async fn edit_statements(env: &Env, from: &str, to: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_view_of_another_plan_is_rebuilt_and_followers_see_the_difference() {
-    let env = Env::real(Arc::new(InMemory::new())).unwrap();
-    let engine = open(&env).await;
-    for sql in [
-        "CREATE TABLE t (k BIGINT PRIMARY KEY, a BIGINT)",
-        "CREATE MATERIALIZED VIEW s AS SELECT k % 2 AS g, sum(a) AS x FROM t GROUP BY k % 2",
-        "CREATE MATERIALIZED VIEW top AS SELECT max(x) AS m, count(*) AS n FROM s",
-        "CREATE MATERIALIZED VIEW other AS SELECT k, a FROM t WHERE a > 2",
-    ] {
-        engine.apply(sql).await.unwrap();
-    }
+    let env = env();
+    let engine = open(&env, 2).await;
+    apply_all(
+        &engine,
+        &[
+            "CREATE TABLE t (k BIGINT PRIMARY KEY, a BIGINT)",
+            "CREATE MATERIALIZED VIEW s AS SELECT k % 2 AS g, sum(a) AS x FROM t GROUP BY k % 2",
+            "CREATE MATERIALIZED VIEW top AS SELECT max(x) AS m, count(*) AS n FROM s",
+            "CREATE MATERIALIZED VIEW other AS SELECT k, a FROM t WHERE a > 2",
+        ],
+    )
+    .await;
     write(&engine, &[(1, 1), (2, 2), (3, 3), (4, 4)]).await;
     assert_eq!(read(&engine, "s"), [[0, 6], [1, 4]]);
     assert_eq!(read(&engine, "top"), [[6, 2]]);
@@ -87,7 +56,7 @@ async fn a_view_of_another_plan_is_rebuilt_and_followers_see_the_difference() {
     edit_statements(&env, "sum(a)", "min(a)").await;
 
     for _ in 0..2 {
-        let engine = open(&env).await;
+        let engine = open(&env, 2).await;
         write(&engine, &[(5, 0)]).await;
         assert_eq!(read(&engine, "s"), [[0, 2], [1, 0]]);
         assert_eq!(read(&engine, "top"), [[2, 2]]);
@@ -98,23 +67,25 @@ async fn a_view_of_another_plan_is_rebuilt_and_followers_see_the_difference() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_only_view_of_another_plan_starts_over_with_its_followers() {
-    let env = Env::real(Arc::new(InMemory::new())).unwrap();
-    let engine = open(&env).await;
-    for sql in [
-        "CREATE TABLE t (k BIGINT, a BIGINT) APPEND ONLY",
-        "CREATE MATERIALIZED VIEW kept AS SELECT k, a FROM t WHERE a > 1",
-        "CREATE MATERIALIZED VIEW total AS SELECT sum(a) AS x, count(*) AS n FROM kept",
-        "CREATE MATERIALIZED VIEW twice AS SELECT x * 2 AS y FROM total",
-    ] {
-        engine.apply(sql).await.unwrap();
-    }
+    let env = env();
+    let engine = open(&env, 2).await;
+    apply_all(
+        &engine,
+        &[
+            "CREATE TABLE t (k BIGINT, a BIGINT) APPEND ONLY",
+            "CREATE MATERIALIZED VIEW kept AS SELECT k, a FROM t WHERE a > 1",
+            "CREATE MATERIALIZED VIEW total AS SELECT sum(a) AS x, count(*) AS n FROM kept",
+            "CREATE MATERIALIZED VIEW twice AS SELECT x * 2 AS y FROM total",
+        ],
+    )
+    .await;
     write(&engine, &[(1, 1), (2, 2), (3, 3)]).await;
     assert_eq!(read(&engine, "total"), [[5, 2]]);
     engine.shutdown().await.unwrap();
     edit_statements(&env, "a > 1", "a > 2").await;
 
     for round in 1..3 {
-        let engine = open(&env).await;
+        let engine = open(&env, 2).await;
         write(&engine, &[(4, 4)]).await;
         assert_eq!(read(&engine, "kept").len(), 1 + round as usize);
         assert_eq!(read(&engine, "total"), [[3 + 4 * round, 1 + round]]);
@@ -126,8 +97,8 @@ async fn an_append_only_view_of_another_plan_starts_over_with_its_followers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_whose_state_means_something_else_fails_by_name_and_the_rest_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let env = Env::real(Arc::new(InMemory::new())).unwrap();
-    let engine = open(&env).await;
+    let env = env();
+    let engine = open(&env, 2).await;
     let sink = format!(
         "CREATE SINK lake_sums AS SELECT k % 2 AS g, sum(a) AS x FROM t GROUP BY k % 2 WITH \
          (connector = 'iceberg', type = 'upsert', primary_key = 'g', catalog.type = 'sql', \
@@ -135,20 +106,22 @@ async fn a_sink_whose_state_means_something_else_fails_by_name_and_the_rest_runs
          database.name = 'd', table.name = 't', create_table_if_not_exists = true)",
         folder.path().display()
     );
-    for sql in [
-        "CREATE TABLE t (k BIGINT PRIMARY KEY, a BIGINT)",
-        "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t",
-        &sink,
-    ] {
-        engine.apply(sql).await.unwrap();
-    }
+    apply_all(
+        &engine,
+        &[
+            "CREATE TABLE t (k BIGINT PRIMARY KEY, a BIGINT)",
+            "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t",
+            &sink,
+        ],
+    )
+    .await;
     write(&engine, &[(1, 1), (2, 2)]).await;
     engine.flush().await.unwrap();
     engine.shutdown().await.unwrap();
     edit_statements(&env, "sum(a)", "max(a)").await;
 
-    let engine = open(&env).await;
-    let error = failure(&engine, "lake_sums").unwrap();
+    let engine = open(&env, 2).await;
+    let error = failed(&engine).remove("lake_sums").unwrap();
     assert!(error.starts_with("\"lake_sums\" cannot continue"), "{error}");
     write(&engine, &[(3, 3)]).await;
     assert_eq!(read(&engine, "v"), [[3]]);

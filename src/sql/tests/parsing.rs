@@ -1,6 +1,6 @@
 //! What [`parse`] takes, and where it says that it does not.
 
-use super::super::{DropKind, Show, SinkSource, StatementKind, Transaction, parse};
+use super::super::{ObjectKind, Show, SinkSource, StatementKind, Transaction, parse};
 use super::support::one;
 use crate::error::ErrorKind;
 
@@ -89,13 +89,13 @@ fn parses_pipelines_and_catalogs() {
 #[test]
 fn parses_drops() {
     let kinds = [
-        ("TABLE", DropKind::Table),
-        ("SOURCE", DropKind::Source),
-        ("MATERIALIZED VIEW", DropKind::MaterializedView),
-        ("VIEW", DropKind::View),
-        ("SINK", DropKind::Sink),
-        ("PIPELINE", DropKind::Pipeline),
-        ("CATALOG", DropKind::Catalog),
+        ("TABLE", ObjectKind::Table),
+        ("SOURCE", ObjectKind::Source),
+        ("MATERIALIZED VIEW", ObjectKind::MaterializedView),
+        ("VIEW", ObjectKind::View),
+        ("SINK", ObjectKind::Sink),
+        ("PIPELINE", ObjectKind::Pipeline),
+        ("CATALOG", ObjectKind::Catalog),
     ];
     for (text, kind) in kinds {
         let StatementKind::Drop(drop) = one(&format!("DROP {text} IF EXISTS a, b CASCADE")).kind
