@@ -13,8 +13,8 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
 use frazil::change::{ChangeBatch, concat, consolidate, partition_by_key, with_weights};
 use frazil::dataflow::operators::{
-    Aggregate, AggregateFunction, AggregateSpec, HashAggregate, HashJoin, InputKind, JoinInput,
-    JoinSpec, Operator, Output,
+    Aggregate, AggregateFunction, AggregateSpec, EpochInfo, HashAggregate, HashJoin, InputKind,
+    JoinInput, JoinSpec, Operator, Output,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -78,7 +78,7 @@ fn run(operator: &mut impl Operator, batches: &[(usize, ChangeBatch)]) -> usize 
     let mut emitted = 0;
     for (input, batch) in batches {
         operator.on_changes(*input, batch.clone(), &mut out).expect("no row fails");
-        operator.on_epoch_end(&mut out).expect("no row fails");
+        operator.on_epoch_end(&EpochInfo::default(), &mut out).expect("no row fails");
         emitted += out.take().iter().map(ChangeBatch::num_rows).sum::<usize>();
     }
     emitted
@@ -124,7 +124,7 @@ fn updates(input: &[(usize, ChangeBatch)]) -> Vec<(usize, ChangeBatch)> {
     let mut updated = Vec::with_capacity(input.len());
     for (index, (side, batch)) in input.iter().enumerate() {
         let count = batch.num_rows() * 2 / 5;
-        // Each row of the inputs is retracted once at most: batches of one side, one after the other.
+        // Each row of the inputs is retracted once at most: batches of one side, in their order.
         let Some((_, old)) = index.checked_sub(2).map(|before| &input[before]) else {
             updated.push((*side, batch.clone()));
             continue;

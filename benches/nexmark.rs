@@ -235,7 +235,8 @@ impl Dataflow {
         let epoch = self.open_epoch;
         self.open_epoch += 1;
         let (touched, admitted) = (self.relations.clone(), std::mem::take(&mut self.admitted));
-        let close = Command::CloseEpoch { epoch, checkpoint, touched, admitted };
+        let now_ms = 0;
+        let close = Command::CloseEpoch { epoch, now_ms, checkpoint, touched, admitted };
         self.request(Request::Command(close))?;
         self.in_flight.insert(epoch, start);
         self.has_checkpoint |= checkpoint;

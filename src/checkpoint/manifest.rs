@@ -28,6 +28,9 @@ pub struct Manifest {
     pub fence: u64,
     /// The epoch.
     pub epoch: u64,
+    /// Its time in milliseconds since 1970 in UTC: no later epoch has an earlier one.
+    #[serde(default)]
+    pub now_ms: i64,
     /// Number of workers, and of those of process 0.
     pub layout: (usize, usize),
     /// The id that the next relation gets.
@@ -80,6 +83,7 @@ impl Manifest {
             sequence: 0,
             fence: 0,
             epoch: 0,
+            now_ms: 0,
             layout: (0, 0),
             next_relation: RelationId(1),
             statements: Vec::new(),

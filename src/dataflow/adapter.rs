@@ -200,7 +200,8 @@ impl Adapter {
             return;
         }
         let (operator, mut out) = (Rc::clone(&self.operator), Output::default());
-        let outcome = self.guarded(|| operator.borrow_mut().on_epoch_end(&mut out));
+        let epoch = self.context.epoch_info(self.current);
+        let outcome = self.guarded(|| operator.borrow_mut().on_epoch_end(&epoch, &mut out));
         match outcome {
             Ok(()) => self.send(&mut out),
             Err(error) => return self.fail(error),

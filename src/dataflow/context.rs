@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use frazil_connector_api::ChangeBatch;
 
+use super::operators::EpochInfo;
 use crate::catalog::{Relation, RelationId};
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -30,12 +31,36 @@ pub(crate) struct WorkerContext {
     checkpoints: Rc<RefCell<BTreeMap<u64, Vec<OperatorDelta>>>>,
     failures: Rc<RefCell<Vec<(RelationId, Error)>>>,
     refused: Rc<RefCell<BTreeMap<RelationId, Refused>>>,
+    /// Times of closed epochs that some fragment has not processed, and of the last one before.
+    times: Rc<RefCell<BTreeMap<u64, i64>>>,
 }
 
 impl WorkerContext {
     /// Says that `epoch` becomes durable, before any operator can have ended it.
     pub(crate) fn order_checkpoint(&self, epoch: u64) {
         self.checkpoints.borrow_mut().insert(epoch, Vec::new());
+    }
+
+    /// Notes the time of an epoch, before any operator can have ended it.
+    pub(crate) fn note_time(&self, epoch: u64, now_ms: i64) {
+        self.times.borrow_mut().insert(epoch, now_ms);
+    }
+
+    /// Forgets the times of epochs before `epoch`: no fragment has to end one of them.
+    pub(crate) fn forget_times(&self, epoch: u64) {
+        let mut times = self.times.borrow_mut();
+        // Epochs of a backfill have no time of their own: that of the last one is needed.
+        let last = times.range(..epoch).next_back().map(|(epoch, _)| *epoch);
+        if let Some(last) = last {
+            *times = times.split_off(&last);
+        }
+    }
+
+    /// What is known of an epoch.
+    fn epoch_info(&self, epoch: u64) -> EpochInfo {
+        let times = self.times.borrow();
+        let now_ms = times.range(..=epoch).next_back().map_or(0, |(_, now_ms)| *now_ms);
+        EpochInfo { epoch, now_ms, watermarks: BTreeMap::new() }
     }
 
     /// Takes what the operators deposited for a checkpoint.
@@ -116,6 +141,11 @@ impl FragmentContext {
         }
     }
 
+    /// What is known of an epoch.
+    pub(crate) fn epoch_info(&self, epoch: u64) -> EpochInfo {
+        self.worker.epoch_info(epoch)
+    }
+
     /// The first epoch of the fragment.
     pub(crate) fn start_epoch(&self) -> u64 {
         self.start_epoch
@@ -187,5 +217,25 @@ impl FragmentContext {
     /// True after an error.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_without_a_time_of_its_own_has_that_of_the_last_before_it() {
+        let context = WorkerContext::default();
+        context.note_time(3, 300);
+        context.note_time(4, 400);
+        context.note_time(9, 900);
+        let now = |epoch| context.epoch_info(epoch).now_ms;
+        assert_eq!([3, 4, 5, 8, 9, 12].map(now), [300, 400, 400, 400, 900, 900]);
+        context.forget_times(7);
+        assert_eq!([7, 8, 9].map(now), [400, 400, 900]);
+        assert_eq!(context.times.borrow().len(), 2);
+        context.forget_times(20);
+        assert_eq!([9, 30].map(now), [900, 900]);
     }
 }

@@ -45,6 +45,8 @@ pub enum Command {
     CloseEpoch {
         /// The epoch.
         epoch: u64,
+        /// Its time, see [`EpochInfo`](super::operators::EpochInfo).
+        now_ms: i64,
         /// Whether it becomes durable.
         checkpoint: bool,
         /// Relations with input and all that follow them: they alone take part in the epoch.
@@ -83,6 +85,8 @@ pub struct Recovery {
     pub failed: Vec<RelationId>,
     /// Fence of the process that starts: new for every start.
     pub fence: u64,
+    /// The last epoch before, and its time.
+    pub last_epoch: (u64, i64),
 }
 
 /// What a worker tells the coordinator.

@@ -242,6 +242,12 @@ impl Fragment {
         }
     }
 
+    /// The first epoch that is not complete; `open` if there is none before that.
+    pub(crate) fn oldest_epoch(&self, open: u64) -> u64 {
+        let least = self.probe.with_frontier(|frontier| frontier.first().copied());
+        least.unwrap_or(open).min(open)
+    }
+
     /// True if it takes part in epochs.
     pub(crate) fn is_admitted(&self) -> bool {
         self.context.is_admitted(u64::MAX - 1)

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use frazil_connector_api::ChangeBatch;
 
-use super::operators::{Operator, Output};
+use super::operators::{EpochInfo, Operator, Output};
 use crate::error::Result;
 use crate::state::StateDelta;
 
@@ -39,7 +39,7 @@ impl Operator for SinkCollect {
         Ok(())
     }
 
-    fn on_epoch_end(&mut self, _out: &mut Output) -> Result<()> {
+    fn on_epoch_end(&mut self, _epoch: &EpochInfo, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 

@@ -324,7 +324,8 @@ impl Worker {
                 self.report_failures();
                 self.report(Report::Applied { error: outcome.err() });
             }
-            Command::CloseEpoch { epoch, checkpoint, touched, admitted } => {
+            Command::CloseEpoch { epoch, now_ms, checkpoint, touched, admitted } => {
+                self.context.note_time(epoch, now_ms);
                 self.close_epoch(epoch, checkpoint, touched, &admitted);
             }
             Command::Flush { number, relations } => {
@@ -369,6 +370,9 @@ impl Worker {
         });
         self.closed.push_back(ClosedEpoch { epoch, relations, offsets });
         self.open_epoch = epoch + 1;
+        let active = self.active.iter().filter_map(|relation| self.fragments.get(relation));
+        let oldest = active.map(|fragment| fragment.oldest_epoch(self.open_epoch)).min();
+        self.context.forget_times(oldest.unwrap_or(self.open_epoch));
     }
 
     /// Takes a batch from every source that has one.

@@ -28,6 +28,7 @@ const SWEEP_WAIT: Duration = Duration::from_secs(5);
 /// What workers wrote for a checkpoint, and who waits for it.
 pub(super) struct Parts {
     pub(super) epoch: u64,
+    pub(super) now_ms: i64,
     pub(super) segments: Vec<SegmentRef>,
     pub(super) offsets: SourceOffsets,
     pub(super) statements: Vec<StatementRecord>,
@@ -169,7 +170,7 @@ impl Checkpointer {
             }
         }
         if let Some(parts) = cut {
-            next.epoch = parts.epoch;
+            (next.epoch, next.now_ms) = (parts.epoch, parts.now_ms);
             next.statements = parts.statements;
             next.fragments = parts.fragments;
             next.next_relation = parts.next_relation;

@@ -78,6 +78,7 @@ pub(super) enum Message {
 /// A checkpoint that workers are writing.
 pub(super) struct Gathering {
     epoch: u64,
+    now_ms: i64,
     workers: usize,
     segments: Vec<SegmentRef>,
     offsets: SourceOffsets,
@@ -123,6 +124,8 @@ pub(super) struct Coordinator {
     pub(super) planned: BTreeMap<RelationId, Arc<CheckedRelation>>,
     /// The epoch that takes input.
     pub(super) open_epoch: u64,
+    /// The time of the last closed epoch.
+    now_ms: i64,
     /// Relations that have input in it.
     pub(super) with_input: BTreeSet<RelationId>,
     /// Relations that took part in an epoch since the last checkpoint was ordered.
@@ -180,6 +183,7 @@ impl Coordinator {
             fragments: manifest.fragments.clone(),
             planned: planned.into_iter().map(|it| (it.relation().id, it)).collect(),
             open_epoch: manifest.epoch + 1,
+            now_ms: manifest.now_ms,
             with_input: catalog.iter().map(|relation| relation.id).collect(),
             catalog,
             config,
@@ -480,8 +484,11 @@ impl Coordinator {
             self.unsaved.extend(&touched);
         }
         let touched = touched.into_iter().collect();
+        // A clock that is put back does not put epochs back.
+        self.now_ms = self.now_ms.max(self.env.now_ms());
         self.request(Request::Command(Command::CloseEpoch {
             epoch,
+            now_ms: self.now_ms,
             checkpoint,
             touched,
             admitted,
@@ -498,6 +505,7 @@ impl Coordinator {
         self.flushes.begin_checkpoint(now);
         self.gathering = Some(Gathering {
             epoch,
+            now_ms: self.now_ms,
             workers: 0,
             segments: Vec::new(),
             offsets: SourceOffsets::new(),
@@ -535,6 +543,7 @@ impl Coordinator {
         self.undo_failed(&mut gathering);
         let parts = Parts {
             epoch: gathering.epoch,
+            now_ms: gathering.now_ms,
             segments: gathering.segments,
             offsets: gathering.offsets,
             statements: gathering.statements,

@@ -326,6 +326,7 @@ fn restoring(
         followed: BTreeSet::new(),
         failed: manifest.failed.keys().copied().collect(),
         fence: manifest.fence,
+        last_epoch: (manifest.epoch, manifest.now_ms),
     };
     Command::Apply {
         number: 0,

@@ -7,7 +7,7 @@ use arrow::compute::FilterBuilder;
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::evaluate::evaluate_condition;
-use super::{Operator, Output};
+use super::{EpochInfo, Operator, Output};
 use crate::change::ChangeBatch;
 use crate::error::Result;
 
@@ -42,7 +42,7 @@ impl Operator for Filter {
         Ok(())
     }
 
-    fn on_epoch_end(&mut self, _out: &mut Output) -> Result<()> {
+    fn on_epoch_end(&mut self, _epoch: &EpochInfo, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use self::accumulator::{Accumulator, Rows, SideDelta, mask_of};
 pub use self::spec::{Aggregate, AggregateFunction, AggregateSpec};
 use super::evaluate::{evaluate, evaluate_all, evaluate_condition};
-use super::{Operator, Output};
+use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, RowSizes, equal_rows, runs_by_bytes};
 use crate::error::{Error, Result};
 use crate::state::{KeyTable, StateDelta, StateTable, check_columns};
@@ -405,7 +405,7 @@ impl Operator for HashAggregate {
         Ok(())
     }
 
-    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+    fn on_epoch_end(&mut self, _epoch: &EpochInfo, out: &mut Output) -> Result<()> {
         if self.is_global() && self.emits_empty && !self.is_emitted {
             let mut slots = Vec::new();
             self.keys.intern(&[], 1, &mut slots)?;

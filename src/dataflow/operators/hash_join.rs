@@ -20,7 +20,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use self::side::{Added, Side};
 use super::evaluate::{evaluate_all, evaluate_condition, expression_error};
 use super::filter::keep;
-use super::{Operator, Output};
+use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, RowSizes, with_weights};
 use crate::error::{Error, Result};
 use crate::state::{KeyTable, NO_SLOT, StateDelta, StateTable};
@@ -428,7 +428,7 @@ impl Operator for HashJoin {
         self.join(input, &changes, &keys, out)
     }
 
-    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+    fn on_epoch_end(&mut self, _epoch: &EpochInfo, out: &mut Output) -> Result<()> {
         self.finish_restore()?;
         let settled = self.sides[LEFT].settle()?;
         self.note_left(&Added { brought: Vec::new(), touched: settled });

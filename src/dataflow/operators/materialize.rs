@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::{Operator, Output};
+use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, consolidate_in_chunks};
 use crate::error::Result;
 use crate::state::{Arrangement, Identity, RowsSnapshot, StateDelta, StateTable};
@@ -71,7 +71,7 @@ impl Operator for Materialize {
         Ok(())
     }
 
-    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+    fn on_epoch_end(&mut self, _epoch: &EpochInfo, out: &mut Output) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
             return Ok(());

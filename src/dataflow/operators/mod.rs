@@ -5,7 +5,7 @@
 //! input ───► Operator ───► output   ───► output              ───► touched keys
 //! ```
 //!
-//! **Invariant:** an operator knows nothing of threads, time or Timely. All changes of one epoch
+//! **Invariant:** an operator knows nothing of threads, clocks or Timely. All changes of one epoch
 //! come before `on_epoch_end`, none of a later epoch; the sum of all its outputs is its function
 //! of the sum of all its inputs after every epoch; and a new operator that is given what
 //! `checkpoint` wrote goes on as the old one would have.
@@ -28,7 +28,7 @@ pub use filter::Filter;
 pub use hash_aggregate::{Aggregate, AggregateFunction, AggregateSpec, HashAggregate};
 pub use hash_join::{HashJoin, InputKind, JoinInput, JoinSpec};
 pub use materialize::Materialize;
-pub use operator::{Operator, Output};
+pub use operator::{EpochInfo, Operator, Output};
 pub use project::Project;
 pub use top_n::{TopN, TopNSpec};
 pub use upsert_table::UpsertTable;

@@ -1,7 +1,10 @@
 //! [`Operator`]: the contract of one step of a dataflow.
 
+use std::collections::BTreeMap;
+
 use frazil_connector_api::{BadMessage, ChangeBatch, UpsertBatch};
 
+use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use crate::state::{StateDelta, StateTable};
 
@@ -44,6 +47,20 @@ impl Output {
     }
 }
 
+/// What is true of one epoch, on every worker alike.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EpochInfo {
+    /// Its number.
+    pub epoch: u64,
+    /// Its time in milliseconds since 1970 in UTC, not before that of any earlier epoch, also over
+    /// a restart. It is the coordinator's clock when the epoch was closed; epochs of a backfill
+    /// have the time of the last one before them.
+    pub now_ms: i64,
+    /// The event time in milliseconds since 1970 in UTC up to which a source is complete. Empty: no
+    /// statement declares a watermark yet.
+    pub watermarks: BTreeMap<RelationId, i64>,
+}
+
 /// One step of a dataflow. The module's doc gives the law.
 pub trait Operator {
     /// Name for `EXPLAIN`, metrics and errors.
@@ -63,11 +80,12 @@ pub trait Operator {
         Err(Error::internal(format!("operator {} takes no upserts", self.name())))
     }
 
-    /// All changes of the epoch have come: emits what waited for that.
+    /// All changes of the epoch have come: emits what waited for that. What depends on time takes
+    /// it from `epoch` alone.
     ///
     /// # Errors
     /// As [`Operator::on_changes`].
-    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()>;
+    fn on_epoch_end(&mut self, epoch: &EpochInfo, out: &mut Output) -> Result<()>;
 
     /// The keyed tables that hold this operator's durable state; empty for a stateless one.
     fn state_tables(&self) -> Vec<StateTable> {

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::evaluate::evaluate_all;
-use super::{Operator, Output};
+use super::{EpochInfo, Operator, Output};
 use crate::change::ChangeBatch;
 use crate::error::Result;
 
@@ -47,7 +47,7 @@ impl Operator for Project {
         Ok(())
     }
 
-    fn on_epoch_end(&mut self, _out: &mut Output) -> Result<()> {
+    fn on_epoch_end(&mut self, _epoch: &EpochInfo, _out: &mut Output) -> Result<()> {
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::{Operator, Output};
+use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, consolidate, take_rows, with_weights};
 use crate::error::Result;
 use crate::state::StateDelta;
@@ -117,7 +117,7 @@ impl<O: Operator> Harness<O> {
 
     /// Ends the epoch, which may fail.
     pub(crate) fn try_end(&mut self) -> Result<Vec<ChangeBatch>> {
-        self.operator.on_epoch_end(&mut self.output)?;
+        self.operator.on_epoch_end(&EpochInfo::default(), &mut self.output)?;
         Ok(self.output.take())
     }
 }

@@ -10,7 +10,7 @@ use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::evaluate::{evaluate_all, expression_error};
-use super::{Operator, Output};
+use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, runs_by_bytes, with_weights};
 use crate::error::{Error, Result};
 use crate::state::{StateDelta, StateTable, check_columns};
@@ -199,7 +199,7 @@ impl Operator for TopN {
         self.add_all(&changes)
     }
 
-    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+    fn on_epoch_end(&mut self, _epoch: &EpochInfo, out: &mut Output) -> Result<()> {
         self.finish_restore()?;
         if !std::mem::take(&mut self.is_touched) {
             return Ok(());

@@ -12,7 +12,7 @@ use arrow::compute::{filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
-use super::{Operator, Output};
+use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, RowSizes, UpsertBatch, UpsertOp, equal_rows, runs_by_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{Arrangement, Identity, Location, NO_ROW, RowsSnapshot, StateDelta, StateTable};
@@ -398,7 +398,7 @@ impl Operator for UpsertTable {
         Ok(())
     }
 
-    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+    fn on_epoch_end(&mut self, _epoch: &EpochInfo, out: &mut Output) -> Result<()> {
         let touched = std::mem::take(&mut self.touched);
         if touched.is_empty() {
             self.pending.clear();
@@ -497,13 +497,13 @@ mod tests {
             (Upsert, "3 y"),
         ];
         table.on_upserts(partial(&nullable, &lines), &mut out).unwrap();
-        table.on_epoch_end(&mut out).unwrap();
+        table.on_epoch_end(&EpochInfo::default(), &mut out).unwrap();
         let refused: Vec<i64> = out.take_refused().iter().map(|bad| bad.offset.0).collect();
         assert_eq!(refused, [0, 4]);
         assert_changes!(out.take(), "+ 3 y");
         let lines = [(Upsert, "3 ="), (UpsertOp::Truncate, "0 x"), (Upsert, "3 =")];
         table.on_upserts(partial(&nullable, &lines), &mut out).unwrap();
-        table.on_epoch_end(&mut out).unwrap();
+        table.on_epoch_end(&EpochInfo::default(), &mut out).unwrap();
         assert_eq!(out.take_refused()[0].payload.as_deref(), Some(b"3 =".as_slice()));
         assert_changes!(out.take(), "- 3 y");
     }
@@ -545,7 +545,7 @@ mod tests {
         let upserts = UpsertBatch::try_new(rows, vec![UpsertOp::Upsert], Vec::new()).unwrap();
         let mut out = Output::default();
         operator.on_upserts(upserts, &mut out).unwrap();
-        let error = operator.on_epoch_end(&mut out).unwrap_err();
+        let error = operator.on_epoch_end(&EpochInfo::default(), &mut out).unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotNullViolation);
     }
 }

@@ -88,6 +88,8 @@ impl Worker {
         recovery: &Recovery,
     ) {
         self.fence = recovery.fence;
+        let (epoch, now_ms) = recovery.last_epoch;
+        self.context.note_time(epoch, now_ms);
         let mut state = self.read_state(recovery);
         for checked in change.made() {
             let relation = self.catalog.insert(Arc::clone(checked.relation()));

@@ -281,5 +281,6 @@ fn recovery() -> Recovery {
         followed: BTreeSet::new(),
         failed: Vec::new(),
         fence: 0,
+        last_epoch: (0, 0),
     }
 }

@@ -197,6 +197,30 @@ async fn newest_manifest(env: &Env) -> (Path, Value) {
     (path, serde_json::from_slice(&bytes).unwrap())
 }
 
+/// The clock was put back between two starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_of_epochs_never_goes_back() {
+    let env = env();
+    let started = env.now_ms();
+    let mut times = Vec::new();
+    for key in 0..3 {
+        let engine = open(&env, 2).await;
+        if key == 0 {
+            apply_all(&engine, &[TABLE]).await;
+        }
+        insert(&engine, "t", [(key, key)]).await.unwrap();
+        engine.shutdown().await.unwrap();
+        let (path, mut manifest) = newest_manifest(&env).await;
+        times.push(manifest["now_ms"].as_i64().unwrap());
+        if key == 0 {
+            manifest["now_ms"] = (started + 86_400_000).into();
+            env.store().put(&path, PutPayload::from(manifest.to_string())).await.unwrap();
+        }
+    }
+    assert!(times[0] >= started && times[0] <= env.now_ms(), "{times:?}");
+    assert_eq!(times[1..], [started + 86_400_000; 2]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_fails_what_it_cannot_bind_or_read_and_runs_the_rest() {
     let env = env();

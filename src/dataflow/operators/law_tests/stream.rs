@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::change::{ChangeBatch, concat, partition_by_key};
 use crate::dataflow::operators::testing::{Store, changes, zset};
-use crate::dataflow::operators::{Operator, Output};
+use crate::dataflow::operators::{EpochInfo, Operator, Output};
 
 /// One random step: a choice of row, of sign, of input, and of what follows it.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ impl<O: Operator> Run<O> {
             }
         }
         for operator in &mut self.operators {
-            operator.on_epoch_end(&mut out).unwrap();
+            operator.on_epoch_end(&EpochInfo::default(), &mut out).unwrap();
         }
         self.emitted.extend(out.take());
     }

@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use super::stream::{Rows, Step, append_only, check, ints, steps};
 use crate::change::{ChangeBatch, UpsertBatch, UpsertOp};
 use crate::dataflow::operators::testing::{Store, changes, column, schema, zset};
-use crate::dataflow::operators::{Materialize, Operator, Output, TopN, TopNSpec, UpsertTable};
+use crate::dataflow::operators::{
+    EpochInfo, Materialize, Operator, Output, TopN, TopNSpec, UpsertTable,
+};
 
 proptest! {
     #[test]
@@ -93,7 +95,7 @@ fn check_upserts(steps: &[Step]) {
             table.on_upserts(upserts(&schema, std::mem::take(&mut batch)), &mut out).unwrap();
         }
         if step.then <= 1 {
-            table.on_epoch_end(&mut out).unwrap();
+            table.on_epoch_end(&EpochInfo::default(), &mut out).unwrap();
             emitted.extend(out.take());
             let lines = expected
                 .iter()
