@@ -62,6 +62,8 @@ pub(super) struct Checkpointer {
     manifests: Arc<Manifests>,
     /// The newest durable manifest.
     manifest: Arc<Mutex<Manifest>>,
+    /// Failures since the manifest that is written was begun; changed while `manifest` is locked.
+    failed_lately: Arc<Mutex<BTreeMap<RelationId, Error>>>,
     compactor: Compactor,
     /// Objects of dropped relations, which no manifest needs from the next one on.
     dropped: Arc<Mutex<Vec<String>>>,
@@ -78,6 +80,7 @@ impl Checkpointer {
             env,
             manifests: Arc::new(manifests),
             manifest: Arc::new(Mutex::new(manifest)),
+            failed_lately: Arc::default(),
             dropped: Arc::default(),
             sweeps: Arc::default(),
             has_record: Arc::default(),
@@ -86,6 +89,10 @@ impl Checkpointer {
 
     fn lock(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed_lately(&self) -> MutexGuard<'_, BTreeMap<RelationId, Error>> {
+        self.failed_lately.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dropped(&self) -> MutexGuard<'_, Vec<String>> {
@@ -104,7 +111,9 @@ impl Checkpointer {
 
     /// The next manifest says that a relation has failed.
     pub(super) fn fail(&self, relation: RelationId, error: Error) {
-        self.lock().failed.insert(relation, error);
+        let mut manifest = self.lock();
+        self.failed_lately().insert(relation, error.clone());
+        manifest.failed.insert(relation, error);
     }
 
     /// True if the next manifest says that a relation has failed.
@@ -115,6 +124,7 @@ impl Checkpointer {
     /// The next manifest has nothing of a dropped relation.
     pub(super) fn forget(&self, relation: RelationId) {
         let mut manifest = self.lock();
+        self.failed_lately().remove(&relation);
         let before: Vec<String> = manifest.objects().into_iter().map(str::to_string).collect();
         self.dropped().extend(before);
         manifest.statements.retain(|statement| statement.id != relation);
@@ -154,7 +164,11 @@ impl Checkpointer {
         state: &EngineState,
     ) -> Result<Written> {
         self.has_record.store(false, Ordering::SeqCst);
-        let before = self.manifest();
+        let before = {
+            let manifest = self.lock();
+            self.failed_lately().clear();
+            manifest.clone()
+        };
         let mut next = before.clone();
         let mut garbage: Vec<String> = Vec::new();
         let mut written = Written { is_cut: cut.is_some(), ..Written::default() };
@@ -206,7 +220,7 @@ impl Checkpointer {
         garbage.retain(|object| !needed.contains(object.as_str()));
         garbage.sort_unstable();
         garbage.dedup();
-        self.publish(&before, next.clone());
+        self.publish(next.clone());
         self.compactor.start(&next);
         written.checkpoint = next.sequence;
         self.sweep(next, garbage);
@@ -285,14 +299,11 @@ impl Checkpointer {
     }
 
     /// Makes a manifest the newest, keeping what was said of it while it was written.
-    fn publish(&self, before: &Manifest, next: Manifest) {
+    fn publish(&self, next: Manifest) {
         let mut manifest = self.lock();
         let said = std::mem::replace(&mut *manifest, next);
-        let later = said.failed.into_iter().filter(|(relation, error)| {
-            // What is resumed has failed again only if that is another error.
-            before.failed.get(relation) != Some(error)
-        });
-        manifest.failed.extend(later);
+        // The others are in it, but for those that are resumed.
+        manifest.failed.append(&mut self.failed_lately());
         manifest.pipelines = said.pipelines;
     }
 }

@@ -38,7 +38,7 @@ fn a_failed_view_is_resumed_by_a_statement() {
     runtime.block_on(async {
         // Two processes: one of them plans the text.
         let layout = Layout { processes: 2, workers: 1 };
-        let cluster = Cluster::open(layout, &Arc::new(InMemory::new())).await.unwrap();
+        let cluster = Cluster::open(layout, &Arc::new(FaultyStore::default())).await.unwrap();
         for sql in [
             "CREATE TABLE t (k BIGINT PRIMARY KEY, a BIGINT)",
             "CREATE MATERIALIZED VIEW v AS SELECT k, 12 / a AS q FROM t",
