@@ -1,3 +1,5 @@
+//! What a local store has promised is on the disk.
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
