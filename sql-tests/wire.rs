@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::{Server, SqlError};
 
@@ -110,17 +110,28 @@ fn endless_queries_keep_nobody_waiting() {
         let server = Server::start().await;
         server.query("CREATE TABLE t (id INT PRIMARY KEY)").await.unwrap();
         let mut endless = Vec::new();
-        for _ in 0..3 {
+        for number in 0..3 {
             let client = server.connect().await;
-            endless.push(tokio::spawn(async move { client.simple_query(ENDLESS).await }));
+            let cancel = client.cancel_token();
+            let query = async move {
+                match number {
+                    0 => client.query(ENDLESS, &[]).await.map(drop),
+                    _ => client.simple_query(ENDLESS).await.map(drop),
+                }
+            };
+            endless.push((tokio::spawn(query), cancel));
         }
         for id in 0..5 {
             let insert = format!("INSERT INTO t VALUES ({id})");
             let write = tokio::time::timeout(Duration::from_secs(120), server.query(&insert));
             write.await.expect("a write waits for queries").unwrap();
         }
-        assert!(endless.iter().all(|query| !query.is_finished()));
-        endless.into_iter().for_each(|query| query.abort());
+        for (query, cancel) in endless {
+            assert!(!query.is_finished());
+            cancel.cancel_query(NoTls).await.unwrap();
+            let error = query.await.unwrap().unwrap_err();
+            assert_eq!(SqlError::from(error).code, "57014");
+        }
     });
 }
 

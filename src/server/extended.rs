@@ -25,7 +25,7 @@ use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
 use super::copy::copy_out;
 use super::reply::{failed_transaction, response, wire_error};
-use super::wire_handlers::{Wire, unless_cancelled};
+use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::{Error, ErrorKind};
 use crate::session::{Description, Session, Statement, pg_fields, pg_type};
 use crate::sql::StatementKind;
@@ -194,7 +194,7 @@ impl ExtendedQueryHandler for Wire {
         };
         // As in PostgreSQL, where a number below zero is all rows, too.
         let max_rows = usize::try_from(message.max_rows).unwrap_or(0);
-        let handle = client.session_extensions().get();
+        let handle = cancel_handle(client);
         let status = unless_cancelled(handle, self.answer(client, &portal, max_rows)).await?;
         client.set_state(PgWireConnectionState::ReadyForQuery);
         client.set_transaction_status(status);

@@ -21,7 +21,7 @@ use pgwire::messages::simplequery::Query;
 
 use super::copy::copy_out;
 use super::reply::{failed_transaction, response, wire_error};
-use super::wire_handlers::{Wire, unless_cancelled};
+use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::Error;
 use crate::session::{Session, Statement};
 use crate::sql::StatementKind;
@@ -47,7 +47,7 @@ impl SimpleQueryHandler for Wire {
             client.feed(PgWireBackendMessage::EmptyQueryResponse(empty)).await?;
         }
         for statement in &statements {
-            let handle = client.session_extensions().get();
+            let handle = cancel_handle(client);
             // An error is sent by the caller, who takes the status from the client.
             let status = unless_cancelled(handle, answer(client, &mut session, statement)).await?;
             client.set_transaction_status(status);

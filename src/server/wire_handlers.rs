@@ -48,6 +48,12 @@ impl Wire {
     }
 }
 
+/// The handle that cancel requests reach a connection by.
+pub(super) fn cancel_handle(client: &impl ClientInfo) -> Option<Arc<ConnectionHandle>> {
+    // The type that it was inserted under.
+    client.session_extensions().get::<Arc<ConnectionHandle>>().map(|it| Arc::clone(&*it))
+}
+
 /// Runs a step of a statement, its rows included, until it is done or the client cancels it.
 ///
 /// pgwire itself watches for a cancel only until rows begin to flow.
