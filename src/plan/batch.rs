@@ -20,26 +20,49 @@ use super::postgres::AsPostgres;
 use super::push_down_filter::PushDownFilter;
 use super::wide_sums::WideSums;
 
-/// DataFusion's planner, but for the rules that change an answer. `start` is what `now()` says,
-/// `memory` what the query may use.
+/// DataFusion's planner, but for the rules that change an answer: made once, since the table of all
+/// functions costs more than most statements.
 ///
 /// **Law:** optimised = as written.
-#[must_use]
-pub fn batch_state(start: DateTime<Utc>, memory: Arc<RuntimeEnv>) -> SessionState {
-    let mut config = SessionConfig::new();
-    // It takes differing nullability of `x IS TRUE` for an error.
-    config.options_mut().execution.skip_physical_aggregate_schema_check = true;
-    SessionStateBuilder::new_with_default_features()
-        .with_config(config)
-        .with_runtime_env(memory)
-        .with_execution_props(ExecutionProps::new().with_query_execution_start_time(start))
-        .with_analyzer_rule(Arc::new(AsPostgres))
-        .with_analyzer_rule(Arc::new(WideSums))
-        .with_analyzer_rule(Arc::new(FloatExtremes))
-        .with_analyzer_rule(Arc::new(Guards))
-        .with_optimizer_rules(logical_rules())
-        .with_physical_optimizer_rules(physical_rules())
-        .build()
+#[derive(Debug)]
+pub struct BatchPlanner {
+    base: SessionState,
+}
+
+impl BatchPlanner {
+    /// A planner of queries that share `memory`.
+    #[must_use]
+    pub fn new(memory: Arc<RuntimeEnv>) -> Self {
+        let mut config = SessionConfig::new();
+        // It takes differing nullability of `x IS TRUE` for an error.
+        config.options_mut().execution.skip_physical_aggregate_schema_check = true;
+        let base = SessionStateBuilder::new_with_default_features()
+            .with_config(config)
+            .with_runtime_env(memory)
+            .with_analyzer_rule(Arc::new(AsPostgres))
+            .with_analyzer_rule(Arc::new(WideSums))
+            .with_analyzer_rule(Arc::new(FloatExtremes))
+            .with_analyzer_rule(Arc::new(Guards))
+            .with_optimizer_rules(logical_rules())
+            .with_physical_optimizer_rules(physical_rules())
+            .build();
+        Self { base }
+    }
+
+    /// The state to plan and run a query in; `start` is what `now()` says.
+    #[must_use]
+    pub fn state(&self, start: DateTime<Utc>) -> SessionState {
+        let mut state = self.base.clone();
+        let props = ExecutionProps::new().with_query_execution_start_time(start);
+        *state.execution_props_mut() = props;
+        state
+    }
+
+    /// What the queries share.
+    #[must_use]
+    pub fn memory(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(self.base.runtime_env())
+    }
 }
 
 /// Optimises a query and plans how it is run. Guards come into force after all rules, since these

@@ -27,7 +27,7 @@ mod rules;
 mod translate;
 mod wide_sums;
 
-pub use batch::{batch_state, physical_plan};
+pub use batch::{BatchPlanner, physical_plan};
 pub use explain::explain;
 pub use fragment_plan::{
     FragmentIdentity, FragmentPlan, OperatorIds, PlannedRelation, rows_operator,

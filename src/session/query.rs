@@ -18,7 +18,7 @@ use super::session_state::Shared;
 use super::{Description, Outcome, Variables, query_error};
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{batch_state, physical_plan};
+use crate::plan::physical_plan;
 use crate::sql::{self, Bound, Statement, StatementKind};
 
 /// A plan whose tables are those of one snapshot, and the state to run it in.
@@ -121,8 +121,7 @@ impl Planned {
         tables: &RelationSchema,
         plan: LogicalPlan,
     ) -> Result<Self> {
-        let memory = shared.queries().await?.memory();
-        let state = batch_state(shared.engine.env().now(), memory);
+        let state = shared.queries().await?.planner().state(shared.engine.env().now());
         Ok(Self { state, plan: attached(plan, tables)? })
     }
 
@@ -183,7 +182,7 @@ async fn catalog_state(
     let context = shared.catalog_context().await?;
     let public = RelationSchema::new(Arc::clone(catalog), shared.engine.snapshot());
     let start = shared.engine.env().now();
-    let memory = shared.queries().await?.memory();
+    let memory = shared.queries().await?.planner().memory();
     context.state(catalog, variables, Arc::new(public), start, memory)
 }
 

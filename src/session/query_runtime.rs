@@ -9,7 +9,7 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use futures::{StreamExt, stream};
 use tokio::runtime::{Builder, Runtime};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::query_error;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::LARGE_STACK_BYTES;
+use crate::plan::{BatchPlanner, LARGE_STACK_BYTES};
 
 /// Where queries put what does not fit into memory, within the data directory.
 pub const SPILL_DIRECTORY: &str = "query-spill";
@@ -37,7 +37,7 @@ const UNKNOWN_MACHINE_BYTES: u64 = 4 << 30;
 pub(super) struct QueryRuntime {
     /// Some until it is dropped.
     threads: Option<Runtime>,
-    memory: Arc<RuntimeEnv>,
+    planner: BatchPlanner,
 }
 
 impl QueryRuntime {
@@ -73,12 +73,12 @@ impl QueryRuntime {
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
             .build_arc()
             .map_err(query_error)?;
-        Ok(Self { threads: Some(threads), memory })
+        Ok(Self { threads: Some(threads), planner: BatchPlanner::new(memory) })
     }
 
-    /// Memory and disk that queries share.
-    pub(super) fn memory(&self) -> Arc<RuntimeEnv> {
-        Arc::clone(&self.memory)
+    /// Plans queries, which share its memory and disk.
+    pub(super) fn planner(&self) -> &BatchPlanner {
+        &self.planner
     }
 
     fn threads(&self) -> Result<&Runtime> {
