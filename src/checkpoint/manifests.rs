@@ -37,7 +37,7 @@ impl Manifests {
     /// `Unavailable`; `Corrupt` if the newest manifest cannot be read or is of another version.
     pub async fn open(env: Env) -> Result<(Self, Manifest)> {
         let mut fence = newest(&env, FENCES).await?.unwrap_or(0) + 1;
-        while !put_if_absent(&env, &format!("{FENCES}/{fence:012}"), Vec::new()).await? {
+        while !put_if_absent(&env, &fence_path(fence), Vec::new()).await? {
             fence += 1;
         }
         let manifests = Self { env, fence };
@@ -102,9 +102,13 @@ impl Manifests {
     }
 
     async fn check_fence(&self) -> Result<()> {
-        match newest(&self.env, FENCES).await? {
-            Some(fence) if fence > self.fence => Err(self.fenced()),
-            _ => Ok(()),
+        // Every start puts the first fence that is not there, and none is ever removed: if there is
+        // a higher one, then so is the next.
+        let next = fence_path(self.fence + 1);
+        match self.env.store().head(&Path::from(next)).await {
+            Ok(_) => Err(self.fenced()),
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -143,6 +147,10 @@ impl Manifests {
         };
         all.for_each_concurrent(DELETES_AT_ONCE, delete).await;
     }
+}
+
+fn fence_path(fence: u64) -> String {
+    format!("{FENCES}/{fence:012}")
 }
 
 /// The highest number among the names in a folder.

@@ -7,6 +7,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 
 use super::context::OperatorDelta;
 use crate::catalog::RelationId;
+use crate::change::batch_bytes;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, caught};
 use crate::state::{SegmentRef, encode_delta};
@@ -14,6 +15,9 @@ use crate::state::{SegmentRef, encode_delta};
 /// Reads of an object before its state counts as lost, and the first pause between them, doubled.
 const READ_ATTEMPTS_MAX: u32 = 6;
 const READ_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bytes of rows that are encoded at once: a change of threads, as for more, takes longer.
+const ENCODED_IN_PLACE_MAX: usize = 64 << 10;
 
 /// What a worker has written of a checkpoint.
 #[derive(Debug, Default)]
@@ -34,13 +38,22 @@ pub(crate) async fn write(
     epoch: u64,
     deltas: Vec<OperatorDelta>,
 ) -> Result<Written> {
+    let deltas: Vec<_> = deltas.into_iter().filter(|it| it.delta.row_count() > 0).collect();
+    if deltas.is_empty() {
+        return Ok(Written::default());
+    }
     // The name is new for every start, so that a stale process never overwrites a live object.
-    let object = format!("state/{epoch:020}-{worker}-{}.seg", uuid::Uuid::new_v4().simple());
+    let object = format!("state/{epoch:020}-{worker}-{}.seg", env.random_id().simple());
     let name = object.clone();
+    let batches = deltas.iter().flat_map(|it| it.delta.puts.iter().chain(&it.delta.deletes));
+    let is_small = batches.map(batch_bytes).sum::<usize>() < ENCODED_IN_PLACE_MAX;
     let encode = move || encode(&name, worker, &deltas);
-    let (bytes, written) = tokio::task::spawn_blocking(encode)
-        .await
-        .map_err(|error| Error::internal(format!("a segment could not be encoded: {error}")))?;
+    let (bytes, written) = match is_small {
+        true => encode(),
+        false => tokio::task::spawn_blocking(encode)
+            .await
+            .map_err(|error| Error::internal(format!("a segment could not be encoded: {error}")))?,
+    };
     if !written.segments.is_empty() {
         env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
         env.reach("checkpoint.segments_written");
@@ -77,7 +90,7 @@ pub(crate) async fn read(env: &Env, object: &str) -> Result<bytes::Bytes> {
 fn encode(object: &str, worker: usize, deltas: &[OperatorDelta]) -> (Vec<u8>, Written) {
     let mut bytes = Vec::new();
     let mut written = Written::default();
-    for delta in deltas.iter().filter(|delta| delta.delta.row_count() > 0) {
+    for delta in deltas {
         let start = bytes.len();
         let encoded = caught("a checkpoint", || encode_delta(&mut bytes, &delta.delta));
         match encoded {

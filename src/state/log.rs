@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{KeyTable, StateDelta, StateTable};
 use crate::catalog::RelationId;
+use crate::change::batch_bytes;
 use crate::error::{Error, ErrorKind, Result};
 
 const DELETED: &str = "$deleted";
@@ -77,6 +78,10 @@ pub fn encode_delta(object: &mut Vec<u8>, delta: &StateDelta) -> Result<(u64, u6
     append_batches(object, &batches, Packing::Fast)
 }
 
+/// Bytes of rows from which they are compressed: a compressor's own buffers cost more than a few
+/// rows do, and a single INSERT is a few rows.
+const PACKED_BYTES_MIN: usize = 4 << 10;
+
 /// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
@@ -96,11 +101,13 @@ pub fn append_batches(
     packing: Packing,
 ) -> Result<(u64, u64)> {
     let offset = object.len() as u64;
+    let bytes: usize = batches.iter().map(batch_bytes).sum();
     let compression = match packing {
-        Packing::Fast => CompressionType::LZ4_FRAME,
-        Packing::Small => CompressionType::ZSTD,
+        _ if bytes < PACKED_BYTES_MIN => None,
+        Packing::Fast => Some(CompressionType::LZ4_FRAME),
+        Packing::Small => Some(CompressionType::ZSTD),
     };
-    let options = IpcWriteOptions::default().try_with_compression(Some(compression))?;
+    let options = IpcWriteOptions::default().try_with_compression(compression)?;
     let first = batches.first().ok_or_else(|| Error::internal("a segment without a batch"))?;
     let mut writer = StreamWriter::try_new_with_options(&mut *object, &first.schema(), options)?;
     batches.iter().try_for_each(|batch| writer.write(batch))?;
