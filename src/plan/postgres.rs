@@ -7,12 +7,13 @@ use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::{Cast, Like, ScalarFunction};
+use datafusion::logical_expr::expr::{AggregateFunction, Cast, Like, ScalarFunction};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::scalar::ScalarValue;
 
 use super::rewriting::with_expressions;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::functions::{
     bytes, checked, checked_float, checked_minus, has_text, strftime, text, whole_float,
     without_zone,
@@ -33,6 +34,7 @@ use crate::functions::{
 /// | text to bytes | its characters | `\x00ff` is hexadecimal |
 /// | `to_char(at, 'YYYY-MM')` | a pattern of `strftime` only | PostgreSQL's pattern |
 /// | `LIKE … ESCAPE 'x'` | refused | another pattern |
+/// | `FILTER (WHERE NULL)` | fails | takes no row |
 #[derive(Debug)]
 pub(super) struct AsPostgres;
 
@@ -68,6 +70,7 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Some(escape) => Some(with_backslash(like, escape)?),
         },
         Expr::ScalarFunction(call) if call.func.name() == "to_char" => with_strftime(call)?,
+        Expr::AggregateFunction(call) => with_boolean_filter(call, schema)?,
         _ => None,
     };
     Ok(replacement.map_or_else(|| Transformed::no(expr), Transformed::yes))
@@ -106,6 +109,24 @@ fn converted(to: &Cast, schema: &DFSchema) -> Result<Option<Expr>> {
     let is_there = between.get_type(schema)? == *target;
     let whole = Cast { expr: Box::new(between.clone()), field: Arc::clone(&to.field) };
     Ok(Some(if is_there { between } else { Expr::Cast(whole) }))
+}
+
+/// An aggregate whose FILTER is a NULL without a type, which takes no row.
+fn with_boolean_filter(call: &AggregateFunction, schema: &DFSchema) -> Result<Option<Expr>> {
+    let Some(filter) = &call.params.filter else { return Ok(None) };
+    match filter.get_type(schema)? {
+        DataType::Boolean => Ok(None),
+        DataType::Null => {
+            let mut typed = call.clone();
+            typed.params.filter = Some(Box::new(lit(ScalarValue::Boolean(None))));
+            Ok(Some(Expr::AggregateFunction(typed)))
+        }
+        _ => {
+            let message = "argument of FILTER must be type boolean";
+            let error = Error::new(ErrorKind::DatatypeMismatch, message);
+            Err(DataFusionError::External(Box::new(error)))
+        }
+    }
 }
 
 /// `LIKE` with a backslash in the place of its escape character.

@@ -11,10 +11,10 @@ use super::parser::fold;
 use crate::error::Result;
 
 /// Gives columns of a SELECT that would have one name, such as in `SELECT count(*), count(*)`,
-/// names that differ, since the planner wants them so; of nested SELECTs, too.
-pub(super) fn tell_apart(query: &mut ast::Query) {
+/// names that differ, since the planner wants them so; in all SELECTs of a statement.
+pub(super) fn tell_apart(statement: &mut impl VisitMut) {
     // The visitor never breaks off.
-    let _ = query.visit(&mut TellApart);
+    let _ = statement.visit(&mut TellApart);
 }
 
 struct TellApart;
@@ -40,7 +40,7 @@ fn tell_apart_in(body: &mut ast::SetExpr) {
     let mut seen = BTreeSet::new();
     for item in &mut select.projection {
         let (expr, name) = match item {
-            ast::SelectItem::UnnamedExpr(expr) => (expr.clone(), uncast(expr).to_string()),
+            ast::SelectItem::UnnamedExpr(expr) => (expr.clone(), planned_name(expr)),
             ast::SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), fold(alias)),
             _ => continue,
         };
@@ -52,6 +52,18 @@ fn tell_apart_in(body: &mut ast::SetExpr) {
             let alias = ast::Ident::with_quote('"', name);
             *item = ast::SelectItem::ExprWithAlias { expr, alias };
         }
+    }
+}
+
+/// The name that the planner gives to an expression: a subquery's column keeps its name there.
+fn planned_name(expr: &ast::Expr) -> String {
+    match uncast(expr) {
+        ast::Expr::Subquery(query) => match first_select(&query.body) {
+            Some([ast::SelectItem::UnnamedExpr(expr)]) => planned_name(expr),
+            Some([ast::SelectItem::ExprWithAlias { alias, .. }]) => fold(alias),
+            _ => expr.to_string(),
+        },
+        expr => expr.to_string(),
     }
 }
 

@@ -9,6 +9,7 @@ use sqlparser::ast;
 use super::binder::{Binder, Bound};
 use super::clauses::syntax;
 use super::column_list::undefined_column;
+use super::output_names::tell_apart;
 use super::parser::{check_place, fold};
 use super::postgres_syntax::with_planner_syntax;
 use super::syntax::parse_postgres;
@@ -84,6 +85,7 @@ impl Binder<'_> {
         insert.table = ast::TableObject::TableName(vec![quoted(&table.name)].into());
         name_first_columns(&mut insert, &table);
         let mut statement = ast::Statement::Insert(insert);
+        tell_apart(&mut statement);
         with_planner_syntax(&mut statement);
         self.check_calls(&statement)?;
         let plan = self.planned(|planner| planner.sql_statement_to_plan(statement))?;
