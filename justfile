@@ -5,7 +5,7 @@ default:
 
 # The main job on the embedded default: a shop's change stream into ./lake.
 shop:
-    cargo run --release -- run examples/shop.sql
+    cargo run -- run examples/shop.sql
 
 # A server for Postgres clients on 127.0.0.1:4566.
 serve *args:

@@ -1,6 +1,6 @@
 -- The shop of examples/shop.sql, from real Kafka topics that Debezium writes.
 --
---   cargo run --release -- run examples/kafka.sql
+--   cargo run -- run examples/kafka.sql
 --
 -- Debezium's JSON converter is understood with and without schemas.enable. Set
 -- value.converter.replace.null.with.default=false there, or NULLs in columns with a default arrive

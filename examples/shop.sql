@@ -1,6 +1,6 @@
 -- A shop's database as its change stream, embedded: no server needed.
 --
---   cargo run --release -- run examples/shop.sql
+--   cargo run -- run examples/shop.sql
 --
 -- The generator emits what Debezium would: snapshot rows, inserts, updates, deletes with their
 -- tombstones, and changes of primary keys. Point the tables at Kafka instead and nothing else
