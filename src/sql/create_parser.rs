@@ -191,7 +191,7 @@ impl StatementParser<'_> {
         }
         let options = self.with_options()?;
         self.expect("AS")?;
-        let (start, _) = self.rest();
+        let start = self.rest();
         let query = self.query()?;
         if self.word(0).is_some_and(|word| word == "EMIT") {
             return Err(Error::unsupported("EMIT ON WINDOW CLOSE is not supported")

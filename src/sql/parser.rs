@@ -126,9 +126,9 @@ impl StatementParser<'_> {
         if self.word(0).is_some_and(|word| word == "EXPLAIN") {
             return self.expected("a statement to explain");
         }
-        let (start, offset) = self.rest();
         let kind = self.statement()?;
-        let text = Places::new(&self.piece.text, 0).slice(start, usize::MAX);
+        // The places of its tokens are those in the whole text.
+        let (text, offset) = (self.piece.text.clone(), self.piece.offset);
         Ok(StatementKind::Explain(Box::new(Statement { kind, text, offset })))
     }
 
@@ -194,10 +194,9 @@ impl StatementParser<'_> {
         Err(self.unsupported_statement().into())
     }
 
-    /// The character in the statement's text and in the input, from 0, where the rest begins.
-    pub(super) fn rest(&self) -> (usize, usize) {
-        let start = self.places().within(self.inner.peek_token_ref().span.start);
-        (start, self.piece.offset + start)
+    /// The character in the statement's text, from 0, where the rest begins.
+    pub(super) fn rest(&self) -> usize {
+        self.places().within(self.inner.peek_token_ref().span.start)
     }
 
     /// The statement's text from a character that [`Self::rest`] gave.

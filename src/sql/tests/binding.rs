@@ -78,6 +78,8 @@ fn counts_positions_from_the_beginning_of_the_input() {
     let statements = parse("SELECT 1;\nSELECT amont FROM orders").unwrap();
     let error = bind(&catalog, &statements[1]).unwrap_err();
     assert_eq!(error.position, Some(18));
+    let error = refused(&shop(), "EXPLAIN SELECT nosuch FROM orders");
+    assert_eq!(error.position, Some(16));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod binding;
 mod identity;
 mod law;
+mod mutated;
 mod parsing;
 mod planning;
 mod plans;
