@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, also in its helpers")]
 
 mod debezium;
+mod mutated;
 mod pitfalls;
 mod plain;
 mod random;

@@ -9,22 +9,30 @@ use crate::support::{decoder, drawn, keyed};
 const CUSTOMERS: &str =
     "id int8, first_name text, email text, big text, amount numeric2, updated timestamptz";
 const PEOPLE: &str = "id int8, first_name text, last_name text, email text";
-const ALL_TYPES: &str = "id int4, b bool, i2 int2, i4 int4, i8 int8, r float4, d float8, \
-    num10_2 numeric2, num38_10 numeric10, num_unb numeric4, mon numeric2, c text, vc text, \
-    t text, by bytea, bit1 bool, bit5 bytea, dt date, tm time, tmtz time, ts timestamp, \
-    tm3 time(3), ts3 timestamp(3), ts0 timestamp(0), tstz timestamptz, u text, j text, jb text, e text, ia int4[], ta text[], \
-    na numeric2[], tsa timestamp[], pt text, h text, r4 text, dom int4, o int8";
+pub(crate) const ALL_TYPES: &str = "\
+    id int4, b bool, i2 int2, i4 int4, i8 int8, r float4, d float8, num10_2 numeric2, \
+    num38_10 numeric10, num_unb numeric4, mon numeric2, c text, vc text, t text, by bytea, \
+    bit1 bool, bit5 bytea, dt date, tm time, tmtz time, ts timestamp, tm3 time(3), \
+    ts3 timestamp(3), ts0 timestamp(0), tstz timestamptz, u text, j text, jb text, e text, \
+    ia int4[], ta text[], na numeric2[], tsa timestamp[], pt text, h text, r4 text, dom int4, \
+    o int8";
 
 /// Key and value of a line.
-struct Sample {
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
+pub(crate) struct Sample {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
 }
 
-fn sample(line: usize) -> Sample {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/debezium-samples.jsonl");
-    let text = std::fs::read_to_string(path).unwrap();
-    let fields: Value = serde_json::from_str(text.lines().nth(line - 1).unwrap()).unwrap();
+const SAMPLES: &str = include_str!("../data/debezium-samples.jsonl");
+
+/// The number of recorded messages.
+pub(crate) fn sample_count() -> usize {
+    SAMPLES.lines().count()
+}
+
+/// The recorded message of a line, from 1.
+pub(crate) fn sample(line: usize) -> Sample {
+    let fields: Value = serde_json::from_str(SAMPLES.lines().nth(line - 1).unwrap()).unwrap();
     let bytes = |name: &str| match &fields[name] {
         Value::Null => None,
         Value::String(text) => Some(text.as_bytes().to_vec()),
