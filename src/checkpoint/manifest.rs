@@ -50,7 +50,7 @@ pub struct Manifest {
     /// Relations that failed for good, and why.
     pub failed: BTreeMap<RelationId, Error>,
     /// The epoch of the state that a failed relation has here; of those that are not named it is
-    /// the manifest's.
+    /// the manifest's. The maximum if its state is not whole.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed_at: BTreeMap<RelationId, u64>,
 }

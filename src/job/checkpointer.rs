@@ -264,6 +264,8 @@ impl Checkpointer {
                 problems.insert(slot.relation, format!("sink \"{}\": {error}", slot.name));
                 let error = Error::new(ErrorKind::JobFailed, error);
                 next.failed.insert(slot.relation, error.clone());
+                // What is left belongs to no checkpoint.
+                next.failed_at.insert(slot.relation, u64::MAX);
                 state.set_failure(slot.relation, error);
             }
         }

@@ -13,29 +13,31 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use frazil_connector_api::{ChangeBatch, Decoded, Offsets};
+use frazil_connector_api::{Decoded, Offsets};
 use tokio::sync::{mpsc, oneshot};
 
-use super::checkpointer::{Checkpointer, Parts, Written};
+use super::checkpointer::Checkpointer;
 use super::ddl::{Applied, Applying, CatchingUp, Ddl};
-use super::done::{Done, in_background};
+use super::done::Done;
 use super::engine::{being_resumed, dropped};
 use super::flushes::{Flushed, Flushes, Scope};
 use super::recent_writes::WrittenKeys;
-use super::sink_problem::{Severity, SinkProblem};
 use super::sink_slot::SinkSlot;
-use super::sinks::{Begin, Sinks};
+use super::sinks::Sinks;
 use super::state::EngineState;
 use crate::catalog::{Catalog, RelationId};
 use crate::checkpoint::StatementRecord;
 use crate::config::Config;
 use crate::dataflow::{
-    CatalogChange, CatalogChanges, CheckedRelation, Command, Event, Report, Request, SourceOffsets,
+    CatalogChange, CatalogChanges, CheckedRelation, Command, Event, Report, Request,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::FragmentIdentity;
-use crate::state::SegmentRef;
+
+mod checkpoints;
+
+pub(super) use checkpoints::Gathering;
 
 /// How long a shutdown waits for commits: what is not committed then is when the engine starts.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
@@ -73,22 +75,6 @@ pub(super) enum Message {
     Flush { only: Option<RelationId>, reply: Reply<Flushed> },
     /// A last checkpoint, and the end.
     Shutdown { reply: Reply<()> },
-}
-
-/// A checkpoint that workers are writing.
-pub(super) struct Gathering {
-    epoch: u64,
-    now_ms: i64,
-    workers: usize,
-    segments: Vec<SegmentRef>,
-    offsets: SourceOffsets,
-    sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
-    problem: Option<Error>,
-    acks: Vec<Reply<()>>,
-    pub(super) statements: Vec<StatementRecord>,
-    pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
-    next_relation: RelationId,
-    pub(super) created: Vec<Ddl>,
 }
 
 /// The workers as the coordinator reaches them.
@@ -155,11 +141,16 @@ pub(super) struct Coordinator {
     refused: Vec<(u64, Reply<()>)>,
     pub(super) created: Vec<Ddl>,
     flushes: Flushes,
-    /// Who asked for the end, and when.
-    shutdown: Option<(Reply<()>, Duration)>,
-    /// True once the last checkpoint is ordered.
-    is_last_ordered: bool,
-    running: bool,
+    life: Life,
+}
+
+/// How far the engine is in its life.
+enum Life {
+    Running,
+    /// The end is asked for, at this time; the last checkpoint is to be ordered.
+    Ending(Reply<()>, Duration),
+    /// The last checkpoint is ordered; commits have until [`SHUTDOWN_WAIT`] after that time.
+    LastOrdered(Reply<()>, Duration),
 }
 
 impl Coordinator {
@@ -215,9 +206,7 @@ impl Coordinator {
             refused: Vec::new(),
             created: Vec::new(),
             flushes: Flushes::default(),
-            shutdown: None,
-            is_last_ordered: false,
-            running: true,
+            life: Life::Running,
         }
     }
 
@@ -232,7 +221,7 @@ impl Coordinator {
         for slot in self.sinks.slots() {
             self.sinks.recover(&slot, &self.env, &self.state, &self.done.0);
         }
-        while self.running {
+        loop {
             let pause = self.pause();
             let step = tokio::select! {
                 Some(event) = self.events.recv() => self.take_event(event),
@@ -243,15 +232,19 @@ impl Coordinator {
                 Some(done) = self.done.1.recv() => self.take_done(done),
                 () = tokio::time::sleep(pause) => Ok(()),
             };
-            if let Err(error) = step.and_then(|()| self.drive()) {
-                self.state.stop_with(error.clone());
-                failure = Some(error);
-                self.running = false;
+            match step.and_then(|()| self.drive()) {
+                Ok(()) if self.is_shut_down() => break,
+                Ok(()) => {}
+                Err(error) => {
+                    self.state.stop_with(error.clone());
+                    failure = Some(error);
+                    break;
+                }
             }
         }
         self.request(Request::Command(Command::Shutdown));
         self.checkpointer.finish().await;
-        if let Some((reply, _)) = self.shutdown.take() {
+        if let Life::Ending(reply, _) | Life::LastOrdered(reply, _) = self.life {
             let _ = reply.send(failure.map_or(Ok(()), Err));
         }
     }
@@ -302,7 +295,7 @@ impl Coordinator {
                 let (number, relations) = self.flushes.start(scope, reply, self.env.elapsed());
                 self.request(Request::Command(Command::Flush { number, relations }));
             }
-            Message::Shutdown { reply } => self.shutdown = Some((reply, self.env.elapsed())),
+            Message::Shutdown { reply } => self.life = Life::Ending(reply, self.env.elapsed()),
         }
     }
 
@@ -405,23 +398,6 @@ impl Coordinator {
         self.answer_refused();
     }
 
-    fn gathered(&mut self, epoch: u64, outcome: Result<Vec<SegmentRef>>, offsets: SourceOffsets) {
-        let Some(gathering) = self.gathering.as_mut().filter(|at| at.epoch == epoch) else {
-            return;
-        };
-        gathering.workers += 1;
-        match outcome {
-            Ok(segments) => gathering.segments.extend(segments),
-            Err(error) => gathering.problem = Some(error),
-        }
-        for (relation, sources) in offsets {
-            let known = gathering.offsets.entry(relation).or_default();
-            for (source, splits) in sources {
-                known.entry(source).or_default().extend(splits);
-            }
-        }
-    }
-
     /// Does whatever can be done now.
     fn drive(&mut self) -> Result<()> {
         self.undo_catching_up();
@@ -461,16 +437,11 @@ impl Coordinator {
             || !self.created.is_empty()
             || self.has_caught_up()
             || self.flushes.any_ready()
-            || self.may_order_last();
+            || matches!(self.life, Life::Ending(..));
         let changed = self.has_changed();
         let is_late = paced && (changed || self.checkpointer.has_record());
         let is_due = changed && self.sinks.wants_cut(now, &self.state);
         asked || is_late || is_due
-    }
-
-    /// True if the last checkpoint is to come.
-    fn may_order_last(&self) -> bool {
-        self.shutdown.is_some() && !self.is_last_ordered
     }
 
     fn close(&mut self, checkpoint: bool, now: Duration) {
@@ -501,176 +472,19 @@ impl Coordinator {
         }
         self.checkpoint_at = now;
         self.dirty_since_checkpoint = false;
-        self.is_last_ordered |= self.may_order_last();
+        self.life = match std::mem::replace(&mut self.life, Life::Running) {
+            Life::Ending(reply, asked_at) => Life::LastOrdered(reply, asked_at),
+            life => life,
+        };
         self.flushes.begin_checkpoint(now);
-        self.gathering = Some(Gathering {
-            epoch,
-            now_ms: self.now_ms,
-            workers: 0,
-            segments: Vec::new(),
-            offsets: SourceOffsets::new(),
-            sink_changes: BTreeMap::new(),
-            problem: None,
-            acks: std::mem::take(&mut self.acks),
-            statements: self.statements.clone(),
-            fragments: self.fragments.clone(),
-            next_relation: self.catalog.next_id(),
-            created: std::mem::take(&mut self.created),
-        });
-    }
-
-    /// Starts writing a manifest: once all workers have written their parts of a checkpoint, or if
-    /// sinks have prepared something that it can name.
-    fn write_manifest(&mut self) -> Result<()> {
-        if self.writing {
-            return Ok(());
-        }
-        let complete = self.gathering.as_ref().is_some_and(|at| at.workers == self.workers);
-        if !complete {
-            // What a statement drops is out of the manifest as soon as it is applied.
-            if self.sinks.any_prepared() && !self.is_applying() {
-                self.start_writing(None);
-            }
-            return Ok(());
-        }
-        let Some(mut gathering) = self.gathering.take() else { return Ok(()) };
-        if let Some(problem) = gathering.problem {
-            let error = Error::new(ErrorKind::Unavailable, "a checkpoint could not be written");
-            let error = error.with_detail(problem.to_string());
-            let error = Error { source: Some(Box::new(problem)), ..error };
-            return Err(error.with_hint("look at the data directory's disk"));
-        }
-        self.undo_failed(&mut gathering);
-        let parts = Parts {
-            epoch: gathering.epoch,
-            now_ms: gathering.now_ms,
-            segments: gathering.segments,
-            offsets: gathering.offsets,
-            statements: gathering.statements,
-            fragments: gathering.fragments,
-            next_relation: gathering.next_relation,
-            sink_changes: gathering.sink_changes,
-            acks: gathering.acks,
-            created: gathering.created,
-        };
-        self.start_writing(Some(parts));
-        Ok(())
-    }
-
-    fn start_writing(&mut self, cut: Option<Parts>) {
-        self.writing = true;
-        let (checkpointer, slots) = (self.checkpointer.clone(), self.sinks.slots());
-        let (prepared, state) = (self.sinks.take_prepared(), Arc::clone(&self.state));
-        let work = async move { checkpointer.write(cut, prepared, slots, &state).await };
-        in_background(work, &self.done.0, Done::Manifest);
-    }
-
-    /// Has sinks prepare what a durable manifest has of them, but not while a checkpoint adds
-    /// to it.
-    fn begin_sinks(&mut self) {
-        if self.writing {
-            return;
-        }
-        let which = Begin {
-            cut_at: self.cut_at.take(),
-            is_quiet: !self.has_changed() && self.gathering.is_none(),
-            wanted: self.flushes.wanted(),
-            all: self.is_last_ordered && self.gathering.is_none(),
-        };
-        let now = self.env.elapsed();
-        let done = &self.done.0;
-        self.sinks.begin(&which, now, &self.checkpointer, &self.env, &self.state, done);
-    }
-
-    fn take_done(&mut self, done: Done) -> Result<()> {
-        match done {
-            Done::Manifest(written) => {
-                self.writing = false;
-                self.take_written(written?);
-            }
-            Done::Prepared(_, Ok(prepared)) => self.sinks.add_prepared(prepared),
-            Done::Prepared(relation, Err(problem)) => self.could_not_prepare(relation, problem),
-            Done::Commit(relation, checkpoint, Ok(outcome)) => {
-                self.sinks.heard(relation);
-                let outcome = outcome.as_ref();
-                self.flushes.committed(relation, checkpoint, outcome, self.env.elapsed());
-                self.forget_settled();
-            }
-            Done::Recovered(relation, Ok(())) => {
-                self.sinks.heard(relation);
-                self.forget_settled();
-            }
-            // A sink's error stops that sink alone. An older process is stopped by the manifests.
-            Done::Commit(relation, _, Err(error)) | Done::Recovered(relation, Err(error)) => {
-                tracing::error!(%relation, %error, "sink is stopped");
-                self.sinks.heard(relation);
-                self.flushes
-                    .sink_failed(relation, &Error::new(ErrorKind::JobFailed, &error.message));
-                self.state.set_failure(relation, error);
-                self.forget_settled();
-            }
-        }
-        Ok(())
-    }
-
-    /// A manifest is durable: answers who waited for it, and has its sinks commit.
-    fn take_written(&mut self, written: Written) {
-        for ack in written.acks {
-            let _ = ack.send(Ok(()));
-        }
-        self.answer_created(written.created);
-        for sink in written.settled {
-            self.sinks.heard(sink);
-        }
-        for (slot, sink, committable) in written.commits {
-            self.sinks.commit(slot, sink, committable, &self.env, &self.state, &self.done.0);
-        }
-        if written.is_cut {
-            self.cut_at = Some(self.checkpoint_at);
-            let (state, sinks) = (&self.state, &self.sinks);
-            let lacking = |only| sinks.lacking(only, written.checkpoint, state);
-            let mut problems = sinks.stopped();
-            problems.extend(written.problems);
-            let now = self.env.elapsed();
-            self.flushes.begin_commits(written.checkpoint, lacking, &problems, now);
-        }
-        self.forget_settled();
-    }
-
-    /// A sink could not prepare: it is tried again after a pause, or is stopped.
-    fn could_not_prepare(&mut self, relation: RelationId, problem: SinkProblem) {
-        self.sinks.prepare_failed(relation);
-        let SinkProblem { severity, error } = problem;
-        let catalog = self.state.catalog();
-        let Some(sink) = catalog.by_id(relation) else { return };
-        tracing::warn!(sink = sink.name, error, "sink could not prepare");
-        let reason = format!("sink \"{}\": {error}", sink.name);
-        self.flushes.sink_failed(relation, &Error::new(ErrorKind::Unavailable, reason));
-        match severity {
-            Severity::Retried { attempts } => {
-                self.state.set_problem(relation, Some((attempts, error)));
-            }
-            Severity::Stopped | Severity::Lost => {
-                self.state.set_failure(relation, Error::new(ErrorKind::JobFailed, error));
-            }
-        }
-    }
-
-    /// No flush waits for sinks that have nothing more to commit.
-    fn forget_settled(&mut self) {
-        let checkpoint = self.checkpointer.sequence();
-        for sink in self.flushes.wanted() {
-            if !self.sinks.is_working(sink) && !self.sinks.lacks(sink, checkpoint) {
-                self.flushes.committed(sink, checkpoint, None, self.env.elapsed());
-            }
-        }
+        self.gathering = Some(self.cut(epoch));
     }
 
     /// True once the last checkpoint is written and its commits are made, or have had their time.
     fn is_shut_down(&self) -> bool {
-        let Some((_, asked_at)) = &self.shutdown else { return false };
+        let Life::LastOrdered(_, asked_at) = &self.life else { return false };
         let is_late = self.env.elapsed().saturating_sub(*asked_at) >= SHUTDOWN_WAIT;
-        let is_written = self.is_last_ordered && self.gathering.is_none() && !self.writing;
+        let is_written = self.gathering.is_none() && !self.writing;
         is_written && (is_late || !self.sinks.any_working(&self.state))
     }
 
@@ -690,9 +504,6 @@ impl Coordinator {
             && !self.writing
             && self.applying.is_empty()
             && self.flushes.is_empty();
-        if self.is_shut_down() {
-            self.running = false;
-        }
         if !quiet {
             return;
         }

@@ -438,7 +438,7 @@ impl Coordinator {
     }
 
     /// Answers statements that are durable now.
-    pub(super) fn answer_created(&self, created: Vec<Ddl>) {
+    pub(super) fn answer_created(&mut self, created: Vec<Ddl>) {
         if created.is_empty() {
             return;
         }
@@ -447,7 +447,9 @@ impl Coordinator {
             self.state.end_starting(&ids);
         }
         self.publish();
-        for Ddl { reply, applied, .. } in created {
+        for Ddl { reply, applied, resumed, .. } in created {
+            // A sink may have been stopped before its input failed.
+            resumed.keys().for_each(|relation| _ = self.try_sink_again(*relation));
             let _ = reply.send(Ok(applied));
         }
     }

@@ -79,6 +79,11 @@ impl Sinks {
         self.working.remove(&relation);
     }
 
+    /// True if the sink's log is here.
+    pub(super) fn has(&self, relation: RelationId) -> bool {
+        self.slots.contains_key(&relation)
+    }
+
     /// Has a stopped sink try again; true if it was stopped.
     pub(super) fn resume(&self, relation: RelationId) -> bool {
         self.slots.get(&relation).is_some_and(|entry| entry.slot.resume())

@@ -63,16 +63,29 @@ impl Coordinator {
             relation.as_ref().filter(|it| matches!(*it.definition, Definition::Source(_)));
         if let Some(source) = is_source {
             let _ = reply.send(self.readers_of(source));
-        } else if !self.checkpointer.has_failed(root) && self.sinks.resume(root) {
-            // A sink that an error of its target has stopped: its fragment runs.
-            self.state.clear_failure(root);
-            for slot in self.sinks.slots().iter().filter(|slot| slot.relation == root) {
-                self.sinks.recover(slot, &self.env, &self.state, &self.done.0);
-            }
+        } else if !self.checkpointer.has_failed(root) && self.try_sink_again(root) {
+            // Its fragment runs.
             let _ = reply.send(Ok(Applied::default()));
         } else {
             self.applying.push_back(Applying::resume(Ddl::new(reply, None), begun, root));
         }
+    }
+
+    /// Has a sink try again that an error of its target has stopped; true if it was.
+    pub(super) fn try_sink_again(&mut self, relation: RelationId) -> bool {
+        let was_stopped = self.sinks.resume(relation);
+        if was_stopped {
+            self.state.clear_failure(relation);
+            for slot in self.sinks.slots().iter().filter(|slot| slot.relation == relation) {
+                self.sinks.recover(slot, &self.env, &self.state, &self.done.0);
+            }
+        }
+        was_stopped
+    }
+
+    /// True for a sink whose log could not be read at the start.
+    fn lacks_log(&self, relation: &Relation) -> bool {
+        relation.definition.sink().is_some() && !self.sinks.has(relation.id)
     }
 
     /// Plans how a relation is started again.
@@ -164,6 +177,10 @@ impl Coordinator {
                  or its plan, has changed since",
                 "drop it with CASCADE, and create it again",
             ),
+            _ if self.lacks_log(relation) => refused(
+                "its pending changes could not be read when the engine started",
+                "look at SHOW JOBS for the reason; start the engine again when it is mended",
+            ),
             _ if inputs.is_empty() && is_stored => Ok(false),
             _ => refused(
                 "rows that it has not written have changed since",
@@ -185,7 +202,8 @@ impl Coordinator {
                 continue;
             }
             let is_stored = self.fragments.get(&id) == Some(&plan.identity);
-            if is_stored && group.can_continue(id, &inputs) {
+            let is_whole = is_stored && !self.lacks_log(checked.relation());
+            if is_whole && group.can_continue(id, &inputs) {
                 group.members.insert(id, Arc::clone(checked));
                 continue;
             }
@@ -204,8 +222,8 @@ impl Coordinator {
             }
             let name = &checked.relation().name;
             notices.push(format!(
-                "\"{name}\" is not resumed: it also reads what has changed since it failed; drop \
-                 it and create it again"
+                "\"{name}\" is not resumed: what it reads has changed since its state was stored; \
+                 drop it and create it again"
             ));
         }
         (later.into_iter().collect(), notices)

@@ -193,36 +193,47 @@ async fn what_reads_a_source_continues_from_its_offsets() {
     }
 }
 
-/// A sink whose table is gone stops; once the table is back, it continues.
+/// A sink whose table is gone stops; once the table is back, it continues, also if the view that it
+/// reads has failed meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_sink_tries_again() {
-    let (folder, store) = (tempfile::tempdir().unwrap(), env());
-    let (catalog, kept) = (folder.path().join("lake.db"), folder.path().join("kept.db"));
-    let engine = open(&store, 2).await;
-    apply_all(&engine, &[TABLE, &lake_sink("other", "SELECT k FROM t", folder.path())]).await;
-    let without = std::fs::read(&catalog).unwrap();
-    apply_all(&engine, &[&lake_sink("s", "SELECT k, a FROM t", folder.path())]).await;
-    insert(&engine, "t", [(1, 1)]).await.unwrap();
-    engine.flush().await.unwrap();
-    assert_eq!(lake_rows(&engine, "s"), Some(1));
-    engine.shutdown().await.unwrap();
-    std::fs::rename(&catalog, &kept).unwrap();
-    std::fs::write(&catalog, without).unwrap();
+    for has_failed_input in [false, true] {
+        let (folder, store) = (tempfile::tempdir().unwrap(), env());
+        let (catalog, kept) = (folder.path().join("lake.db"), folder.path().join("kept.db"));
+        let engine = open(&store, 2).await;
+        apply_all(&engine, &[TABLE, VIEWS[0]]).await;
+        apply_all(&engine, &[&lake_sink("other", "SELECT k FROM t", folder.path())]).await;
+        let without = std::fs::read(&catalog).unwrap();
+        apply_all(&engine, &[&lake_sink("s", "SELECT k, q FROM v", folder.path())]).await;
+        insert(&engine, "t", [(1, 1)]).await.unwrap();
+        engine.flush().await.unwrap();
+        assert_eq!(lake_rows(&engine, "s"), Some(1));
+        engine.shutdown().await.unwrap();
+        std::fs::rename(&catalog, &kept).unwrap();
+        std::fs::write(&catalog, without).unwrap();
 
-    let engine = open(&store, 2).await;
-    insert(&engine, "t", [(2, 2)]).await.unwrap();
-    until("the sinks have stopped", || failed(&engine).len() == 2).await;
-    assert!(failed(&engine)["s"].contains("ALTER SINK … RESUME"), "{:?}", failed(&engine));
-    std::fs::rename(&kept, &catalog).unwrap();
-    for sink in ["s", "other"] {
-        resume(&engine, sink).await.unwrap();
+        let engine = open(&store, 2).await;
+        insert(&engine, "t", [(2, 2)]).await.unwrap();
+        until("the sinks have stopped", || failed(&engine).len() == 2).await;
+        assert!(failed(&engine)["s"].contains("ALTER SINK … RESUME"), "{:?}", failed(&engine));
+        std::fs::rename(&kept, &catalog).unwrap();
+        resume(&engine, "other").await.unwrap();
+        if has_failed_input {
+            insert(&engine, "t", [(2, 0)]).await.unwrap();
+            until("v has failed", || failed(&engine).contains_key("v")).await;
+            insert(&engine, "t", [(2, 5), (3, 3)]).await.unwrap();
+            resume(&engine, "v").await.unwrap();
+        } else {
+            resume(&engine, "s").await.unwrap();
+            insert(&engine, "t", [(3, 3)]).await.unwrap();
+        }
+        engine.flush().await.unwrap();
+        assert_eq!(lake_rows(&engine, "s"), Some(3));
+        assert!(failed(&engine).is_empty(), "{:?}", failed(&engine));
+        let error = resume(&engine, "s").await.unwrap_err();
+        assert_eq!((error.kind, error.kind.sqlstate()), (ErrorKind::JobFailed, "55000"));
+        engine.shutdown().await.unwrap();
     }
-    engine.flush().await.unwrap();
-    assert_eq!(lake_rows(&engine, "s"), Some(2));
-    assert!(failed(&engine).is_empty());
-    let error = resume(&engine, "s").await.unwrap_err();
-    assert_eq!((error.kind, error.kind.sqlstate()), (ErrorKind::JobFailed, "55000"), "{error}");
-    engine.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
