@@ -28,7 +28,7 @@ use frazil::dataflow::{
 };
 use frazil::env::Env;
 use frazil::sql::{self, Bound};
-use frazil::state::SnapshotStore;
+use frazil::state::{MemoryAccount, SnapshotStore};
 use frazil_connector_api::{ChangeBatch, Decoded};
 use frazil_generator::{NexmarkTable, nexmark_batches};
 use object_store::memory::InMemory;
@@ -148,12 +148,14 @@ impl Dataflow {
     fn start(tokio: Handle) -> Outcome<Self> {
         let (requests, taken) = channel();
         let (reports, events) = unbounded_channel();
-        let snapshots = Arc::new(SnapshotStore::default());
+        let memory = MemoryAccount::new(u64::MAX, u64::MAX);
+        let snapshots = Arc::new(SnapshotStore::new(Arc::clone(&memory)));
         let changes = Arc::new(CatalogChanges::new(1, None));
         let shared = Arc::new(ProcessShared {
             config: Config::default(),
             env: Env::real(Arc::new(InMemory::new()))?,
             snapshots: Arc::clone(&snapshots),
+            memory,
             tokio,
             serving: 1,
             changes: Arc::clone(&changes),

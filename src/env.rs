@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod faulty_store;
 mod local_store;
+mod machine;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use uuid::{Builder, Uuid};
 
 pub use self::local_store::LocalStore;
+pub use self::machine::memory_bytes;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The outside world of an engine: tests give another one.

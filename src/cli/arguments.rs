@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{ByteSize, Config};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A streaming SQL engine over CDC and lakehouse tables.
@@ -40,6 +40,12 @@ pub(super) struct Common {
     /// Time between durable epochs under load [default: 1000]
     #[arg(long, global = true, value_name = "MS")]
     pub(super) checkpoint_interval_ms: Option<u64>,
+    /// Memory of this process, such as 4GiB [default: 75 % of the machine's or control group's]
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub(super) memory_limit: Option<ByteSize>,
+    /// Where state goes that is beyond it [default: scratch in the data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) scratch_dir: Option<PathBuf>,
     /// For the shell: a server, as postgres://root@127.0.0.1:4566/dev
     #[arg(long, global = true, value_name = "URL")]
     pub(super) connect: Option<String>,
@@ -86,6 +92,10 @@ impl Arguments {
         config.process = common.process.unwrap_or(config.process);
         config.checkpoint_interval_ms =
             common.checkpoint_interval_ms.unwrap_or(config.checkpoint_interval_ms);
+        config.memory_limit = common.memory_limit.unwrap_or(config.memory_limit);
+        if let Some(scratch_dir) = &common.scratch_dir {
+            config.scratch_dir = Some(scratch_dir.clone());
+        }
         if let Some(Action::Serve { pg_listen, pipelines }) = &self.action {
             if let Some(pg_listen) = pg_listen {
                 config.pg_listen.clone_from(pg_listen);

@@ -23,7 +23,7 @@ use timely::dataflow::{Scope, Stream};
 use super::context::FragmentContext;
 use super::errors_table::bad_message_rows;
 use super::operators::{Operator, Output};
-use super::packet::Packet;
+use super::packet::{Packet, decoded_bytes};
 use crate::error::{Error, Result, caught};
 use crate::state::OperatorId;
 
@@ -71,6 +71,7 @@ pub(crate) fn add_operator<'scope>(
             }
         });
     }
+    context.add_operator(scope.activator_for(builder.operator_info().address));
     let (output, stream) = builder.new_output::<Vec<Packet>>();
     let output = OutputBuilder::from(output);
     builder.build(move |mut capabilities| {
@@ -82,9 +83,10 @@ pub(crate) fn add_operator<'scope>(
             current: context.start_epoch(),
             has_begun: false,
             stash: BTreeMap::new(),
+            stashed_bytes: 0,
             capability,
             name,
-            operator,
+            operator: Some(operator),
             id,
             key_columns,
             output,
@@ -93,10 +95,7 @@ pub(crate) fn add_operator<'scope>(
         };
         move |frontiers| {
             for (input, pull) in pullers.iter_mut().enumerate() {
-                pull(&mut |epoch, packets| {
-                    let stashed = state.stash.entry(epoch).or_default();
-                    stashed.extend(packets.into_iter().map(|packet| (input, packet.data)));
-                });
+                pull(&mut |epoch, packets| state.stash(epoch, input, packets));
             }
             let least = frontiers.iter().map(|frontier| frontier.frontier().first().copied());
             // An empty frontier means that the fragment is being dropped: nothing ends any more.
@@ -125,11 +124,14 @@ struct Adapter {
     has_begun: bool,
     /// Packets that wait, by epoch and input.
     stash: BTreeMap<u64, Vec<(usize, Decoded)>>,
+    /// Memory of what waits for another epoch than the current one.
+    stashed_bytes: usize,
     /// For the current epoch; `None` once the inputs have closed.
     capability: Option<Capability<u64>>,
     /// The operator's name.
     name: &'static str,
-    operator: SharedOperator,
+    /// `None` once the fragment has failed.
+    operator: Option<SharedOperator>,
     id: Option<OperatorId>,
     /// Of each of the operator's state tables.
     key_columns: Vec<usize>,
@@ -139,14 +141,31 @@ struct Adapter {
 }
 
 impl Adapter {
+    fn stash(&mut self, epoch: u64, input: usize, packets: Vec<Packet>) {
+        if epoch > self.current {
+            let bytes = packets.iter().map(|packet| decoded_bytes(&packet.data));
+            self.set_stashed(self.stashed_bytes + bytes.sum::<usize>());
+        }
+        let stashed = self.stash.entry(epoch).or_default();
+        stashed.extend(packets.into_iter().map(|packet| (input, packet.data)));
+    }
+
+    fn set_stashed(&mut self, bytes: usize) {
+        self.context.set_stashed(self.stashed_bytes, bytes);
+        self.stashed_bytes = bytes;
+    }
+
     /// Works off what can be worked off while `limit` is the first epoch that may still come;
     /// `None`: an input has closed.
     fn advance(&mut self, limit: Option<u64>) {
         let Some(limit) = limit else {
             self.capability = None;
-            self.stash.clear();
+            self.release();
             return;
         };
+        if self.context.has_failed() {
+            self.release();
+        }
         while self.current < limit {
             let input = self.stash.keys().next().copied();
             if self.has_begun && input != Some(self.current) {
@@ -161,6 +180,13 @@ impl Adapter {
         self.deliver();
     }
 
+    /// Drops what is held: nobody takes it any more.
+    fn release(&mut self) {
+        self.stash.clear();
+        self.set_stashed(0);
+        (self.operator, self.after_epoch) = (None, None);
+    }
+
     /// Leaves the current epoch, which the operator has ended, for `next`.
     fn enter_epoch(&mut self, next: u64) {
         self.checkpoint(next);
@@ -173,13 +199,15 @@ impl Adapter {
     /// Gives the operator the packets of the current epoch.
     fn deliver(&mut self) {
         let Some(waiting) = self.stash.remove(&self.current) else { return };
-        if self.context.has_failed() {
-            return;
+        if self.stashed_bytes > 0 {
+            let later = self.stash.values().flatten().map(|(_, data)| decoded_bytes(data));
+            self.set_stashed(later.sum());
         }
+        let Some(operator) = self.running() else { return };
         let mut out = Output::default();
         for (input, data) in waiting {
             let outcome = self.guarded(|| {
-                let mut operator = self.operator.borrow_mut();
+                let mut operator = operator.borrow_mut();
                 match data {
                     Decoded::Changes(changes) => operator.on_changes(input, changes, &mut out),
                     Decoded::Upserts(upserts) => operator.on_upserts(upserts, &mut out),
@@ -195,11 +223,14 @@ impl Adapter {
         self.send(&mut out);
     }
 
+    /// The operator, unless the fragment has failed.
+    fn running(&self) -> Option<SharedOperator> {
+        self.operator.clone().filter(|_| !self.context.has_failed())
+    }
+
     fn end_epoch(&mut self) {
-        if self.context.has_failed() {
-            return;
-        }
-        let (operator, mut out) = (Rc::clone(&self.operator), Output::default());
+        let Some(operator) = self.running() else { return };
+        let mut out = Output::default();
         let epoch = self.context.epoch_info(self.current);
         let outcome = self.guarded(|| operator.borrow_mut().on_epoch_end(&epoch, &mut out));
         match outcome {
@@ -250,10 +281,8 @@ impl Adapter {
     /// Deposits what changed, for a checkpoint between the current epoch and `next`.
     fn checkpoint(&mut self, next: u64) {
         for epoch in self.context.checkpoints(self.current, next) {
-            if self.context.has_failed() {
-                return;
-            }
-            let deltas = caught(self.name, || self.operator.borrow_mut().checkpoint());
+            let Some(operator) = self.running() else { return };
+            let deltas = caught(self.name, || operator.borrow_mut().checkpoint());
             let deposit = |deltas| self.context.deposit(epoch, self.id, deltas, &self.key_columns);
             if let Err(error) = deltas.and_then(deposit) {
                 self.fail(error);

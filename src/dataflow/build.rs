@@ -29,6 +29,7 @@ use timely::dataflow::operators::{Concatenate, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 
 use super::adapter::{Input, Packets, SharedOperator, add_operator, epoch_of};
+use super::charges::FragmentCharges;
 use super::connect::build_source;
 use super::context::{FragmentContext, WorkerContext};
 use super::control::{BACKFILL_EPOCHS, FragmentProgress};
@@ -45,7 +46,7 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, caught};
 use crate::plan::{IncrementalPlan, Node, OperatorIds, rows_operator};
-use crate::state::{OperatorId, RowsSnapshot, SnapshotStore};
+use crate::state::{MemoryAccount, OperatorId, RowsSnapshot, SnapshotStore};
 
 /// What a worker builds with.
 pub(crate) struct Builder<'a> {
@@ -53,6 +54,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) env: &'a Env,
     pub(crate) catalog: &'a Catalog,
     pub(crate) snapshots: &'a Arc<SnapshotStore>,
+    pub(crate) memory: &'a Arc<MemoryAccount>,
     pub(crate) context: &'a WorkerContext,
     /// Taps of the relations that run.
     pub(crate) taps: &'a BTreeMap<RelationId, Tap>,
@@ -276,6 +278,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
             changes_from: self.builder.epoch,
             has_caught_up: false,
             progress: FragmentProgress::new(self.relation),
+            charges: FragmentCharges::new(self.builder.memory, self.relation),
+            has_moved: true,
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use frazil_connector_api::ChangeBatch;
+use timely::scheduling::Activator;
 
 use super::operators::EpochInfo;
 use crate::catalog::{Relation, RelationId};
@@ -102,6 +103,10 @@ pub(crate) struct FragmentContext {
     /// The first epoch in which the fragment takes part; the maximum while it catches up.
     admitted: Rc<Cell<u64>>,
     failed: Rc<Cell<bool>>,
+    /// Wake the operators, so that they drop what they hold when the fragment has failed.
+    operators: Rc<RefCell<Vec<Activator>>>,
+    /// Bytes of later epochs that wait in front of operators.
+    stashed_bytes: Rc<Cell<usize>>,
     refused: Refused,
     fault: Option<Fault>,
 }
@@ -125,7 +130,18 @@ impl FragmentContext {
         let fault = env.has_fault().then(|| Fault { env: env.clone(), relation: name() });
         let (admitted, failed) = (Rc::new(Cell::new(u64::MAX)), Rc::default());
         let (relation, refused) = (relation.id, worker.refused_of(relation.id));
-        Self { worker, relation, start_epoch, admitted, failed, refused, fault }
+        let (operators, stashed_bytes) = (Rc::default(), Rc::default());
+        Self {
+            worker,
+            relation,
+            start_epoch,
+            admitted,
+            failed,
+            operators,
+            stashed_bytes,
+            refused,
+            fault,
+        }
     }
 
     /// Fails or panics if a test asked for it at `operator.error.NAME` or `operator.panic.NAME`,
@@ -211,7 +227,23 @@ impl FragmentContext {
     pub(crate) fn fail(&self, error: Error) {
         if !self.failed.replace(true) {
             self.worker.failures.borrow_mut().push((self.relation, error));
+            self.operators.borrow().iter().for_each(Activator::activate);
         }
+    }
+
+    /// Wakes an operator when the fragment has failed.
+    pub(crate) fn add_operator(&self, operator: Activator) {
+        self.operators.borrow_mut().push(operator);
+    }
+
+    /// Memory of what waits in front of operators.
+    pub(crate) fn stashed_bytes(&self) -> usize {
+        self.stashed_bytes.get()
+    }
+
+    /// Counts what waits in front of an operator.
+    pub(crate) fn set_stashed(&self, before: usize, now: usize) {
+        self.stashed_bytes.update(|bytes| bytes - before + now);
     }
 
     /// True after an error.

@@ -17,9 +17,10 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::ProbeHandle;
 
 use super::adapter::SharedOperator;
+use super::charges::FragmentCharges;
 use super::context::FragmentContext;
 use super::control::{CatchUpProgress, FragmentProgress};
-use super::packet::Packet;
+use super::packet::{Packet, decoded_bytes};
 use super::source::SourceHandle;
 use super::tap::{Queue, Tap};
 use crate::catalog::RelationId;
@@ -149,14 +150,6 @@ fn advance_to(feed: &mut Feed, epoch: u64) {
     }
 }
 
-/// Memory of rows in bytes.
-fn decoded_bytes(data: &Decoded) -> usize {
-    match data {
-        Decoded::Changes(changes) => batch_bytes(changes.rows()),
-        Decoded::Upserts(upserts) => batch_bytes(upserts.rows()),
-    }
-}
-
 /// The columns that a scan keeps.
 pub(crate) fn project(changes: &ChangeBatch, columns: Option<&[usize]>) -> Result<ChangeBatch> {
     match columns {
@@ -224,6 +217,10 @@ pub(crate) struct Fragment {
     pub(crate) has_caught_up: bool,
     /// Figures since the last report.
     pub(crate) progress: FragmentProgress,
+    /// What it holds.
+    pub(crate) charges: FragmentCharges,
+    /// True if it may hold another number of bytes than is charged.
+    pub(crate) has_moved: bool,
 }
 
 impl Fragment {
@@ -266,6 +263,7 @@ impl Fragment {
     /// Keeps input until the open epoch is closed.
     pub(crate) fn hold(&mut self, feed: usize, data: Decoded) {
         self.held_bytes += decoded_bytes(&data).max(1);
+        self.has_moved = true;
         self.held.push((feed, data));
     }
 
@@ -284,6 +282,7 @@ impl Fragment {
             }
         }
         (self.held_bytes, self.is_dirty, self.closed_before) = (0, false, epoch + 1);
+        self.has_moved = true;
         self.feeds.iter_mut().for_each(|feed| advance_to(feed, epoch + 1));
         for source in &mut self.sources {
             source.closed_offsets.clone_from(&source.offsets);
@@ -338,6 +337,14 @@ impl Fragment {
         self.backfill_epochs = None;
         self.relations.iter_mut().for_each(|input| input.skip_to(limit));
         self.feeds.iter_mut().for_each(|feed| advance_to(feed, limit));
+    }
+
+    /// Gives up what a failed fragment holds: nobody reads it any more.
+    pub(crate) fn release(&mut self) {
+        self.sources.clear();
+        self.operators.clear();
+        self.held.clear();
+        (self.held_bytes, self.has_moved) = (0, true);
     }
 
     /// True if a new fragment is as far as the others, but for the last few epochs.

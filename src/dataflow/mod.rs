@@ -14,6 +14,7 @@ mod adapter;
 mod asked_flushes;
 mod build;
 mod catalog_change;
+mod charges;
 mod connect;
 mod context;
 mod control;

@@ -9,6 +9,7 @@ use arrow::datatypes::{Field, Schema};
 use frazil_connector_api::{ChangeBatch, Decoded, UpsertBatch, UpsertOp, origins_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::change::batch_bytes;
 use crate::error::{Error, ErrorKind, Result};
 
 const WEIGHT: &str = "$weight";
@@ -52,6 +53,14 @@ impl Packet {
     /// A packet that stays where it is.
     pub(crate) fn local(changes: ChangeBatch) -> Self {
         Self::new(0, Decoded::Changes(changes))
+    }
+}
+
+/// Memory of rows in bytes.
+pub(crate) fn decoded_bytes(data: &Decoded) -> usize {
+    match data {
+        Decoded::Changes(changes) => batch_bytes(changes.rows()),
+        Decoded::Upserts(upserts) => batch_bytes(upserts.rows()),
     }
 }
 

@@ -14,7 +14,7 @@
 //! an epoch, and with it the offsets. The channel's bound is the backpressure.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use frazil_connector_api::{
     SourceReader, SplitId,
 };
 
+use super::packet::decoded_bytes;
 use crate::env::Env;
 use crate::error::{Error, Result, caught};
 
@@ -52,6 +53,16 @@ pub(crate) enum SourceEvent {
     Recovered,
     /// It failed for good.
     Failed(Error),
+}
+
+impl SourceEvent {
+    /// Memory of its rows.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Batch(batch) => decoded_bytes(&batch.data),
+            _ => 0,
+        }
+    }
 }
 
 /// Which splits a reader takes, and how.
@@ -84,6 +95,8 @@ struct Asked {
     /// Number of the last flush.
     flush: AtomicU64,
     stop: AtomicBool,
+    /// Memory of the batches that the worker has not taken.
+    queued_bytes: AtomicUsize,
 }
 
 impl SourceHandle {
@@ -139,6 +152,7 @@ impl SourceHandle {
     pub(crate) fn try_next(&mut self) -> Option<SourceEvent> {
         match self.events.try_recv() {
             Ok(event) => {
+                self.asked.queued_bytes.fetch_sub(event.bytes(), Ordering::Relaxed);
                 self.has_ended |= matches!(event, SourceEvent::Failed(_));
                 Some(event)
             }
@@ -148,6 +162,11 @@ impl SourceHandle {
             }
             Err(_) => None,
         }
+    }
+
+    /// Memory of the batches that the worker has not taken.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.asked.queued_bytes.load(Ordering::Relaxed)
     }
 
     /// Asks the reader to tell when it has handed over all that the source holds now.
@@ -518,6 +537,7 @@ impl Reader {
     }
 
     fn send(&self, event: SourceEvent) -> std::result::Result<(), Stop> {
+        self.asked.queued_bytes.fetch_add(event.bytes(), Ordering::Relaxed);
         let sent = self.sender.send(event).map_err(|_| Stop);
         self.worker.unpark();
         sent

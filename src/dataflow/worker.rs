@@ -33,7 +33,7 @@ use crate::catalog::{Catalog, RelationId};
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, Result, caught};
-use crate::state::SnapshotStore;
+use crate::state::{MemoryAccount, SnapshotStore};
 
 /// Bytes that a worker's sources feed into one open epoch: beyond, they wait for it to close.
 const EPOCH_BYTES_MAX: usize = 64 << 20;
@@ -74,6 +74,8 @@ pub struct ProcessShared {
     pub env: Env,
     /// Readable versions of tables and views.
     pub snapshots: Arc<SnapshotStore>,
+    /// Who holds how much memory.
+    pub memory: Arc<MemoryAccount>,
     /// Runs the workers' I/O.
     pub tokio: tokio::runtime::Handle,
     /// Number of workers of process 0.
@@ -84,6 +86,7 @@ pub struct ProcessShared {
     pub events: Option<tokio::sync::mpsc::UnboundedSender<Event>>,
 }
 
+mod memory;
 mod relations;
 
 type Feed<D> = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<D>>>;
@@ -129,6 +132,9 @@ struct Worker {
     /// Flushes that readers of this worker have not answered.
     flushes: AskedFlushes,
     progress_at: Duration,
+    accounted_at: Duration,
+    /// Number of jobs that failed here because memory was short, or had failed before.
+    failed_for_memory: usize,
     /// Where the statement that is applied begins to read sources.
     starts: BTreeMap<RelationId, Offsets>,
     running: bool,
@@ -196,6 +202,8 @@ impl Worker {
             active: BTreeSet::new(),
             flushes: AskedFlushes::default(),
             progress_at: Duration::ZERO,
+            accounted_at: Duration::ZERO,
+            failed_for_memory: 0,
             starts: BTreeMap::new(),
             running: true,
             shared,
@@ -214,6 +222,7 @@ impl Worker {
         busy |= self.hand_on();
         busy |= self.finish_epochs();
         busy |= self.finish_checkpoints();
+        self.account_memory();
         self.report_failures();
         self.report_progress();
         busy
@@ -224,8 +233,7 @@ impl Worker {
     fn report_failures(&mut self) {
         for (relation, error) in self.context.take_failures() {
             if let Some(fragment) = self.fragments.get_mut(&relation) {
-                // Nobody takes what they read any more.
-                fragment.sources.clear();
+                fragment.release();
             }
             self.report(Report::Failed { relation, error });
         }
@@ -378,7 +386,7 @@ impl Worker {
     /// Takes a batch from every source that has one.
     fn read_sources(&mut self) -> bool {
         let held: usize = self.fragments.values().map(|fragment| fragment.held_bytes).sum();
-        if held >= EPOCH_BYTES_MAX {
+        if held >= EPOCH_BYTES_MAX || self.sources_wait_for_memory() {
             return false;
         }
         let mut events = Vec::new();

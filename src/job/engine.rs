@@ -24,7 +24,7 @@ use crate::dataflow::{
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, Bound, Statement, StatementKind};
-use crate::state::{RowsSnapshot, Snapshots};
+use crate::state::{MemoryAccount, RowsSnapshot, Snapshots};
 
 /// The handle of a running engine; cheap to clone.
 #[derive(Debug, Clone)]
@@ -374,6 +374,7 @@ impl Engine {
     ) -> Result<()> {
         let catalog = self.catalog();
         let relation = catalog.by_id(table).ok_or_else(|| dropped(table))?;
+        self.memory().check_room()?;
         let columns = match &*relation.definition {
             Definition::Table(table) if !table.primary_key.is_empty() => {
                 let columns = table.primary_key.iter();
@@ -433,6 +434,11 @@ impl Engine {
     /// All jobs, by name.
     pub fn jobs(&self) -> Vec<JobStatus> {
         self.inner.state.jobs(self.inner.workers.peers)
+    }
+
+    /// Who holds how many bytes of this process.
+    pub fn memory(&self) -> &Arc<MemoryAccount> {
+        &self.inner.state.memory
     }
 
     /// Fires a pipeline now and waits for its commit.
@@ -640,6 +646,8 @@ mod ddl_tests;
 mod failure_tests;
 #[cfg(test)]
 mod flush_tests;
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod progress_tests;
 #[cfg(test)]

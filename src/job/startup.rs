@@ -25,11 +25,11 @@ use crate::dataflow::{
     CatalogChange, CatalogChanges, CheckedRelation, Command, Event, Planner, ProcessShared,
     Recovery, Report, Request, Step, StepText, build_sink, run_worker,
 };
-use crate::env::Env;
+use crate::env::{Env, memory_bytes};
 use crate::error::{Error, Result};
 use crate::plan::PlannedRelation;
 use crate::sql;
-use crate::state::SnapshotStore;
+use crate::state::{MemoryAccount, SnapshotStore};
 
 const MESSAGES_WAITING: usize = 1024;
 
@@ -58,8 +58,9 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         workers => workers,
     };
     let peers = threads * config.hosts.len().max(1);
-    let snapshots = Arc::new(SnapshotStore::default());
-    let state = Arc::new(EngineState::new(Arc::clone(&snapshots)));
+    let memory = memory_account(&config);
+    let snapshots = Arc::new(SnapshotStore::new(Arc::clone(&memory)));
+    let state = Arc::new(EngineState::new(Arc::clone(&snapshots), Arc::clone(&memory)));
     let coordinates = config.process == 0;
     let (events, mut received) = mpsc::unbounded_channel();
     let planner: Option<Planner> = (!coordinates).then(process_planner);
@@ -68,6 +69,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         config: config.clone(),
         env: env.clone(),
         snapshots,
+        memory,
         tokio: tokio::runtime::Handle::current(),
         serving: threads,
         changes: Arc::clone(&changes),
@@ -121,6 +123,20 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     coordinator.take_backlog(backlog)?;
     tokio::spawn(coordinator.run());
     Ok(inner)
+}
+
+/// The account of this process with the limits that the settings give.
+fn memory_account(config: &Config) -> Arc<MemoryAccount> {
+    let share = |of: u64| of / 4 * 3;
+    let limit = match config.memory_limit.0 {
+        0 => share(memory_bytes()),
+        limit => limit,
+    };
+    let soft_limit = match config.memory_soft_limit.0 {
+        0 => share(limit),
+        limit => limit,
+    };
+    MemoryAccount::new(soft_limit, limit)
 }
 
 /// Starts the worker threads; returns worker 0's thread and a flag that all have ended.

@@ -12,7 +12,7 @@ use super::{CatchUp, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::{CatchUpProgress, FragmentProgress};
 use crate::error::Error;
-use crate::state::SnapshotStore;
+use crate::state::{MemoryAccount, SnapshotStore};
 
 /// Finished runs of pipelines that are remembered.
 const RUNS_KEPT: usize = 1000;
@@ -21,6 +21,7 @@ const RUNS_KEPT: usize = 1000;
 #[derive(Debug)]
 pub(super) struct EngineState {
     pub(super) snapshots: Arc<SnapshotStore>,
+    pub(super) memory: Arc<MemoryAccount>,
     /// Keys of own tables written lately.
     pub(super) writes: Arc<RecentWrites>,
     catalog: RwLock<Arc<Catalog>>,
@@ -69,9 +70,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl EngineState {
-    pub(super) fn new(snapshots: Arc<SnapshotStore>) -> Self {
+    pub(super) fn new(snapshots: Arc<SnapshotStore>, memory: Arc<MemoryAccount>) -> Self {
         Self {
             snapshots,
+            memory,
             writes: Arc::default(),
             catalog: RwLock::default(),
             ddl_catalog: RwLock::default(),

@@ -1,24 +1,26 @@
 //! [`QueryRuntime`]: threads, memory and disk of statements that run once.
 
+mod query_pool;
+
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use futures::{StreamExt, stream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
+use self::query_pool::QueryPool;
 use super::query_error;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BatchPlanner, LARGE_STACK_BYTES};
+use crate::state::MemoryAccount;
 
 /// Where queries put what does not fit into memory, within the data directory.
 pub const SPILL_DIRECTORY: &str = "query-spill";
@@ -28,8 +30,6 @@ const THREADS_PER_CORE: usize = 4;
 const THREADS_MIN: usize = 8;
 /// Batches that wait between a query and who reads it.
 const BATCHES_AHEAD: usize = 2;
-/// What is assumed of a machine that does not tell its memory.
-const UNKNOWN_MACHINE_BYTES: u64 = 4 << 30;
 
 /// Threads with large stacks apart from the coordinator's and the clients' connections, so that no
 /// query keeps these waiting; a pool of memory for all queries, and a directory to spill to.
@@ -45,7 +45,7 @@ impl QueryRuntime {
     ///
     /// # Errors
     /// `Unavailable` if the threads or the directory cannot be made.
-    pub(super) fn start(config: &Config) -> Result<Self> {
+    pub(super) fn start(config: &Config, account: &Arc<MemoryAccount>) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = (THREADS_PER_CORE * cores).max(THREADS_MIN);
         let threads = Builder::new_multi_thread()
@@ -55,7 +55,7 @@ impl QueryRuntime {
             .enable_all()
             .build()?;
         let limit = match config.query_memory_bytes {
-            0 => machine_bytes() / 4,
+            0 => account.limit() / 4,
             bytes => bytes,
         };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -69,7 +69,7 @@ impl QueryRuntime {
             false => DiskManagerMode::OsTmpDirectory,
         };
         let memory = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(limit)))
+            .with_memory_pool(Arc::new(QueryPool::new(limit, account)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
             .build_arc()
             .map_err(query_error)?;
@@ -141,20 +141,6 @@ struct Abandoned<T>(JoinHandle<T>);
 impl<T> Drop for Abandoned<T> {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// Memory of the machine, or what its control group leaves of it.
-fn machine_bytes() -> u64 {
-    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
-    let total = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()?.checked_mul(1024)
-    });
-    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
-    match (total, group) {
-        (Some(total), Some(group)) => total.min(group),
-        (total, group) => total.or(group).unwrap_or(UNKNOWN_MACHINE_BYTES),
     }
 }
 

@@ -42,7 +42,8 @@ pub(super) struct Shared {
 impl Shared {
     /// The threads of queries, started for the first.
     pub(super) async fn queries(&self) -> Result<&QueryRuntime> {
-        self.queries.get_or_try_init(|| async { QueryRuntime::start(self.engine.config()) }).await
+        let start = || async { QueryRuntime::start(self.engine.config(), self.engine.memory()) };
+        self.queries.get_or_try_init(start).await
     }
 
     /// The planner of questions about the catalog, loaded when the first is asked.

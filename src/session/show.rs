@@ -5,10 +5,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 
 use super::{Variables, type_name};
-use crate::catalog::{Catalog, Definition, Relation};
+use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{CatchUp, Engine, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::sql::{Show, redacted};
+use crate::state::MemoryAccount;
 
 type Column = (&'static str, ArrayRef);
 
@@ -21,6 +22,7 @@ pub(super) fn show(engine: &Engine, variables: &Variables, what: &Show) -> Resul
     let named = |wanted: fn(&Definition) -> bool| relations(&catalog, wanted);
     let columns = match what {
         Show::Jobs => jobs(&engine.jobs()),
+        Show::Memory => memory(engine.memory(), &catalog),
         Show::Tables => named(|is| matches!(is, Definition::Table(_) | Definition::Errors)),
         Show::Sources => named(|is| matches!(is, Definition::Source(_))),
         Show::Sinks => sinks(&engine.jobs()),
@@ -170,6 +172,28 @@ fn epochs_behind(state: &JobState) -> Option<u64> {
         JobState::CatchingUp(catch_up) => Some(catch_up.epochs_behind),
         _ => None,
     }
+}
+
+/// What is charged, then the sum and the limits; bytes in scratch files count against no limit.
+fn memory(account: &MemoryAccount, catalog: &Catalog) -> Vec<Column> {
+    let uses = account.uses();
+    let owner = |owner: RelationId| match catalog.by_id(owner) {
+        Some(relation) => relation.name.clone(),
+        None => owner.to_string(),
+    };
+    let name = uses.iter().map(|used| used.owner.map(owner)).chain([None, None, None]);
+    let kinds = uses.iter().map(|used| used.kind.name());
+    let kinds = kinds.chain(["total", "memory_soft_limit", "memory_limit"]);
+    let sums = [account.total(), account.soft_limit(), account.limit()];
+    let memory = uses.iter().map(|used| used.memory).chain(sums);
+    let scratch_total = uses.iter().map(|used| used.scratch).sum();
+    let scratch = uses.iter().map(|used| Some(used.scratch));
+    vec![
+        ("name", optional(name)),
+        ("kind", texts(kinds)),
+        ("memory_bytes", counts(memory.map(Some))),
+        ("scratch_bytes", counts(scratch.chain([Some(scratch_total), None, None]))),
+    ]
 }
 
 fn sinks(jobs: &[JobStatus]) -> Vec<Column> {

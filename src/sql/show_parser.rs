@@ -14,6 +14,7 @@ impl StatementParser<'_> {
         let word = self.word(0).unwrap_or_default();
         let plain = match word.as_str() {
             "JOBS" => Some(Show::Jobs),
+            "MEMORY" => Some(Show::Memory),
             "TABLES" => Some(Show::Tables),
             "SOURCES" => Some(Show::Sources),
             "SINKS" => Some(Show::Sinks),

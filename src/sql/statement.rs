@@ -284,6 +284,8 @@ pub struct Drop {
 pub enum Show {
     /// `SHOW JOBS`.
     Jobs,
+    /// `SHOW MEMORY`: who holds how many bytes of the process.
+    Memory,
     /// `SHOW TABLES`.
     Tables,
     /// `SHOW SOURCES`.

@@ -1,5 +1,8 @@
 //! [`KeyIndex`]: the rows of one segment by the hash of their key.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use arrow::array::{ArrayRef, RecordBatch};
 
 use crate::change::hash_rows;
@@ -14,20 +17,27 @@ use crate::error::Result;
 pub(super) struct KeyIndex {
     key: Vec<usize>,
     entries: Vec<u64>,
+    /// Memory of all indexes of the relation in bytes: readers make them, and nobody else knows.
+    all_bytes: Arc<AtomicUsize>,
 }
 
 impl KeyIndex {
-    /// Indexes a batch by key columns.
+    /// Indexes a batch by key columns; adds its memory to `all_bytes` while it lives.
     ///
     /// # Errors
     /// `Internal` for a key type that Arrow's row format does not hold.
-    pub(super) fn try_new(rows: &RecordBatch, key: &[usize]) -> Result<Self> {
+    pub(super) fn try_new(
+        rows: &RecordBatch,
+        key: &[usize],
+        all_bytes: &Arc<AtomicUsize>,
+    ) -> Result<Self> {
         let columns: Vec<ArrayRef> = key.iter().map(|at| rows.column(*at).clone()).collect();
         let hashes = hash_rows(&columns, rows.num_rows())?;
         let entry = |(row, hash): (usize, &u64)| (hash & HASH_HALF) | row as u64;
         let mut entries: Vec<u64> = hashes.iter().enumerate().map(entry).collect();
         entries.sort_unstable();
-        Ok(Self { key: key.to_vec(), entries })
+        all_bytes.fetch_add(entries.capacity() * 8, Ordering::Relaxed);
+        Ok(Self { key: key.to_vec(), entries, all_bytes: Arc::clone(all_bytes) })
     }
 
     /// True if it indexes these columns.
@@ -44,10 +54,11 @@ impl KeyIndex {
         #[expect(clippy::cast_possible_truncation, reason = "the low half is the row number")]
         found.map(|entry| *entry as u32)
     }
+}
 
-    /// Memory in bytes.
-    pub(super) fn state_bytes(&self) -> usize {
-        self.entries.capacity() * 8
+impl Drop for KeyIndex {
+    fn drop(&mut self) {
+        self.all_bytes.fetch_sub(self.entries.capacity() * 8, Ordering::Relaxed);
     }
 }
 

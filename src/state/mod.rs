@@ -15,6 +15,7 @@ mod delta;
 mod key_index;
 mod key_table;
 mod log;
+mod memory_account;
 mod row_number;
 mod segments;
 mod snapshots;
@@ -26,6 +27,7 @@ pub use key_table::{KeyTable, NO_SLOT};
 pub use log::{
     OperatorId, Packing, SegmentRef, append_batches, encode_delta, live_rows, merge, read_batches,
 };
+pub use memory_account::{Charge, MemoryAccount, MemoryKind, MemoryUse};
 pub use row_number::RowNumber;
 pub use segments::{Location, NO_ROW, RowsSnapshot, Segments};
 pub use snapshots::{SnapshotStore, Snapshots};

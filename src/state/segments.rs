@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -24,6 +25,9 @@ const SEGMENT_ROWS: usize = 8 * 1024;
 
 /// Bytes of a full segment: [`MERGE_FAN_IN`] smaller ones fit into a batch.
 const SEGMENT_BYTES: usize = if cfg!(test) { 4 << 10 } else { BATCH_BYTES_MAX / MERGE_FAN_IN };
+
+/// Memory of a multiplicity that is not 1.
+const COUNT_BYTES: usize = 24;
 
 /// So many segments of about one size are merged to one.
 const MERGE_FAN_IN: usize = 8;
@@ -51,10 +55,12 @@ struct Segment {
     owners: Arc<Vec<u32>>,
     /// Made by the first lookup by key: tables that are only scanned pay nothing for it.
     index: Arc<OnceLock<KeyIndex>>,
+    /// Memory of the indexes of all segments.
+    index_bytes: Arc<AtomicUsize>,
 }
 
 impl Segment {
-    fn new(rows: RecordBatch, owners: Vec<u32>) -> Self {
+    fn new(rows: RecordBatch, owners: Vec<u32>, index_bytes: &Arc<AtomicUsize>) -> Self {
         let count = rows.num_rows();
         let mut live = vec![u64::MAX; count.div_ceil(64)];
         if let Some(last) = live.last_mut()
@@ -70,6 +76,7 @@ impl Segment {
             counts: Arc::default(),
             owners: Arc::new(owners),
             index: Arc::default(),
+            index_bytes: Arc::clone(index_bytes),
         }
     }
 
@@ -86,12 +93,9 @@ impl Segment {
         self.live_count == self.rows.num_rows() && self.counts.is_empty()
     }
 
+    /// Memory without that of the index.
     fn state_bytes(&self) -> usize {
-        self.rows.get_array_memory_size()
-            + self.live.capacity() * 8
-            + self.owners.capacity() * 4
-            + self.counts.len() * 24
-            + self.index.get().map_or(0, KeyIndex::state_bytes)
+        self.bytes + self.live.len() * 8 + self.owners.len() * 4 + self.counts.len() * COUNT_BYTES
     }
 
     /// The index by these columns, which are the same for all lookups of one relation.
@@ -100,7 +104,7 @@ impl Segment {
             debug_assert!(index.is_by(key), "a relation is indexed by one key");
             return Ok(index);
         }
-        let index = KeyIndex::try_new(&self.rows, key)?;
+        let index = KeyIndex::try_new(&self.rows, key, &self.index_bytes)?;
         Ok(self.index.get_or_init(|| index))
     }
 
@@ -129,6 +133,9 @@ pub struct Segments {
     schema: SchemaRef,
     segments: Vec<Segment>,
     free: Vec<usize>,
+    /// Memory of the segments without their indexes, kept up to date: it is asked for often.
+    bytes: usize,
+    index_bytes: Arc<AtomicUsize>,
     /// Something was appended or deleted since the last `maintain`.
     is_touched: bool,
 }
@@ -136,19 +143,21 @@ pub struct Segments {
 impl Segments {
     /// No rows yet.
     pub fn new(schema: SchemaRef) -> Self {
-        Self { schema, segments: Vec::new(), free: Vec::new(), is_touched: false }
+        let (segments, free, index_bytes) = (Vec::new(), Vec::new(), Arc::default());
+        Self { schema, segments, free, bytes: 0, index_bytes, is_touched: false }
     }
 
     /// Appends rows; `owners` has one slot a row and `locations` is set for them, or is empty.
     pub fn append(&mut self, rows: RecordBatch, owners: Vec<u32>, locations: &mut [Location]) {
         if rows.num_rows() > 0 {
-            let segment = Segment::new(rows, owners);
+            let segment = Segment::new(rows, owners, &self.index_bytes);
             self.place(segment, locations);
         }
     }
 
     fn place(&mut self, segment: Segment, locations: &mut [Location]) {
         self.is_touched = true;
+        self.bytes += segment.state_bytes();
         let index = self.free.pop().unwrap_or(self.segments.len());
         for (row, owner) in segment.owners.iter().enumerate() {
             locations[*owner as usize] = location(index, row);
@@ -168,6 +177,7 @@ impl Segments {
         segment.live_count -= 1;
         if segment.counts.contains_key(&(row as u32)) {
             Arc::make_mut(&mut segment.counts).remove(&(row as u32));
+            self.bytes -= COUNT_BYTES;
         }
         self.is_touched = true;
     }
@@ -176,11 +186,13 @@ impl Segments {
     pub fn set_count(&mut self, place: Location, count: i64) {
         let (segment, row) = split(place);
         let counts = &mut self.segments[segment].counts;
+        self.bytes -= counts.len() * COUNT_BYTES;
         if count != 1 {
             Arc::make_mut(counts).insert(row as u32, count);
         } else if counts.contains_key(&(row as u32)) {
             Arc::make_mut(counts).remove(&(row as u32));
         }
+        self.bytes += counts.len() * COUNT_BYTES;
     }
 
     /// The rows at locations, in their order.
@@ -298,7 +310,9 @@ impl Segments {
 
     fn clear(&mut self, index: usize) {
         let empty = RecordBatch::new_empty(Arc::clone(&self.schema));
-        self.segments[index] = Segment::new(empty, Vec::new());
+        let empty = Segment::new(empty, Vec::new(), &self.index_bytes);
+        let gone = std::mem::replace(&mut self.segments[index], empty);
+        self.bytes -= gone.state_bytes();
         self.free.push(index);
     }
 
@@ -332,7 +346,7 @@ impl Segments {
         for index in group {
             self.clear(*index);
         }
-        let mut segment = Segment::new(rows, owners);
+        let mut segment = Segment::new(rows, owners, &self.index_bytes);
         segment.counts = Arc::new(counts);
         self.place(segment, locations);
         Ok(())
@@ -340,14 +354,18 @@ impl Segments {
 
     /// The live rows as they are now.
     pub fn snapshot(&self) -> RowsSnapshot {
-        let segments =
-            self.segments.iter().filter(|segment| segment.live_count > 0).cloned().collect();
-        RowsSnapshot { schema: Arc::clone(&self.schema), segments }
+        let live = self.segments.iter().filter(|segment| segment.live_count > 0);
+        let segments: Vec<Segment> = live.cloned().collect();
+        let own_bytes = segments.len() * size_of::<Segment>();
+        let own_bytes = own_bytes + segments.iter().map(|it| it.live.len() * 8).sum::<usize>();
+        RowsSnapshot { schema: Arc::clone(&self.schema), segments, own_bytes }
     }
 
     /// Memory in bytes.
     pub fn state_bytes(&self) -> usize {
-        self.segments.iter().map(Segment::state_bytes).sum()
+        self.bytes
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.index_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -358,12 +376,13 @@ impl Segments {
 pub struct RowsSnapshot {
     schema: SchemaRef,
     segments: Vec<Segment>,
+    own_bytes: usize,
 }
 
 impl RowsSnapshot {
     /// No rows of a schema.
     pub fn empty(schema: SchemaRef) -> Self {
-        Self { schema, segments: Vec::new() }
+        Self { schema, segments: Vec::new(), own_bytes: 0 }
     }
 
     /// Schema of the rows.
@@ -447,9 +466,10 @@ impl RowsSnapshot {
         Ok(batches)
     }
 
-    /// Memory of the segments in bytes; shared with the arrangement.
-    pub fn state_bytes(&self) -> usize {
-        self.segments.iter().map(Segment::state_bytes).sum()
+    /// Memory in bytes that is not the arrangement's: which segments there are, and which of their
+    /// rows live.
+    pub fn own_bytes(&self) -> usize {
+        self.own_bytes
     }
 }
 

@@ -1,23 +1,41 @@
 //! [`SnapshotStore`]: the readable versions of all tables and views of this process.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::RowsSnapshot;
+use super::{Charge, MemoryAccount, MemoryKind, RowsSnapshot};
 use crate::catalog::RelationId;
 
 /// Versions of arrangements by epoch, published by workers and read by sessions.
 ///
 /// Law: a read sees every relation at the newest finished epoch, the same one for all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SnapshotStore {
+    memory: Arc<MemoryAccount>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    versions: BTreeMap<(RelationId, usize), VecDeque<(u64, RowsSnapshot)>>,
+    versions: BTreeMap<(RelationId, usize), Versions>,
     epoch: u64,
+}
+
+/// A worker's shard of a relation by epoch, oldest first.
+#[derive(Debug)]
+struct Versions {
+    shards: VecDeque<(u64, RowsSnapshot)>,
+    charge: Charge,
+}
+
+impl Versions {
+    /// Drops those that no read can see any more: older than the newest finished one.
+    fn prune(&mut self, finished: u64) {
+        while self.shards.get(1).is_some_and(|(epoch, _)| *epoch <= finished) {
+            self.shards.pop_front();
+        }
+        self.charge.set(self.shards.iter().map(|(_, shard)| shard.own_bytes()).sum());
+    }
 }
 
 /// All relations at one epoch: the shards of each.
@@ -30,6 +48,11 @@ pub struct Snapshots {
 }
 
 impl SnapshotStore {
+    /// No versions yet; what they hold is charged.
+    pub fn new(memory: Arc<MemoryAccount>) -> Self {
+        Self { memory, inner: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -38,9 +61,11 @@ impl SnapshotStore {
     pub fn publish(&self, relation: RelationId, worker: usize, epoch: u64, snapshot: RowsSnapshot) {
         let mut inner = self.lock();
         let finished = inner.epoch;
-        let versions = inner.versions.entry((relation, worker)).or_default();
-        versions.push_back((epoch, snapshot));
-        prune(versions, finished);
+        let charge = || self.memory.charge(Some(relation), MemoryKind::Snapshots);
+        let empty = || Versions { shards: VecDeque::new(), charge: charge() };
+        let versions = inner.versions.entry((relation, worker)).or_insert_with(empty);
+        versions.shards.push_back((epoch, snapshot));
+        versions.prune(finished);
     }
 
     /// Every worker has finished `epoch`: reads see it from now on.
@@ -48,8 +73,8 @@ impl SnapshotStore {
         let mut inner = self.lock();
         inner.epoch = inner.epoch.max(epoch);
         let finished = inner.epoch;
-        for versions in inner.versions.values_mut() {
-            prune(versions, finished);
+        for versions in inner.versions.values_mut().filter(|it| it.shards.len() > 1) {
+            versions.prune(finished);
         }
     }
 
@@ -61,7 +86,7 @@ impl SnapshotStore {
     /// A worker's newest shard of a relation, for the backfill of a new fragment.
     pub fn newest(&self, relation: RelationId, worker: usize) -> Option<RowsSnapshot> {
         let inner = self.lock();
-        let newest = inner.versions.get(&(relation, worker)).and_then(VecDeque::back);
+        let newest = inner.versions.get(&(relation, worker)).and_then(|it| it.shards.back());
         newest.map(|(_, snapshot)| snapshot.clone())
     }
 
@@ -70,17 +95,10 @@ impl SnapshotStore {
         let inner = self.lock();
         let mut snapshots = Snapshots { epoch: inner.epoch, relations: BTreeMap::new() };
         for ((relation, _), versions) in &inner.versions {
-            let visible = versions.iter().rev().find(|(epoch, _)| *epoch <= inner.epoch);
+            let visible = versions.shards.iter().rev().find(|(epoch, _)| *epoch <= inner.epoch);
             let shards = snapshots.relations.entry(*relation).or_default();
             shards.extend(visible.map(|(_, snapshot)| snapshot.clone()));
         }
         snapshots
-    }
-}
-
-/// Drops versions that no read can see any more: those older than the newest finished one.
-fn prune(versions: &mut VecDeque<(u64, RowsSnapshot)>, finished: u64) {
-    while versions.get(1).is_some_and(|(epoch, _)| *epoch <= finished) {
-        versions.pop_front();
     }
 }

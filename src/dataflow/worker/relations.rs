@@ -128,6 +128,7 @@ impl Worker {
             env: &shared.env,
             catalog: &self.catalog,
             snapshots: &shared.snapshots,
+            memory: &shared.memory,
             context: &self.context,
             taps: &taps.collect(),
             worker: self.index,

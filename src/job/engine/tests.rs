@@ -27,7 +27,7 @@ const DDL: [&str; 7] = [
 /// Enough for segments to be merged.
 const WRITES: i64 = 15;
 
-type Rows = Vec<(i64, i64)>;
+pub(super) type Rows = Vec<(i64, i64)>;
 
 /// What the tables hold.
 #[derive(Default)]
@@ -64,18 +64,18 @@ impl Model {
     }
 }
 
-fn changes(rows: &[(i64, i64)]) -> ChangeBatch {
+pub(super) fn changes(rows: &[(i64, i64)]) -> ChangeBatch {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
     let groups: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
     ChangeBatch::inserts(RecordBatch::try_from_iter([("k", keys), ("g", groups)]).unwrap())
 }
 
-async fn write(engine: &Engine, table: &str, rows: ChangeBatch) {
+pub(super) async fn write(engine: &Engine, table: &str, rows: ChangeBatch) {
     let id = engine.catalog().get(table).unwrap().id;
     engine.write(id, rows).await.unwrap();
 }
 
-fn read(engine: &Engine, name: &str) -> Rows {
+pub(super) fn read(engine: &Engine, name: &str) -> Rows {
     let id = engine.catalog().get(name).unwrap().id;
     let mut rows = Rows::new();
     for batch in engine.snapshot().relation(id).unwrap().batches(None).unwrap() {

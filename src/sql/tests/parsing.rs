@@ -111,6 +111,7 @@ fn parses_drops() {
 fn parses_what_to_show() {
     let shows = [
         ("SHOW JOBS", Show::Jobs),
+        ("SHOW MEMORY", Show::Memory),
         ("SHOW TABLES", Show::Tables),
         ("SHOW SOURCES", Show::Sources),
         ("SHOW SINKS", Show::Sinks),
