@@ -4,8 +4,10 @@
 pub(crate) mod faulty_store;
 mod local_store;
 mod machine;
+mod scratch;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,12 +20,14 @@ use uuid::{Builder, Uuid};
 
 pub use self::local_store::LocalStore;
 pub use self::machine::memory_bytes;
+pub use self::scratch::Scratch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The outside world of an engine: tests give another one.
 #[derive(Clone)]
 pub struct Env {
     store: Arc<dyn ObjectStore>,
+    scratch: Option<Arc<Scratch>>,
     crash: Option<Arc<CrashPoint>>,
     fault: Option<Arc<CrashPoint>>,
     /// None for true chance.
@@ -56,7 +60,18 @@ impl Env {
             Ok(text) => CrashPoint::parse(variable, &text).map(|point| Some(Arc::new(point))),
         };
         let (crash, fault) = (point("FRAZIL_CRASH")?, point("FRAZIL_FAULT")?);
-        Ok(Self { store, crash, fault, seeded: None, start: Instant::now() })
+        Ok(Self { store, scratch: None, crash, fault, seeded: None, start: Instant::now() })
+    }
+
+    /// The same world with scratch files in a directory.
+    #[must_use]
+    pub fn with_scratch(self, directory: PathBuf) -> Self {
+        Self { scratch: Some(Arc::new(Scratch::new(directory))), ..self }
+    }
+
+    /// Files for what does not fit into memory, if there are any.
+    pub fn scratch(&self) -> Option<&Arc<Scratch>> {
+        self.scratch.as_ref()
     }
 
     /// The same world with ids that follow from a seed, for tests. Each process needs a seed of its
@@ -92,6 +107,11 @@ impl Env {
     /// Milliseconds since 1970 in UTC.
     pub fn now_ms(&self) -> i64 {
         self.now().timestamp_millis()
+    }
+
+    /// Microseconds since 1970 in UTC.
+    pub fn now_us(&self) -> i64 {
+        self.now().timestamp_micros()
     }
 
     /// Marks a place where a crash is worth a test: kills the process with SIGKILL if it was asked

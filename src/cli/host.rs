@@ -41,7 +41,8 @@ pub(super) fn env(config: &Config) -> Result<Env> {
     };
     std::fs::create_dir_all(directory).map_err(|error| refused(error.to_string()))?;
     let store = LocalStore::open(directory).map_err(|error| refused(error.to_string()))?;
-    Env::real(Arc::new(store))
+    let scratch = config.scratch_dir.clone().unwrap_or_else(|| directory.join("scratch"));
+    Ok(Env::real(Arc::new(store))?.with_scratch(scratch))
 }
 
 /// Waits for Ctrl-C or SIGTERM.

@@ -28,6 +28,11 @@ impl FragmentCharges {
 }
 
 impl Fragment {
+    /// Bytes of its state in memory, as charged.
+    pub(crate) fn charged_state(&self) -> u64 {
+        self.charges.state.memory()
+    }
+
     /// Charges what it holds now, if that may have changed since the last call.
     pub(crate) fn charge(&mut self) {
         if !std::mem::take(&mut self.has_moved) {
@@ -42,7 +47,8 @@ impl Fragment {
         let waiting = waiting.sum::<usize>();
         self.charges.input.set(self.held_bytes + waiting + self.context.stashed_bytes());
         let state = self.operators.iter().map(|operator| operator.borrow().state_bytes());
-        self.charges.state.set(state.sum());
+        let cold = self.operators.iter().map(|operator| operator.borrow().cold_bytes());
+        self.charges.state.set_both(state.sum(), cold.sum());
         // It moves until it is idle and charged once more.
         self.has_moved = !self.is_idle() || !self.sources.is_empty() || self.held_bytes > 0;
     }

@@ -133,6 +133,10 @@ struct Worker {
     flushes: AskedFlushes,
     progress_at: Duration,
     accounted_at: Duration,
+    /// When rows may be moved to scratch files again, after the disk has refused some.
+    move_at: Duration,
+    /// When the resident part of scratch files is looked at.
+    trim_at: Duration,
     /// Number of jobs that failed here because memory was short, or had failed before.
     failed_for_memory: usize,
     /// Where the statement that is applied begins to read sources.
@@ -203,6 +207,8 @@ impl Worker {
             flushes: AskedFlushes::default(),
             progress_at: Duration::ZERO,
             accounted_at: Duration::ZERO,
+            move_at: Duration::ZERO,
+            trim_at: Duration::ZERO,
             failed_for_memory: 0,
             starts: BTreeMap::new(),
             running: true,

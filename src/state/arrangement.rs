@@ -7,9 +7,11 @@ use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions,
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::appended_rows::{AppendedRows, append_indices};
+use super::bits::Bits;
 use super::segments::{Location, NO_ROW, RowsSnapshot, Segments};
-use super::{KeyTable, RowNumber, StateDelta, StateTable};
+use super::{KeyTable, MovedRows, RowNumber, StateDelta, StateTable};
 use crate::change::{ChangeBatch, take_rows};
+use crate::env::Scratch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What makes a row of an arrangement one row.
@@ -37,10 +39,11 @@ pub struct Arrangement {
     keys: KeyTable,
     key_columns: Vec<usize>,
     locations: Vec<Location>,
+    /// Of [`Identity::WholeRow`].
     counts: Vec<i64>,
     segments: Segments,
     dirty: Vec<u32>,
-    is_dirty: Vec<bool>,
+    is_dirty: Bits,
     /// Of [`Identity::Appended`].
     appended: Option<AppendedRows>,
 }
@@ -71,7 +74,7 @@ impl Arrangement {
             locations: Vec::new(),
             counts: Vec::new(),
             dirty: Vec::new(),
-            is_dirty: Vec::new(),
+            is_dirty: Bits::default(),
             appended,
         })
     }
@@ -179,8 +182,10 @@ impl Arrangement {
         self.keys.intern(&columns, rows.num_rows(), slots)?;
         let count = self.keys.slot_count();
         self.locations.resize(count, NO_ROW);
-        self.counts.resize(count, 0);
-        self.is_dirty.resize(count, false);
+        if self.identity == Identity::WholeRow {
+            self.counts.resize(count, 0);
+        }
+        self.is_dirty.grow(count);
         Ok(())
     }
 
@@ -228,7 +233,7 @@ impl Arrangement {
     /// Forgets the key of a slot that has no row and had none at the last [`Arrangement::delta`].
     /// Slots of other deleted rows are freed there.
     pub(crate) fn release(&mut self, slot: u32) {
-        if self.location(slot) == NO_ROW && !self.is_dirty[slot as usize] {
+        if self.location(slot) == NO_ROW && !self.is_dirty.get(slot) {
             self.keys.remove(slot);
         }
     }
@@ -240,7 +245,7 @@ impl Arrangement {
     }
 
     fn mark(&mut self, slot: u32) {
-        if !std::mem::replace(&mut self.is_dirty[slot as usize], true) {
+        if !self.is_dirty.set(slot, true) {
             self.dirty.push(slot);
         }
     }
@@ -251,6 +256,24 @@ impl Arrangement {
     /// Arrow kernels' only.
     pub fn maintain(&mut self) -> Result<()> {
         self.segments.maintain(&mut self.locations)
+    }
+
+    /// As [`Segments::move_cold`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn move_cold(
+        &mut self,
+        wanted: usize,
+        least: usize,
+        scratch: &Scratch,
+    ) -> Result<MovedRows> {
+        self.segments.move_cold(wanted, least, scratch)
+    }
+
+    /// Bytes in scratch files.
+    pub fn cold_bytes(&self) -> usize {
+        self.segments.cold_bytes()
     }
 
     /// The live rows as they are now; O(segments).
@@ -264,7 +287,7 @@ impl Arrangement {
             + self.segments.state_bytes()
             + self.locations.capacity() * 8
             + self.counts.capacity() * 8
-            + self.is_dirty.capacity()
+            + self.is_dirty.state_bytes()
             + self.dirty.capacity() * 4
     }
 
@@ -300,7 +323,7 @@ impl Arrangement {
         let state = self.state_table();
         let key_schema = Arc::new(state.key_schema());
         let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.iter().for_each(|slot| self.is_dirty[*slot as usize] = false);
+        dirty.iter().for_each(|slot| _ = self.is_dirty.set(*slot, false));
         let (mut put, mut gone) = (Vec::new(), Vec::new());
         for slot in dirty.drain(..) {
             let list = if self.location(slot) == NO_ROW { &mut gone } else { &mut put };
@@ -361,7 +384,7 @@ impl Arrangement {
             ChangeBatch::inserts(rows)
         };
         self.apply(&changes)?;
-        self.dirty.drain(..).for_each(|slot| self.is_dirty[slot as usize] = false);
+        self.dirty.drain(..).for_each(|slot| _ = self.is_dirty.set(slot, false));
         self.maintain()
     }
 }

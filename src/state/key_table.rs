@@ -1,13 +1,12 @@
 //! [`KeyTable`]: keys to dense slots, with deletion.
 
-use std::ops::Range;
-
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
+use super::bits::Bits;
 use crate::change::{hash_bytes, mix, runs_by_bytes, words};
 use crate::error::Result;
 
@@ -25,7 +24,41 @@ pub const NO_SLOT: u32 = u32::MAX;
 pub struct KeyTable {
     keys: Keys,
     free: Vec<u32>,
-    used: Vec<bool>,
+    used: Bits,
+}
+
+/// Slots by half the hash of their key. A whole hash would double the table: what is found is
+/// compared with the key anyway.
+#[derive(Debug, Default)]
+struct SlotIndex(HashTable<(u32, u32)>);
+
+impl SlotIndex {
+    /// The hash under which half a hash is kept: hashbrown takes its highest bits and its lowest.
+    fn spread(half: u32) -> u64 {
+        u64::from(half) << 32 | u64::from(half)
+    }
+
+    fn half_of(hash: u64) -> u32 {
+        (hash >> 32) as u32
+    }
+
+    fn find(&self, hash: u64, is_same: impl Fn(u32) -> bool) -> Option<u32> {
+        let half = Self::half_of(hash);
+        let same = |(other, slot): &(u32, u32)| *other == half && is_same(*slot);
+        self.0.find(Self::spread(half), same).map(|(_, slot)| *slot)
+    }
+
+    fn insert(&mut self, hash: u64, slot: u32) {
+        let half = Self::half_of(hash);
+        self.0.insert_unique(Self::spread(half), (half, slot), |(half, _)| Self::spread(*half));
+    }
+
+    fn remove(&mut self, hash: u64, slot: u32) {
+        let found = self.0.find_entry(Self::spread(Self::half_of(hash)), |(_, it)| *it == slot);
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,7 +71,7 @@ enum Keys {
 #[derive(Debug)]
 struct WordKeys {
     data_type: DataType,
-    table: HashTable<(u64, u32)>,
+    index: SlotIndex,
     words: Vec<u64>,
     null_slot: u32,
 }
@@ -46,22 +79,50 @@ struct WordKeys {
 #[derive(Debug)]
 struct RowKeys {
     converter: RowConverter,
-    table: HashTable<(u64, u32)>,
+    index: SlotIndex,
+    /// Keys, each behind its length.
     arena: Vec<u8>,
-    spans: Vec<Range<usize>>,
+    /// By slot: where its key's length is; [`NO_KEY`] for none.
+    starts: Vec<u64>,
     garbage_bytes: usize,
+}
+
+/// The slot has no key.
+const NO_KEY: u64 = u64::MAX;
+
+/// Bytes of a length in front of a key: seven bits each, the highest tells that another follows.
+fn push_length(arena: &mut Vec<u8>, mut length: usize) {
+    while length >= 0x80 {
+        arena.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    arena.push(length as u8);
+}
+
+/// The length at a place and where the key begins.
+fn length_at(arena: &[u8], mut at: usize) -> (usize, usize) {
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let byte = arena[at];
+        at += 1;
+        length |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte < 0x80 {
+            return (length, at);
+        }
+    }
 }
 
 /// Slots of a table: free ones first.
 struct Slots<'a> {
     free: &'a mut Vec<u32>,
-    used: &'a mut Vec<bool>,
+    used: &'a mut Bits,
 }
 
 impl Slots<'_> {
     fn next(&mut self) -> u32 {
         if let Some(slot) = self.free.pop() {
-            self.used[slot as usize] = true;
+            self.used.set(slot, true);
             return slot;
         }
         self.used.push(true);
@@ -79,19 +140,19 @@ impl KeyTable {
             [] => Keys::Unit,
             [data_type] if words::is_word(data_type) => Keys::Word(WordKeys {
                 data_type: data_type.clone(),
-                table: HashTable::new(),
+                index: SlotIndex::default(),
                 words: Vec::new(),
                 null_slot: NO_SLOT,
             }),
             types => Keys::Rows(RowKeys {
                 converter: RowConverter::new(types.iter().cloned().map(SortField::new).collect())?,
-                table: HashTable::new(),
+                index: SlotIndex::default(),
                 arena: Vec::new(),
-                spans: Vec::new(),
+                starts: Vec::new(),
                 garbage_bytes: 0,
             }),
         };
-        Ok(Self { keys, free: Vec::new(), used: Vec::new() })
+        Ok(Self { keys, free: Vec::new(), used: Bits::default() })
     }
 
     /// Number of slots ever given: the length that columns of state beside it need.
@@ -101,12 +162,12 @@ impl KeyTable {
 
     /// Whether the slot has a key.
     pub fn is_used(&self, slot: u32) -> bool {
-        self.used.get(slot as usize).copied().unwrap_or(false)
+        (slot as usize) < self.used.len() && self.used.get(slot)
     }
 
     /// All slots that have a key, ascending.
     pub fn used_slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.used.iter().enumerate().filter(|(_, used)| **used).map(|(slot, _)| slot as u32)
+        (0..self.used.len() as u32).filter(|slot| self.used.get(*slot))
     }
 
     /// The slots of keys; a new key gets a new slot. `slots` is overwritten.
@@ -124,7 +185,7 @@ impl KeyTable {
         let mut given = Slots { free: &mut self.free, used: &mut self.used };
         match &mut self.keys {
             Keys::Unit => {
-                if row_count > 0 && given.used.is_empty() {
+                if row_count > 0 && given.used.len() == 0 {
                     given.next();
                 }
                 slots.resize(row_count, 0);
@@ -143,7 +204,7 @@ impl KeyTable {
         slots.clear();
         match &self.keys {
             Keys::Unit => {
-                slots.resize(row_count, if self.used.is_empty() { NO_SLOT } else { 0 });
+                slots.resize(row_count, if self.used.len() == 0 { NO_SLOT } else { 0 });
             }
             Keys::Word(keys) => keys.find(&columns[0], slots),
             Keys::Rows(keys) => keys.find(columns, slots)?,
@@ -161,7 +222,7 @@ impl KeyTable {
             Keys::Word(keys) => keys.remove(slot),
             Keys::Rows(keys) => keys.remove(slot),
         }
-        self.used[slot as usize] = false;
+        self.used.set(slot, false);
         self.free.push(slot);
     }
 
@@ -170,7 +231,7 @@ impl KeyTable {
         match &self.keys {
             Keys::Unit => 0,
             Keys::Word(_) => 8,
-            Keys::Rows(keys) => keys.spans[slot as usize].len(),
+            Keys::Rows(keys) => keys.key(slot).len(),
         }
     }
 
@@ -198,14 +259,12 @@ impl KeyTable {
 
     /// Memory in bytes.
     pub fn state_bytes(&self) -> usize {
-        let own = self.free.capacity() * 4 + self.used.capacity();
+        let own = self.free.capacity() * 4 + self.used.state_bytes();
         own + match &self.keys {
             Keys::Unit => 0,
-            Keys::Word(keys) => keys.table.allocation_size() + keys.words.capacity() * 8,
+            Keys::Word(keys) => keys.index.0.allocation_size() + keys.words.capacity() * 8,
             Keys::Rows(keys) => {
-                keys.table.allocation_size()
-                    + keys.arena.capacity()
-                    + keys.spans.capacity() * size_of::<Range<usize>>()
+                keys.index.0.allocation_size() + keys.arena.capacity() + keys.starts.capacity() * 8
             }
         }
     }
@@ -225,15 +284,20 @@ impl WordKeys {
                 continue;
             }
             let hash = mix(word, 0);
-            if let Some((_, slot)) = self.table.find(hash, |(other, _)| *other == word) {
-                slots.push(*slot);
+            if let Some(slot) = self.slot_of(hash, word) {
+                slots.push(slot);
                 continue;
             }
             let slot = given.next();
-            self.table.insert_unique(hash, (word, slot), |(word, _)| mix(*word, 0));
+            self.index.insert(hash, slot);
             self.put(slot, word);
             slots.push(slot);
         }
+    }
+
+    fn slot_of(&self, hash: u64, word: u64) -> Option<u32> {
+        // The slot of NULL has a word as well, but is not in the index.
+        self.index.find(hash, |slot| self.words[slot as usize] == word)
     }
 
     fn put(&mut self, slot: u32, word: u64) {
@@ -251,8 +315,7 @@ impl WordKeys {
             if nulls.is_some_and(|nulls| nulls.is_null(row)) {
                 return self.null_slot;
             }
-            let found = self.table.find(mix(word, 0), |(other, _)| *other == word);
-            found.map_or(NO_SLOT, |(_, slot)| *slot)
+            self.slot_of(mix(word, 0), word).unwrap_or(NO_SLOT)
         }));
     }
 
@@ -261,10 +324,7 @@ impl WordKeys {
             self.null_slot = NO_SLOT;
             return;
         }
-        let word = self.words[slot as usize];
-        if let Ok(entry) = self.table.find_entry(mix(word, 0), |(other, _)| *other == word) {
-            entry.remove();
-        }
+        self.index.remove(mix(self.words[slot as usize], 0), slot);
     }
 
     fn decode(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -278,7 +338,13 @@ impl WordKeys {
 
 impl RowKeys {
     fn key(&self, slot: u32) -> &[u8] {
-        &self.arena[self.spans[slot as usize].clone()]
+        match self.starts[slot as usize] {
+            NO_KEY => &[],
+            start => {
+                let (length, start) = length_at(&self.arena, start as usize);
+                &self.arena[start..start + length]
+            }
+        }
     }
 
     fn intern(
@@ -291,22 +357,20 @@ impl RowKeys {
         for row in &rows {
             let bytes = row.data();
             let hash = hash_bytes(0, bytes);
-            let same = |(other, slot): &(u64, u32)| {
-                *other == hash && &self.arena[self.spans[*slot as usize].clone()] == bytes
-            };
-            if let Some((_, slot)) = self.table.find(hash, same) {
-                slots.push(*slot);
+            if let Some(slot) = self.index.find(hash, |slot| self.key(slot) == bytes) {
+                slots.push(slot);
                 continue;
             }
             let slot = given.next();
-            let span = self.arena.len()..self.arena.len() + bytes.len();
+            let start = self.arena.len() as u64;
+            push_length(&mut self.arena, bytes.len());
             self.arena.extend_from_slice(bytes);
-            if slot as usize == self.spans.len() {
-                self.spans.push(span);
+            if slot as usize == self.starts.len() {
+                self.starts.push(start);
             } else {
-                self.spans[slot as usize] = span;
+                self.starts[slot as usize] = start;
             }
-            self.table.insert_unique(hash, (hash, slot), |(hash, _)| *hash);
+            self.index.insert(hash, slot);
             slots.push(slot);
         }
         Ok(())
@@ -317,19 +381,16 @@ impl RowKeys {
         slots.extend(rows.iter().map(|row| {
             let bytes = row.data();
             let hash = hash_bytes(0, bytes);
-            let same = |(other, slot): &(u64, u32)| *other == hash && self.key(*slot) == bytes;
-            self.table.find(hash, same).map_or(NO_SLOT, |(_, slot)| *slot)
+            self.index.find(hash, |slot| self.key(slot) == bytes).unwrap_or(NO_SLOT)
         }));
         Ok(())
     }
 
     fn remove(&mut self, slot: u32) {
         let hash = hash_bytes(0, self.key(slot));
-        if let Ok(entry) = self.table.find_entry(hash, |(_, other)| *other == slot) {
-            entry.remove();
-        }
-        self.garbage_bytes += self.spans[slot as usize].len();
-        self.spans[slot as usize] = 0..0;
+        self.index.remove(hash, slot);
+        self.garbage_bytes += self.key(slot).len() + 1;
+        self.starts[slot as usize] = NO_KEY;
         if self.garbage_bytes > 4096 && self.garbage_bytes * 2 > self.arena.len() {
             self.compact();
         }
@@ -337,10 +398,11 @@ impl RowKeys {
 
     fn compact(&mut self) {
         let mut arena = Vec::with_capacity(self.arena.len() - self.garbage_bytes);
-        for span in &mut self.spans {
-            let start = arena.len();
-            arena.extend_from_slice(&self.arena[span.clone()]);
-            *span = start..arena.len();
+        for start in self.starts.iter_mut().filter(|start| **start != NO_KEY) {
+            let (length, key) = length_at(&self.arena, *start as usize);
+            let moved = arena.len() as u64;
+            arena.extend_from_slice(&self.arena[*start as usize..key + length]);
+            *start = moved;
         }
         self.arena = arena;
         self.garbage_bytes = 0;

@@ -11,6 +11,8 @@
 
 mod appended_rows;
 mod arrangement;
+mod bits;
+mod cold_rows;
 mod delta;
 mod key_index;
 mod key_table;
@@ -22,6 +24,7 @@ mod snapshots;
 
 pub use appended_rows::{AppendedRows, append_indices};
 pub use arrangement::{Arrangement, Identity, check_columns};
+pub use cold_rows::MovedRows;
 pub use delta::{StateDelta, StateTable};
 pub use key_table::{KeyTable, NO_SLOT};
 pub use log::{

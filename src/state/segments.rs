@@ -1,17 +1,19 @@
 //! [`Segments`]: rows in Arrow batches with deletion bitmaps, and their [`RowsSnapshot`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::buffer::{BooleanBuffer, Buffer};
+use arrow::buffer::{BooleanBuffer, Buffer, ScalarBuffer};
 use arrow::compute::{filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 
+use super::cold_rows::{MovedRows, can_move, numbers_to_scratch, to_scratch};
 use super::key_index::KeyIndex;
 use crate::change::{BATCH_BYTES_MAX, RowSizes, batch_bytes, hash_rows, runs_by_bytes, take_rows};
+use crate::env::Scratch;
 use crate::error::Result;
 
 /// Where a row is: segment in the high half, row in the low half.
@@ -47,12 +49,16 @@ struct Segment {
     /// Bit set: the row is live.
     live: Arc<Vec<u64>>,
     live_count: usize,
-    /// Bytes of the rows.
+    /// Bytes of the rows and their owners.
     bytes: usize,
+    /// They are in a scratch file.
+    is_cold: bool,
+    /// Number of segments that were made before.
+    born: u64,
     /// Multiplicity of live rows that have another than 1.
     counts: Arc<BTreeMap<u32, i64>>,
     /// Owner (a slot) of each row; empty if rows have none.
-    owners: Arc<Vec<u32>>,
+    owners: ScalarBuffer<u32>,
     /// Made by the first lookup by key: tables that are only scanned pay nothing for it.
     index: Arc<OnceLock<KeyIndex>>,
     /// Memory of the indexes of all segments.
@@ -69,14 +75,29 @@ impl Segment {
             *last = (1 << (count % 64)) - 1;
         }
         Self {
-            bytes: batch_bytes(&rows),
+            bytes: batch_bytes(&rows) + owners.len() * 4,
+            is_cold: false,
+            born: 0,
             rows: Arc::new(rows),
             live: Arc::new(live),
             live_count: count,
             counts: Arc::default(),
-            owners: Arc::new(owners),
+            owners: ScalarBuffer::from(owners),
             index: Arc::default(),
             index_bytes: Arc::clone(index_bytes),
+        }
+    }
+
+    /// The segment as readers see it: they do not ask for owners, whose memory is not theirs.
+    fn for_readers(&self) -> Self {
+        Self {
+            rows: Arc::clone(&self.rows),
+            live: Arc::clone(&self.live),
+            counts: Arc::clone(&self.counts),
+            owners: ScalarBuffer::from(Vec::new()),
+            index: Arc::clone(&self.index),
+            index_bytes: Arc::clone(&self.index_bytes),
+            ..*self
         }
     }
 
@@ -95,7 +116,8 @@ impl Segment {
 
     /// Memory without that of the index.
     fn state_bytes(&self) -> usize {
-        self.bytes + self.live.len() * 8 + self.owners.len() * 4 + self.counts.len() * COUNT_BYTES
+        let rows = if self.is_cold { 0 } else { self.bytes };
+        rows + self.live.len() * 8 + self.counts.len() * COUNT_BYTES
     }
 
     /// The index by these columns, which are the same for all lookups of one relation.
@@ -135,6 +157,10 @@ pub struct Segments {
     free: Vec<usize>,
     /// Memory of the segments without their indexes, kept up to date: it is asked for often.
     bytes: usize,
+    /// Bytes in scratch files.
+    cold_bytes: usize,
+    /// Number of segments ever made.
+    made: u64,
     index_bytes: Arc<AtomicUsize>,
     /// Something was appended or deleted since the last `maintain`.
     is_touched: bool,
@@ -144,7 +170,8 @@ impl Segments {
     /// No rows yet.
     pub fn new(schema: SchemaRef) -> Self {
         let (segments, free, index_bytes) = (Vec::new(), Vec::new(), Arc::default());
-        Self { schema, segments, free, bytes: 0, index_bytes, is_touched: false }
+        let (bytes, cold_bytes, made) = (0, 0, 0);
+        Self { schema, segments, free, bytes, cold_bytes, made, index_bytes, is_touched: false }
     }
 
     /// Appends rows; `owners` has one slot a row and `locations` is set for them, or is empty.
@@ -155,8 +182,10 @@ impl Segments {
         }
     }
 
-    fn place(&mut self, segment: Segment, locations: &mut [Location]) {
+    fn place(&mut self, mut segment: Segment, locations: &mut [Location]) {
         self.is_touched = true;
+        segment.born = self.made;
+        self.made += 1;
         self.bytes += segment.state_bytes();
         let index = self.free.pop().unwrap_or(self.segments.len());
         for (row, owner) in segment.owners.iter().enumerate() {
@@ -313,6 +342,7 @@ impl Segments {
         let empty = Segment::new(empty, Vec::new(), &self.index_bytes);
         let gone = std::mem::replace(&mut self.segments[index], empty);
         self.bytes -= gone.state_bytes();
+        self.cold_bytes -= if gone.is_cold { gone.bytes } else { 0 };
         self.free.push(index);
     }
 
@@ -352,10 +382,56 @@ impl Segments {
         Ok(())
     }
 
+    /// Moves rows to scratch files until about `wanted` bytes have left the heap: of segments with
+    /// at least `least` bytes, the largest and of these the oldest first. No row changes its
+    /// location, so that this may be done at any time.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses them; what was moved before stays there.
+    pub fn move_cold(
+        &mut self,
+        wanted: usize,
+        least: usize,
+        scratch: &Scratch,
+    ) -> Result<MovedRows> {
+        let mut moved = MovedRows::default();
+        if !can_move(&self.schema) {
+            return Ok(moved);
+        }
+        let is_warm = |it: &Segment| !it.is_cold && it.live_count > 0 && it.bytes >= least;
+        let warm = (0..self.segments.len()).filter(|index| is_warm(&self.segments[*index]));
+        let mut warm: Vec<usize> = warm.collect();
+        warm.sort_unstable_by_key(|index| {
+            let segment = &self.segments[*index];
+            // Sizes within a factor of two are alike.
+            (std::cmp::Reverse(segment.bytes.max(1).ilog2()), segment.born)
+        });
+        for index in warm {
+            if moved.bytes >= wanted {
+                break;
+            }
+            let segment = &mut self.segments[index];
+            let rows = Arc::new(to_scratch(&segment.rows, scratch)?);
+            segment.owners = numbers_to_scratch(&segment.owners, scratch)?;
+            let before = std::mem::replace(&mut segment.rows, Arc::clone(&rows));
+            moved.pairs.push((before, rows));
+            segment.is_cold = true;
+            moved.bytes += segment.bytes;
+            self.bytes -= segment.bytes;
+            self.cold_bytes += segment.bytes;
+        }
+        Ok(moved)
+    }
+
+    /// Bytes in scratch files.
+    pub fn cold_bytes(&self) -> usize {
+        self.cold_bytes
+    }
+
     /// The live rows as they are now.
     pub fn snapshot(&self) -> RowsSnapshot {
         let live = self.segments.iter().filter(|segment| segment.live_count > 0);
-        let segments: Vec<Segment> = live.cloned().collect();
+        let segments: Vec<Segment> = live.map(Segment::for_readers).collect();
         let own_bytes = segments.len() * size_of::<Segment>();
         let own_bytes = own_bytes + segments.iter().map(|it| it.live.len() * 8).sum::<usize>();
         RowsSnapshot { schema: Arc::clone(&self.schema), segments, own_bytes }
@@ -388,6 +464,15 @@ impl RowsSnapshot {
     /// Schema of the rows.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// Reads moved rows from where they are now.
+    pub fn follow(&mut self, moved: &HashMap<*const RecordBatch, Arc<RecordBatch>>) {
+        for segment in &mut self.segments {
+            if let Some(rows) = moved.get(&Arc::as_ptr(&segment.rows)) {
+                segment.rows = Arc::clone(rows);
+            }
+        }
     }
 
     /// Number of rows, each with its multiplicity.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Charge, MemoryAccount, MemoryKind, RowsSnapshot};
+use super::{Charge, MemoryAccount, MemoryKind, MovedRows, RowsSnapshot};
 use crate::catalog::RelationId;
 
 /// Versions of arrangements by epoch, published by workers and read by sessions.
@@ -75,6 +75,15 @@ impl SnapshotStore {
         let finished = inner.epoch;
         for versions in inner.versions.values_mut().filter(|it| it.shards.len() > 1) {
             versions.prune(finished);
+        }
+    }
+
+    /// Rows of a worker's shards have been moved: those who read them from now on find them there.
+    pub fn follow(&self, relation: RelationId, worker: usize, moved: &MovedRows) {
+        let pairs = moved.pairs.iter();
+        let moved = pairs.map(|(before, after)| (Arc::as_ptr(before), Arc::clone(after))).collect();
+        if let Some(versions) = self.lock().versions.get_mut(&(relation, worker)) {
+            versions.shards.iter_mut().for_each(|(_, shard)| shard.follow(&moved));
         }
     }
 

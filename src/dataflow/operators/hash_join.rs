@@ -22,8 +22,9 @@ use super::evaluate::{evaluate_all, evaluate_condition, expression_error};
 use super::filter::keep;
 use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, RowSizes, with_weights};
+use crate::env::Scratch;
 use crate::error::{Error, Result};
-use crate::state::{KeyTable, NO_SLOT, StateDelta, StateTable};
+use crate::state::{KeyTable, MovedRows, NO_SLOT, StateDelta, StateTable};
 
 /// Most rows of an output batch.
 const OUTPUT_ROWS: usize = 64 * 1024;
@@ -464,6 +465,21 @@ impl Operator for HashJoin {
         self.sides[table].restore(&stored, rows, &slots)?;
         self.is_restored = true;
         self.sides[table].maintain()
+    }
+
+    fn move_cold(&mut self, wanted: usize, least: usize, to: &Scratch) -> Result<MovedRows> {
+        let mut moved = MovedRows::default();
+        for side in &mut self.sides {
+            let left = wanted.saturating_sub(moved.bytes);
+            if left > 0 {
+                moved.append(side.move_cold(left, least, to)?);
+            }
+        }
+        Ok(moved)
+    }
+
+    fn cold_bytes(&self) -> usize {
+        self.sides.iter().map(Side::cold_bytes).sum()
     }
 
     fn state_bytes(&self) -> usize {

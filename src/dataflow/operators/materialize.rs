@@ -4,9 +4,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::{EpochInfo, Operator, Output};
-use crate::change::{ChangeBatch, consolidate_in_chunks};
+use crate::change::{ChangeBatch, batch_bytes, consolidate_in_chunks};
+use crate::env::Scratch;
 use crate::error::Result;
-use crate::state::{Arrangement, Identity, RowsSnapshot, StateDelta, StateTable};
+use crate::state::{Arrangement, Identity, MovedRows, RowsSnapshot, StateDelta, StateTable};
 
 /// Keeps the sum of all changes, readable as snapshots, and passes the changes on.
 ///
@@ -101,8 +102,17 @@ impl Operator for Materialize {
         self.rows.restore(&rows)
     }
 
+    fn move_cold(&mut self, wanted: usize, least: usize, to: &Scratch) -> Result<MovedRows> {
+        self.rows.move_cold(wanted, least, to)
+    }
+
+    fn cold_bytes(&self) -> usize {
+        self.rows.cold_bytes()
+    }
+
     fn state_bytes(&self) -> usize {
-        self.rows.state_bytes()
+        let pending = self.pending.iter().map(|changes| batch_bytes(changes.rows()));
+        self.rows.state_bytes() + pending.sum::<usize>()
     }
 }
 

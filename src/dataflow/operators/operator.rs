@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use frazil_connector_api::{BadMessage, ChangeBatch, UpsertBatch};
 
 use crate::catalog::RelationId;
+use crate::env::Scratch;
 use crate::error::{Error, Result};
-use crate::state::{StateDelta, StateTable};
+use crate::state::{MovedRows, StateDelta, StateTable};
 
 /// Where an operator puts its output changes.
 #[derive(Debug, Default)]
@@ -87,6 +88,12 @@ pub trait Operator {
     /// As [`Operator::on_changes`].
     fn on_epoch_end(&mut self, epoch: &EpochInfo, out: &mut Output) -> Result<()>;
 
+    /// When the operator has something to do though no input comes, in microseconds since 1970: it
+    /// is to see the end of an epoch then.
+    fn due_at(&self) -> Option<i64> {
+        None
+    }
+
     /// The keyed tables that hold this operator's durable state; empty for a stateless one.
     fn state_tables(&self) -> Vec<StateTable> {
         Vec::new()
@@ -109,7 +116,21 @@ pub trait Operator {
         Ok(())
     }
 
-    /// Memory of the state in bytes.
+    /// Moves rows of the state to scratch files until about `wanted` bytes have left the heap, in
+    /// batches of at least `least` bytes. What the operator computes does not change.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses them; the operator can be used all the same.
+    fn move_cold(&mut self, _wanted: usize, _least: usize, _to: &Scratch) -> Result<MovedRows> {
+        Ok(MovedRows::default())
+    }
+
+    /// Bytes of the state in scratch files.
+    fn cold_bytes(&self) -> usize {
+        0
+    }
+
+    /// Memory of the state in bytes, without what is in scratch files.
     fn state_bytes(&self) -> usize {
         0
     }

@@ -1,7 +1,7 @@
 //! Tests of operators drawn as text, one change a line: `+ 1 a`, `- 2 NULL`, `+3 1 a` (weight 3).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{cast, concat_batches};
@@ -13,6 +13,7 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, consolidate, take_rows, with_weights};
+use crate::env::Scratch;
 use crate::error::Result;
 use crate::state::StateDelta;
 
@@ -85,6 +86,15 @@ macro_rules! assert_changes {
 }
 pub(crate) use assert_changes;
 
+/// Moves a part of an operator's rows to scratch files, which changes nothing that it computes.
+pub(crate) fn move_some<O: Operator>(operator: &mut O) {
+    static SCRATCH: LazyLock<Scratch> =
+        LazyLock::new(|| Scratch::new(std::env::temp_dir().join("frazil-test-scratch")));
+    let before = operator.cold_bytes();
+    let moved = operator.move_cold(1, 0, &SCRATCH).unwrap();
+    assert_eq!(operator.cold_bytes(), before + moved.bytes);
+}
+
 /// An operator with its output.
 pub(crate) struct Harness<O> {
     pub(crate) operator: O,
@@ -107,6 +117,7 @@ impl<O: Operator> Harness<O> {
     /// Gives changes to an input.
     pub(crate) fn push_batch(&mut self, input: usize, changes: ChangeBatch) -> &mut Self {
         self.operator.on_changes(input, changes, &mut self.output).unwrap();
+        move_some(&mut self.operator);
         self
     }
 

@@ -13,12 +13,20 @@ use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
 use super::{EpochInfo, Operator, Output};
-use crate::change::{ChangeBatch, RowSizes, UpsertBatch, UpsertOp, equal_rows, runs_by_bytes};
+use crate::change::{
+    ChangeBatch, RowSizes, UpsertBatch, UpsertOp, batch_bytes, equal_rows, runs_by_bytes,
+};
+use crate::env::Scratch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::{Arrangement, Identity, Location, NO_ROW, RowsSnapshot, StateDelta, StateTable};
+use crate::state::{
+    Arrangement, Identity, Location, MovedRows, NO_ROW, RowsSnapshot, StateDelta, StateTable,
+};
 
 /// No operation on the slot in this epoch.
 const UNTOUCHED: u64 = u64::MAX;
+
+/// Room that is kept from one epoch to the next, in slots.
+const LATEST_KEPT: usize = 1 << 16;
 
 /// The slot's row goes in this epoch.
 const GONE: u64 = u64::MAX - 1;
@@ -43,8 +51,8 @@ pub struct UpsertTable {
     rows: Arrangement,
     schema: SchemaRef,
     pending: Vec<RecordBatch>,
-    /// Of each slot: `pending` batch and row, or one of the constants above.
-    latest: Vec<u64>,
+    /// Of each touched slot: `pending` batch and row, or [`GONE`].
+    latest: HashMap<u32, u64>,
     touched: Vec<u32>,
     keeps_first: bool,
 }
@@ -64,7 +72,7 @@ impl UpsertTable {
             rows: Arrangement::try_new(Arc::clone(&schema), Identity::Key(key))?,
             schema,
             pending: Vec::new(),
-            latest: Vec::new(),
+            latest: HashMap::new(),
             touched: Vec::new(),
             keeps_first: false,
         })
@@ -81,23 +89,25 @@ impl UpsertTable {
     }
 
     fn set(&mut self, slot: u32, value: u64) {
-        let latest = &mut self.latest[slot as usize];
-        if *latest == UNTOUCHED {
+        if self.latest.insert(slot, value).is_none() {
             self.touched.push(slot);
         }
-        *latest = value;
     }
 
     fn intern(&mut self, rows: &RecordBatch) -> Result<Vec<u32>> {
         let mut slots = Vec::new();
         self.rows.intern(rows, &mut slots)?;
-        self.latest.resize(self.rows.slot_count(), UNTOUCHED);
         Ok(slots)
     }
 
+    /// What the epoch has of a slot so far.
+    fn latest(&self, slot: u32) -> u64 {
+        self.latest.get(&slot).copied().unwrap_or(UNTOUCHED)
+    }
+
     fn truncate(&mut self) {
-        for slot in 0..self.latest.len() as u32 {
-            if self.rows.location(slot) != NO_ROW || self.latest[slot as usize] != UNTOUCHED {
+        for slot in 0..self.rows.slot_count() as u32 {
+            if self.rows.location(slot) != NO_ROW || self.latest(slot) != UNTOUCHED {
                 self.set(slot, GONE);
             }
         }
@@ -105,7 +115,7 @@ impl UpsertTable {
 
     /// True if the slot's row is there after what has come of the epoch.
     fn is_present(&self, slot: u32) -> bool {
-        match self.latest[slot as usize] {
+        match self.latest(slot) {
             UNTOUCHED => self.rows.location(slot) != NO_ROW,
             latest => latest != GONE,
         }
@@ -201,7 +211,7 @@ impl UpsertTable {
             } else if is_truncated {
                 (0, 0)
             } else {
-                match self.latest[*slot as usize] {
+                match self.latest(*slot) {
                     GONE => (0, 0),
                     UNTOUCHED if self.rows.location(*slot) == NO_ROW => (0, 0),
                     UNTOUCHED => {
@@ -238,7 +248,7 @@ impl UpsertTable {
     /// Runs of touched slots whose old and new rows are of bounded size.
     fn runs(&self, touched: &[u32]) -> Vec<Range<usize>> {
         let mut sizes: Vec<Option<RowSizes>> = vec![None; self.pending.len()];
-        self.rows.runs(touched, |index| match self.latest[touched[index] as usize] {
+        self.rows.runs(touched, |index| match self.latest(touched[index]) {
             GONE | UNTOUCHED => 0,
             place => {
                 let (batch, row) = ((place >> 32) as usize, (place & 0xffff_ffff) as usize);
@@ -278,7 +288,7 @@ impl UpsertTable {
         let (mut both, mut gone, mut come) = (Vec::new(), Vec::new(), Vec::new());
         for slot in touched {
             let has_old = self.rows.location(*slot) != NO_ROW;
-            let has_new = self.latest[*slot as usize] != GONE;
+            let has_new = self.latest(*slot) != GONE;
             match (has_old, has_new) {
                 (true, true) => both.push(*slot),
                 (true, false) => gone.push(*slot),
@@ -290,7 +300,7 @@ impl UpsertTable {
         let count = both.len();
         let (mut gone, mut come) = ([both.clone(), gone].concat(), [both, come].concat());
         let old: Vec<Location> = gone.iter().map(|slot| self.rows.location(*slot)).collect();
-        let new: Vec<u64> = come.iter().map(|slot| self.latest[*slot as usize]).collect();
+        let new: Vec<u64> = come.iter().map(|slot| self.latest(*slot)).collect();
         let (mut old, mut new) = (self.rows.take(&old)?, self.take_pending(&new)?);
         let first = |rows: &RecordBatch| rows.slice(0, count).columns().to_vec();
         let equal = equal_rows(&first(&old), &first(&new), count)?;
@@ -411,7 +421,10 @@ impl Operator for UpsertTable {
             out.push(ChangeBatch::inserts(new.clone()));
             self.rows.insert(new, come);
         }
-        touched.iter().for_each(|slot| self.latest[*slot as usize] = UNTOUCHED);
+        self.latest.clear();
+        if self.latest.capacity() > LATEST_KEPT {
+            self.latest = HashMap::new();
+        }
         // A key that came and went within the epoch is forgotten.
         touched.iter().for_each(|slot| self.rows.release(*slot));
         self.pending.clear();
@@ -427,13 +440,20 @@ impl Operator for UpsertTable {
     }
 
     fn restore(&mut self, _table: usize, rows: RecordBatch) -> Result<()> {
-        self.rows.restore(&rows)?;
-        self.latest.resize(self.rows.slot_count(), UNTOUCHED);
-        Ok(())
+        self.rows.restore(&rows)
+    }
+
+    fn move_cold(&mut self, wanted: usize, least: usize, to: &Scratch) -> Result<MovedRows> {
+        self.rows.move_cold(wanted, least, to)
+    }
+
+    fn cold_bytes(&self) -> usize {
+        self.rows.cold_bytes()
     }
 
     fn state_bytes(&self) -> usize {
-        self.rows.state_bytes() + self.latest.capacity() * 8
+        let pending: usize = self.pending.iter().map(batch_bytes).sum();
+        self.rows.state_bytes() + self.latest.allocation_size() + pending
     }
 }
 

@@ -5,13 +5,28 @@ use std::time::Duration;
 
 use super::Worker;
 use crate::catalog::{Definition, RelationId};
-use crate::error::Error;
+use crate::dataflow::fragment::Fragment;
+use crate::error::{Error, caught};
+use crate::state::{MemoryAccount, MovedRows};
 
 /// Shortest time between two looks at the memory.
-const INTERVAL: Duration = Duration::from_millis(5);
+const INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 5 });
+
+/// Bytes that are moved to scratch files at once: the worker does nothing else meanwhile.
+const MOVED_BYTES_MAX: u64 = 16 << 20;
+
+/// Smaller batches are not worth a write: they are merged soon. Less with a small limit, in tests.
+const PIECE_BYTES_MIN: u64 = 64 << 10;
+
+/// Shortest time between two looks at the resident part of scratch files.
+const TRIM_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Pause after the disk has refused rows.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Charges what the fragments hold. If that is too much for long, jobs fail.
+    /// Charges what the fragments hold. If that is too much, rows are moved to scratch files; if it
+    /// is too much for long, jobs fail.
     pub(super) fn account_memory(&mut self) {
         let now = self.shared.env.elapsed();
         if now.saturating_sub(self.accounted_at) < INTERVAL {
@@ -20,11 +35,54 @@ impl Worker {
         self.accounted_at = now;
         self.fragments.values_mut().for_each(|fragment| fragment.charge());
         let memory = Arc::clone(&self.shared.memory);
+        if memory.surplus() > 0 && now >= self.move_at {
+            self.move_cold(&memory, now);
+        }
+        if let Some(scratch) = self.shared.env.scratch().filter(|_| now >= self.trim_at) {
+            self.trim_at = now + TRIM_INTERVAL;
+            scratch.trim(usize::try_from(memory.limit() / 8).unwrap_or(usize::MAX));
+        }
         let chosen = memory.to_fail(self.failed_for_memory, now);
         self.failed_for_memory += chosen.len();
         for relation in chosen {
             self.fail_with_dependents(relation, memory.exceeded("the job is out of memory"));
         }
+    }
+
+    /// Moves rows of the fragments with most bytes to scratch files, a part of what is too much.
+    fn move_cold(&mut self, memory: &MemoryAccount, now: Duration) {
+        let Some(scratch) = self.shared.env.scratch().cloned() else { return };
+        // The other workers of the process move their part.
+        let wanted =
+            memory.surplus().div_ceil(self.shared.serving as u64) + memory.soft_limit() / 64;
+        let mut wanted = usize::try_from(wanted.min(MOVED_BYTES_MAX)).unwrap_or(usize::MAX);
+        let least = PIECE_BYTES_MIN.min(memory.soft_limit() / 1024);
+        let least = usize::try_from(least).unwrap_or(usize::MAX);
+        let mut fragments: Vec<&mut Fragment> = self.fragments.values_mut().collect();
+        fragments.sort_by_key(|fragment| std::cmp::Reverse(fragment.charged_state()));
+        for fragment in fragments {
+            for operator in &fragment.operators {
+                let moved = caught("rows on their way to a scratch file", || {
+                    operator.borrow_mut().move_cold(wanted, least, &scratch)
+                });
+                let moved = moved.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "rows cannot be moved to a scratch file");
+                    self.move_at = now + DISK_PAUSE;
+                    MovedRows::default()
+                });
+                if moved.bytes == 0 {
+                    continue;
+                }
+                fragment.has_moved = true;
+                memory.moved();
+                self.shared.snapshots.follow(fragment.relation, self.index, &moved);
+                wanted = wanted.saturating_sub(moved.bytes);
+            }
+            if wanted == 0 || self.move_at > now {
+                break;
+            }
+        }
+        self.fragments.values_mut().for_each(|fragment| fragment.charge());
     }
 
     /// True if a source must wait: memory is short, and what is under way will free some. Without

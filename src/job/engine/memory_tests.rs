@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use object_store::memory::InMemory;
 
-use super::tests::{changes, read, write};
+use super::tests::{changes, read, stop, write};
 use super::*;
 use crate::config::ByteSize;
 use crate::job::JobState;
@@ -77,5 +77,5 @@ async fn the_largest_job_fails_and_the_others_continue() {
     assert!(matches!(state(&engine, "big"), JobState::Failed { .. }));
     assert_eq!(read(&engine, "sums"), [(1, 10), (2, 5), (3, 30)]);
     engine.apply("DROP TABLE big CASCADE").await.unwrap();
-    engine.shutdown().await.unwrap();
+    stop(engine).await;
 }

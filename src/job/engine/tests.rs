@@ -10,6 +10,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::*;
+use crate::config::ByteSize;
 use crate::job::JobState;
 
 const DDL: [&str; 7] = [
@@ -102,10 +103,27 @@ async fn write_some(engine: &Engine, model: &mut Model, number: i64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn state_stays_right_under_other_numbers_of_workers() {
+    state_stays_right(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_stays_right_in_scratch_files() {
+    state_stays_right(1).await;
+}
+
+async fn state_stays_right(memory_soft_limit: u64) {
+    let folder = tempfile::tempdir().unwrap();
     let env = Env::real(Arc::new(InMemory::new())).unwrap();
+    let env = env.with_scratch(folder.path().to_path_buf());
     let mut model = Model::default();
+    let mut scratch_bytes = 0;
     for (round, workers) in [1, 3, 2, 2, 1].into_iter().enumerate() {
-        let config = Config { workers, epoch_interval_ms: 0, ..Config::default() };
+        let config = Config {
+            workers,
+            epoch_interval_ms: 0,
+            memory_soft_limit: ByteSize(memory_soft_limit),
+            ..Config::default()
+        };
         let engine = Engine::open(config, env.clone()).await.unwrap();
         if round == 0 {
             for sql in DDL {
@@ -118,9 +136,28 @@ async fn state_stays_right_under_other_numbers_of_workers() {
                 let found = read(&engine, name);
                 assert_eq!(found, model.relation(name), "{name}, round {round}, {number}");
             }
+            scratch_bytes += engine.memory().uses().iter().map(|used| used.scratch).sum::<u64>();
         }
-        engine.shutdown().await.unwrap();
+        stop(engine).await;
+        assert_eq!(env.scratch().unwrap().disk_bytes().unwrap(), 0);
     }
+    assert_eq!(scratch_bytes > 0, memory_soft_limit > 0);
+    // Nothing of it has a name.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Stops an engine and waits until it has given all its memory back.
+pub(super) async fn stop(engine: Engine) {
+    engine.shutdown().await.unwrap();
+    let memory = Arc::clone(engine.memory());
+    drop(engine);
+    let gone = async {
+        while !memory.uses().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(20), gone).await;
+    assert!(gone.is_ok(), "{:?}", memory.uses());
 }
 
 async fn newest_manifest(env: &Env) -> String {

@@ -12,10 +12,11 @@ use super::lists::Lists;
 use super::weighted_rows::{Kept, Sought, WeightedRows};
 use super::{InputKind, JoinInput};
 use crate::change::{ChangeBatch, consolidate, hash_rows, take_rows};
+use crate::env::Scratch;
 use crate::error::Result;
 use crate::state::{
-    AppendedRows, Location, NO_ROW, NO_SLOT, RowNumber, Segments, StateDelta, StateTable,
-    append_indices, check_columns,
+    AppendedRows, Location, MovedRows, NO_ROW, NO_SLOT, RowNumber, Segments, StateDelta,
+    StateTable, append_indices, check_columns,
 };
 
 /// Rows of one input: an entry a row, in a list with the entries of the same key.
@@ -349,6 +350,19 @@ impl Side {
         weighted.restored(&entries, &RowNumber::of(stored));
         self.place(rows, &entries, slots);
         Ok(())
+    }
+
+    pub(super) fn move_cold(
+        &mut self,
+        wanted: usize,
+        least: usize,
+        to: &Scratch,
+    ) -> Result<MovedRows> {
+        self.segments.move_cold(wanted, least, to)
+    }
+
+    pub(super) fn cold_bytes(&self) -> usize {
+        self.segments.cold_bytes()
     }
 
     pub(super) fn state_bytes(&self) -> usize {

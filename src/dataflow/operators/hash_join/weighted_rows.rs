@@ -2,24 +2,63 @@
 
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take_arrays;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 
 use crate::change::{equal_rows, mix};
 use crate::error::{Error, Result};
 use crate::state::{Location, RowNumber, Segments};
 
-/// What is kept of an entry, in one place of memory.
+/// What is kept of an entry, in one place of memory: there is one for each row of an input.
 #[derive(Debug, Clone)]
 struct Entry {
-    weight: i64,
     hash: u64,
-    number: RowNumber,
+    tag: Tag,
     /// Slot of its key.
     key: u32,
-    is_dirty: bool,
-    /// Its number is in the state table.
-    is_durable: bool,
+    /// [`LARGE`] if it is kept elsewhere.
+    weight: i32,
 }
+
+/// The number of an entry's row and two flags:
+///
+/// ```text
+/// bit 63: changed since the last checkpoint   62: the number is in the state table
+/// bits 46 to 61: index of the writer          0 to 45: the row
+/// ```
+#[derive(Debug, Clone, Copy)]
+struct Tag(u64);
+
+impl Tag {
+    const DIRTY: u64 = 1 << 63;
+    const DURABLE: u64 = 1 << 62;
+    const ROW_BITS: u32 = 46;
+
+    fn new(writer: u16, row: u64) -> Self {
+        Self(u64::from(writer) << Self::ROW_BITS | row & ((1 << Self::ROW_BITS) - 1))
+    }
+
+    fn writer(self) -> usize {
+        (self.0 >> Self::ROW_BITS) as usize & usize::from(u16::MAX)
+    }
+
+    fn row(self) -> u64 {
+        self.0 & ((1 << Self::ROW_BITS) - 1)
+    }
+
+    fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// Sets a flag; gives what it was.
+    fn set(&mut self, flag: u64, is_set: bool) -> bool {
+        let before = self.has(flag);
+        self.0 = if is_set { self.0 | flag } else { self.0 & !flag };
+        before
+    }
+}
+
+/// A weight that is not kept in its entry.
+const LARGE: i32 = i32::MIN;
 
 /// Rows with weights, an entry a row.
 ///
@@ -35,7 +74,10 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct WeightedRows {
     is_unique: bool,
-    writer: u64,
+    /// Writers of the rows that are here; the first is the one of new rows.
+    writers: Vec<u64>,
+    /// Weights beyond 32 bits.
+    large: HashMap<u32, i64>,
     /// Rows numbered so far.
     numbered: u64,
     entries: Vec<Entry>,
@@ -103,7 +145,8 @@ impl WeightedRows {
     pub(super) fn new(writer: u64, is_unique: bool) -> Self {
         Self {
             is_unique,
-            writer,
+            writers: vec![writer],
+            large: HashMap::new(),
             numbered: 0,
             entries: Vec::new(),
             free: Vec::new(),
@@ -130,23 +173,17 @@ impl WeightedRows {
         weights: &[i64],
         entries: &mut Vec<u32>,
     ) {
-        let (writer, first) = (self.writer, self.numbered);
+        let first = self.numbered;
         self.numbered += hashes.len() as u64;
         for (at, ((hash, key), weight)) in hashes.iter().zip(keys).zip(weights).enumerate() {
-            let number = RowNumber { writer, row: first + at as u64 };
-            let entry = Entry {
-                weight: *weight,
-                hash: *hash,
-                number,
-                key: *key,
-                is_dirty: true,
-                is_durable: false,
-            };
+            let mut tag = Tag::new(0, first + at as u64);
+            tag.set(Tag::DIRTY, true);
+            let entry = Entry { hash: *hash, tag, key: *key, weight: 0 };
             let id = match self.free.pop() {
                 Some(id) => {
                     // It may stand in `dirty` still.
                     let free = std::mem::replace(&mut self.entries[id as usize], entry);
-                    if !free.is_dirty {
+                    if !free.tag.has(Tag::DIRTY) {
                         self.dirty.push(id);
                     }
                     id
@@ -158,6 +195,7 @@ impl WeightedRows {
                     id
                 }
             };
+            self.set_weight(id, *weight);
             self.multiples += usize::from(*weight != 1);
             let is_unmatched = self.is_unique && *weight < 0;
             let list = if is_unmatched { &mut self.unmatched } else { &mut self.unindexed };
@@ -168,11 +206,27 @@ impl WeightedRows {
 
     /// Takes entries that [`WeightedRows::bring`] just made for durable rows of these numbers.
     pub(super) fn restored(&mut self, entries: &[u32], numbers: &[RowNumber]) {
+        self.dirty.truncate(self.dirty.len() - entries.len());
+        let mut last = 0;
         for (id, number) in entries.iter().zip(numbers) {
-            let entry = &mut self.entries[*id as usize];
-            (entry.number, entry.is_dirty, entry.is_durable) = (*number, false, true);
+            if self.writers[last] != number.writer {
+                let known = self.writers.iter().position(|writer| *writer == number.writer);
+                last = known.unwrap_or(self.writers.len());
+            }
+            let Ok(writer) = u16::try_from(last) else {
+                // Too many starts of the engine: the row is stored again, under a new number.
+                last = 0;
+                self.deleted.push(*number);
+                self.dirty.push(*id);
+                continue;
+            };
+            if last == self.writers.len() {
+                self.writers.push(number.writer);
+            }
+            let tag = &mut self.entries[*id as usize].tag;
+            *tag = Tag::new(writer, number.row);
+            tag.set(Tag::DURABLE, true);
         }
-        self.dirty.clear();
     }
 
     /// Adds weights to the entries of equal rows, as far as there are any. Gives these entries;
@@ -265,16 +319,27 @@ impl WeightedRows {
             return weight;
         }
         // Of unique rows only retractions are looked for, and an entry has no less than none.
-        weight.max(-self.entries[entry as usize].weight).min(0)
+        weight.max(-self.weight(entry)).min(0)
     }
 
     fn change_weight(&mut self, id: u32, amount: i64) {
-        let entry = &mut self.entries[id as usize];
-        self.multiples -= usize::from(!matches!(entry.weight, 0 | 1));
-        entry.weight += amount;
-        self.multiples += usize::from(!matches!(entry.weight, 0 | 1));
-        if !std::mem::replace(&mut entry.is_dirty, true) {
+        let before = self.weight(id);
+        self.multiples -= usize::from(!matches!(before, 0 | 1));
+        self.multiples += usize::from(!matches!(before + amount, 0 | 1));
+        self.set_weight(id, before + amount);
+        if !self.entries[id as usize].tag.set(Tag::DIRTY, true) {
             self.dirty.push(id);
+        }
+    }
+
+    fn set_weight(&mut self, id: u32, weight: i64) {
+        let entry = &mut self.entries[id as usize];
+        if entry.weight == LARGE {
+            self.large.remove(&id);
+        }
+        entry.weight = i32::try_from(weight).unwrap_or(LARGE);
+        if entry.weight == LARGE {
+            self.large.insert(id, weight);
         }
     }
 
@@ -291,8 +356,8 @@ impl WeightedRows {
     pub(super) fn remove(&mut self, id: u32) -> u32 {
         let entry = &self.entries[id as usize];
         let (key, hash) = (entry.key, entry.hash);
-        if entry.is_durable {
-            self.deleted.push(entry.number);
+        if entry.tag.has(Tag::DURABLE) {
+            self.deleted.push(self.number(id));
         }
         // A negative one of unique rows is not in the index.
         if let Ok(found) = self.index.find_entry(spread(half_of(hash)), |(_, other)| *other == id) {
@@ -316,7 +381,7 @@ impl WeightedRows {
         let ids = std::mem::take(&mut self.unmatched);
         let entries = || ids.iter().map(|id| &self.entries[*id as usize]);
         let hashes = entries().map(|entry| entry.hash).collect();
-        let weights = entries().map(|entry| entry.weight).collect();
+        let weights = ids.iter().map(|id| self.weight(*id)).collect();
         (ids, hashes, weights)
     }
 
@@ -324,7 +389,7 @@ impl WeightedRows {
     pub(super) fn settle(&mut self, ids: Vec<u32>, weights: &[i64]) -> Vec<u32> {
         let mut settled = Vec::new();
         for (id, weight) in ids.into_iter().zip(weights) {
-            self.change_weight(id, weight - self.entries[id as usize].weight);
+            self.change_weight(id, weight - self.weight(id));
             if *weight == 0 { settled.push(id) } else { self.unmatched.push(id) }
         }
         settled
@@ -338,12 +403,16 @@ impl WeightedRows {
     /// Weight of an entry.
     #[inline]
     pub(super) fn weight(&self, entry: u32) -> i64 {
-        self.entries[entry as usize].weight
+        match self.entries[entry as usize].weight {
+            LARGE => self.large.get(&entry).copied().unwrap_or_default(),
+            weight => weight.into(),
+        }
     }
 
     /// Name of an entry's row.
     pub(super) fn number(&self, entry: u32) -> RowNumber {
-        self.entries[entry as usize].number
+        let tag = self.entries[entry as usize].tag;
+        RowNumber { writer: self.writers[tag.writer()], row: tag.row() }
     }
 
     /// Whether every row that is there is there once.
@@ -359,11 +428,14 @@ impl WeightedRows {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut missing = 0;
         dirty.retain(|id| {
-            let entry = &mut self.entries[*id as usize];
-            entry.is_dirty = false;
-            entry.is_durable |= entry.weight != 0;
-            missing += usize::from(entry.weight < 0);
-            entry.weight != 0
+            let weight = self.weight(*id);
+            let tag = &mut self.entries[*id as usize].tag;
+            tag.set(Tag::DIRTY, false);
+            if weight != 0 {
+                tag.set(Tag::DURABLE, true);
+            }
+            missing += usize::from(weight < 0);
+            weight != 0
         });
         if missing > 0 {
             let message = format!("{missing} rows were retracted that are not there");

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use proptest::prelude::*;
 
 use crate::change::{ChangeBatch, concat, partition_by_key};
-use crate::dataflow::operators::testing::{Store, changes, zset};
+use crate::dataflow::operators::testing::{Store, changes, move_some, zset};
 use crate::dataflow::operators::{EpochInfo, Operator, Output};
 
 /// One random step: a choice of row, of sign, of input, and of what follows it.
@@ -116,10 +116,12 @@ impl<O: Operator> Run<O> {
             let parts = partition_by_key(&batch, &keys[input], self.operators.len()).unwrap();
             for (operator, part) in self.operators.iter_mut().zip(parts) {
                 operator.on_changes(input, part, &mut out).unwrap();
+                move_some(operator);
             }
         }
         for operator in &mut self.operators {
             operator.on_epoch_end(&EpochInfo::default(), &mut out).unwrap();
+            move_some(operator);
         }
         self.emitted.extend(out.take());
     }
