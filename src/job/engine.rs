@@ -296,6 +296,7 @@ impl Engine {
         let schema = Arc::clone(&new.schema);
         let sink = build_sink(&def.connector, Arc::clone(&schema), def.mode.clone(), id)?;
         let slot = SinkSlot::new(new.id, new.name.clone(), id, schema, sink);
+        slot.charge_to(self.memory());
         let status = slot.open().await?;
         self.check_target(catalog, def, &status)?;
         self.inner.state.set_sink(slot.relation, status);

@@ -10,7 +10,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use uuid::Uuid;
 
 use crate::catalog::RelationId;
-use crate::change::{concat, consolidate};
+use crate::change::concat;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{Packing, append_batches, read_batches};
@@ -20,56 +20,89 @@ const WEIGHT: &str = "$weight";
 /// Changes beyond this are not put together: a batch has at most 2 GiB of text.
 pub(super) const MERGE_BYTES_MAX: usize = 1 << 29;
 
+/// Logged changes of so many bytes stay in memory, since they are soon merged; more are read from
+/// their object when they are needed.
+const KEPT_BYTES_MAX: usize = if cfg!(test) { 256 } else { 1 << 20 };
+
 /// Net changes that are not committed, and the object that holds them as of the last manifest.
+#[derive(Debug, Clone)]
 pub(super) struct Pending {
-    pub(super) changes: ChangeBatch,
+    /// The first of what it was made from has this number in the slot: it tells them apart.
+    pub(super) number: u64,
+    /// `None` if only the object has them.
+    kept: Option<ChangeBatch>,
+    pub(super) rows: usize,
+    /// Their memory, when they are read.
+    pub(super) bytes: usize,
     pub(super) object: Option<String>,
     /// The first checkpoint that has some of them; 0 if that was before the process started.
     pub(super) first: u64,
 }
 
 impl Pending {
-    /// Reads an object of the log.
+    /// Changes that are not logged yet.
+    pub(super) fn new(number: u64, changes: ChangeBatch, first: u64) -> Self {
+        let (rows, bytes) = (changes.num_rows(), changes.rows().get_array_memory_size());
+        Self { number, kept: Some(changes), rows, bytes, object: None, first }
+    }
+
+    /// What an object of the log holds. It is read to see that it can be.
     ///
     /// # Errors
     /// `Unavailable` or `Corrupt`.
-    pub(super) async fn read(object: &str, schema: &SchemaRef, env: &Env) -> Result<Self> {
-        let bytes = env.store().get(&Path::from(object)).await?.bytes().await?;
-        let batches = read_batches(&bytes)?;
-        let changes = batches.iter().map(decode).collect::<Result<Vec<_>>>()?;
-        let changes = concat(Arc::clone(schema), changes)?;
-        Ok(Self { changes, object: Some(object.to_string()), first: 0 })
+    pub(super) async fn restore(
+        number: u64,
+        object: &str,
+        schema: &SchemaRef,
+        env: &Env,
+    ) -> Result<Self> {
+        let mut pending = Self::new(number, read(object, schema, env).await?, 0);
+        pending.set_object(object.to_string());
+        Ok(pending)
     }
 
-    /// Their memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.changes.rows().get_array_memory_size()
+    /// The changes.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Corrupt` if their object cannot be read.
+    pub(super) async fn changes(&self, schema: &SchemaRef, env: &Env) -> Result<ChangeBatch> {
+        match (&self.kept, &self.object) {
+            (Some(changes), _) => Ok(changes.clone()),
+            (None, Some(object)) => read(object, schema, env).await,
+            (None, None) => Err(Error::internal("pending changes are neither kept nor logged")),
+        }
+    }
+
+    /// They are logged as an object.
+    pub(super) fn set_object(&mut self, object: String) {
+        self.object = Some(object);
+        if self.bytes > KEPT_BYTES_MAX {
+            self.kept = None;
+        }
+    }
+
+    /// Bytes that are in memory.
+    pub(super) fn kept_bytes(&self) -> usize {
+        if self.kept.is_some() { self.bytes } else { 0 }
     }
 }
 
-/// Merges the newest changes with those before them, while these are not much more: of n pending
-/// changes there are about log2(n) objects, and each was written about as often.
-pub(super) fn merge_newest(
-    pending: &mut Vec<Pending>,
-    schema: &SchemaRef,
-    garbage: &mut Vec<String>,
-) -> Result<()> {
-    while let [.., before, newest] = pending.as_slice() {
-        let (rows, rows_before) = (newest.changes.num_rows(), before.changes.num_rows());
-        let is_large = before.bytes() + newest.bytes() > MERGE_BYTES_MAX;
-        if newest.object.is_some() || is_large || rows_before > rows.saturating_mul(2) {
-            return Ok(());
-        }
-        let both = vec![before.changes.clone(), newest.changes.clone()];
-        let first = before.first.min(newest.first);
-        let changes = consolidate(Arc::clone(schema), both)?;
-        pending.pop();
-        garbage.extend(pending.pop().and_then(|before| before.object));
-        if changes.num_rows() > 0 {
-            pending.push(Pending { changes, object: None, first });
-        }
-    }
-    Ok(())
+/// Reads an object of the log.
+async fn read(object: &str, schema: &SchemaRef, env: &Env) -> Result<ChangeBatch> {
+    let bytes = env.store().get(&Path::from(object)).await?.bytes().await?;
+    let batches = read_batches(&bytes)?;
+    drop(bytes);
+    let changes = batches.iter().map(decode).collect::<Result<Vec<_>>>()?;
+    concat(Arc::clone(schema), changes)
+}
+
+/// The newest changes and those before them, if these are not much more: of n pending changes
+/// there are about log2(n) objects, and each was written about as often.
+pub(super) fn to_merge(pending: &[Pending]) -> Option<(Pending, Pending)> {
+    let [.., before, newest] = pending else { return None };
+    let is_large = before.bytes + newest.bytes > MERGE_BYTES_MAX;
+    let is_due = newest.object.is_none() && !is_large && before.rows <= newest.rows * 2;
+    is_due.then(|| (before.clone(), newest.clone()))
 }
 
 /// Writes changes into the log; gives the object.

@@ -22,13 +22,14 @@ use futures::FutureExt;
 use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
-use super::sink_log::{self, MERGE_BYTES_MAX, Pending, merge_newest};
+use super::sink_log::{self, MERGE_BYTES_MAX, Pending, to_merge};
 use super::sink_problem::{Severity, SinkProblem};
 use crate::catalog::RelationId;
 use crate::change::consolidate;
 use crate::checkpoint::SinkRecord;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::{Charge, MemoryAccount, MemoryKind};
 
 /// What becomes of a sink that is stopped.
 const STOPPED: &str = "the sink is stopped and keeps its changes until ALTER SINK … RESUME";
@@ -64,6 +65,12 @@ struct Progress {
     taken: Vec<Pending>,
     /// Changes after these, in their order.
     pending: Vec<Pending>,
+    /// Number of the next changes.
+    numbered: u64,
+    /// Bytes that a prepare reads from the log.
+    reading_bytes: usize,
+    /// What is in memory; `None` in tests.
+    charge: Option<Charge>,
     /// The newest commit.
     last: LastCommit,
     /// The first checkpoint that has changes of the newest commit.
@@ -75,6 +82,15 @@ struct Progress {
     retry_at: Duration,
     /// Why it is stopped until it is resumed or the engine starts again.
     stopped: Option<String>,
+}
+
+impl Progress {
+    /// Charges what is in memory.
+    fn charge(&mut self) {
+        let logged = self.taken.iter().chain(&self.pending);
+        let bytes = logged.map(Pending::kept_bytes).sum::<usize>() + self.reading_bytes;
+        self.charge.iter_mut().for_each(|charge| charge.set(bytes));
+    }
 }
 
 /// What a sink brings into a manifest that has its newest changes.
@@ -117,11 +133,13 @@ impl SinkSlot {
     /// `Unavailable` or `Corrupt` if the log cannot be read.
     pub(super) async fn restore(&self, record: &SinkRecord, fence: u64, env: &Env) -> Result<()> {
         let mut pending = Vec::new();
-        for object in &record.pending {
-            pending.push(Pending::read(object, &self.schema, env).await?);
+        for (number, object) in (0..).zip(&record.pending) {
+            pending.push(Pending::restore(number, object, &self.schema, env).await?);
         }
         let mut progress = self.progress();
+        progress.numbered = pending.len() as u64;
         progress.pending = pending;
+        progress.charge();
         progress.last.clone_from(&record.last);
         progress.fence = fence;
         Ok(())
@@ -238,19 +256,44 @@ impl SinkSlot {
             let error = format!("its changes cannot be kept: {error}");
             problem = Some(SinkProblem { severity: Severity::Lost, error });
         }
-        let mut garbage = Vec::new();
-        let unlogged: Vec<(usize, ChangeBatch)> = {
-            let mut progress = self.progress();
-            merge_newest(&mut progress.pending, &self.schema, &mut garbage)?;
-            let pending = progress.pending.iter().enumerate();
-            let unlogged = pending.filter(|(_, pending)| pending.object.is_none());
-            unlogged.map(|(at, pending)| (at, pending.changes.clone())).collect()
+        let garbage = self.merge_newest(env).await?;
+        let unlogged: Vec<Pending> = {
+            let progress = self.progress();
+            progress.pending.iter().filter(|it| it.object.is_none()).cloned().collect()
         };
-        for (at, changes) in unlogged {
+        for unlogged in unlogged {
+            let changes = unlogged.changes(&self.schema, env).await?;
             let object = sink_log::write(&changes, self.relation, sequence, env).await?;
-            self.progress().pending[at].object = Some(object);
+            let mut progress = self.progress();
+            let logged = progress.pending.iter_mut().find(|it| it.number == unlogged.number);
+            logged.into_iter().for_each(|logged| logged.set_object(object.clone()));
+            progress.charge();
         }
         Ok(Logged { record: self.record(), garbage, problem })
+    }
+
+    /// Merges the newest changes with those before them; gives the objects that this replaces. A
+    /// prepare that fails meanwhile puts others in front of them.
+    async fn merge_newest(&self, env: &Env) -> Result<Vec<String>> {
+        let mut garbage = Vec::new();
+        loop {
+            let due = to_merge(&self.progress().pending);
+            let Some((before, newest)) = due else { return Ok(garbage) };
+            let both = vec![
+                before.changes(&self.schema, env).await?,
+                newest.changes(&self.schema, env).await?,
+            ];
+            let changes = consolidate(Arc::clone(&self.schema), both)?;
+            let mut progress = self.progress();
+            let before_both = progress.pending.len() - 2;
+            progress.pending.truncate(before_both);
+            if changes.num_rows() > 0 {
+                let first = before.first.min(newest.first);
+                progress.pending.push(Pending::new(before.number, changes, first));
+            }
+            progress.charge();
+            garbage.extend(before.object);
+        }
     }
 
     /// Adds changes to those that are pending, net, in batches that are not too large.
@@ -270,7 +313,11 @@ impl SinkSlot {
         for group in groups {
             let changes = consolidate(Arc::clone(&self.schema), group)?;
             if changes.num_rows() > 0 {
-                self.progress().pending.push(Pending { changes, object: None, first });
+                let mut progress = self.progress();
+                let number = progress.numbered;
+                progress.numbered += 1;
+                progress.pending.push(Pending::new(number, changes, first));
+                progress.charge();
             }
         }
         Ok(())
@@ -296,7 +343,9 @@ impl SinkSlot {
         env: &Env,
     ) -> std::result::Result<Prepared, SinkProblem> {
         self.progress().fence = mark.fence;
-        match caught(self.write(&mut sink, mark)).await {
+        let written = caught(self.write(&mut sink, mark, env)).await;
+        self.set_reading(0);
+        match written {
             Ok(committable) => {
                 env.reach("sink.prepared");
                 Ok(Prepared { slot: self, sink, committable })
@@ -317,6 +366,7 @@ impl SinkSlot {
     pub(super) fn name(&self, committable: Option<&Committable>) -> Vec<String> {
         let mut progress = self.progress();
         let taken = std::mem::take(&mut progress.taken);
+        progress.charge();
         (progress.failures, progress.retry_at) = (0, Duration::ZERO);
         if let Some(committable) = committable {
             progress.last = LastCommit::Prepared(committable.clone());
@@ -343,31 +393,59 @@ impl SinkSlot {
         &self,
         sink: &mut OpenSink,
         mark: CommitMark,
+        env: &Env,
     ) -> frazil_connector_api::Result<Option<Committable>> {
         // Opening commits what is prepared: no committable is ever put in the place of another.
         if !sink.opened || self.progress().last.committable().is_some() {
             self.reopen(sink).await?;
         }
-        let (pending, bytes) = {
-            let progress = self.progress();
-            let pending = progress.taken.iter().map(|pending| pending.changes.clone());
-            let bytes: usize = progress.taken.iter().map(Pending::bytes).sum();
-            (pending.collect::<Vec<_>>(), bytes)
-        };
+        let taken = self.progress().taken.clone();
         // Each of them is consolidated already. What is too large for one batch is written in its
         // order, so that rows come and go that are in none of the snapshots.
-        let net = match pending.len() {
-            1 => pending,
-            _ if bytes > MERGE_BYTES_MAX => pending,
-            _ => {
-                let net = consolidate(Arc::clone(&self.schema), pending);
-                vec![net.map_err(|error| ConnectorError::internal(error.to_string()))?]
-            }
+        let groups = match taken.iter().map(|pending| pending.bytes).sum::<usize>() {
+            bytes if bytes > MERGE_BYTES_MAX => taken.chunks(1),
+            _ => taken.chunks(taken.len().max(1)),
         };
-        for changes in net.into_iter().filter(|changes| changes.num_rows() > 0) {
-            sink.sink.write(changes).await?;
+        for group in groups {
+            let changes = self.net_changes(group, env).await.map_err(|error| match error.kind {
+                ErrorKind::Unavailable => ConnectorError::unavailable(error.to_string()),
+                _ => ConnectorError::internal(error.to_string()),
+            })?;
+            if changes.num_rows() > 0 {
+                sink.sink.write(changes).await?;
+            }
         }
         sink.sink.prepare(mark).await
+    }
+
+    /// The sum of pending changes, which is in memory until the next call or the end of the
+    /// prepare.
+    async fn net_changes(&self, group: &[Pending], env: &Env) -> Result<ChangeBatch> {
+        self.set_reading(group.iter().map(|pending| pending.bytes).sum());
+        let mut changes = Vec::with_capacity(group.len());
+        for pending in group {
+            changes.push(pending.changes(&self.schema, env).await?);
+        }
+        match changes.pop() {
+            Some(only) if changes.is_empty() => Ok(only),
+            last => {
+                consolidate(Arc::clone(&self.schema), changes.into_iter().chain(last).collect())
+            }
+        }
+    }
+
+    /// What it holds is charged to an account from now on.
+    pub(super) fn charge_to(&self, memory: &Arc<MemoryAccount>) {
+        let mut progress = self.progress();
+        progress.charge = Some(memory.charge(Some(self.relation), MemoryKind::SinkChanges));
+        progress.charge();
+    }
+
+    /// So many bytes are in memory beside what is kept.
+    fn set_reading(&self, bytes: usize) {
+        let mut progress = self.progress();
+        progress.reading_bytes = bytes;
+        progress.charge();
     }
 
     /// What a manifest says of it now.

@@ -236,7 +236,10 @@ async fn recover(manifest: &mut Manifest, env: &Env, state: &Arc<EngineState>) -
                 }
             };
             match outcome {
-                Ok(slot) => slots.extend(slot),
+                Ok(slot) => {
+                    slot.iter().for_each(|slot| slot.charge_to(&state.memory));
+                    slots.extend(slot);
+                }
                 Err(error) => _ = failed.entry(relation.id).or_insert(error),
             }
         }

@@ -88,6 +88,9 @@ async fn what_waits_stays_net_and_in_few_objects() {
         }
     }
     assert!((2..=12).contains(&most), "{most} objects");
+    // What waits is in objects: little of it is in memory.
+    let kept: Vec<usize> = daily.progress().pending.iter().map(Pending::kept_bytes).collect();
+    assert!(kept.iter().all(|bytes| *bytes <= 256) && kept.contains(&0), "{kept:?}");
     let prepared = prepare(&daily, 200, &env).await.unwrap().unwrap();
     let garbage = daily.name(prepared.committable.as_ref());
     assert!(prepared.committable.is_some() && daily.record().pending.is_empty());
@@ -216,10 +219,7 @@ async fn a_sink_that_cannot_prepare_is_stopped_and_keeps_its_changes() {
         assert_eq!(scripted.resumes.lock().unwrap().len(), 1);
         let next = scripted.slot([]);
         next.restore(&slot.record(), 2, &env).await.unwrap();
-        assert_eq!(
-            next.progress().pending.iter().map(|it| it.changes.num_rows()).sum::<usize>(),
-            3
-        );
+        assert_eq!(next.progress().pending.iter().map(|it| it.rows).sum::<usize>(), 3);
         assert!(due(&next, 5, &env).await.unwrap().unwrap().committable.is_some());
     }
 }

@@ -61,8 +61,9 @@ impl Ledger {
             add(&mut rows, &self.prepared.lock().unwrap()[&committable.mark.id]);
         }
         for object in &record.pending {
-            let pending = Pending::read(object, &batch(&[]).schema(), env).await.unwrap();
-            add(&mut rows, &sums(&pending.changes));
+            let schema = batch(&[]).schema();
+            let pending = Pending::restore(0, object, &schema, env).await.unwrap();
+            add(&mut rows, &sums(&pending.changes(&schema, env).await.unwrap()));
         }
         rows
     }
