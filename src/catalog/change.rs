@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use frazil_connector_api::Options;
 
 use super::{Catalog, CatalogDef, Definition, Relation};
@@ -63,6 +63,7 @@ pub fn errors_schema() -> SchemaRef {
         Field::new("key", DataType::Utf8, true),
         Field::new("payload", DataType::Utf8, true),
         Field::new("reason", DataType::Utf8, false),
+        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
     ]))
 }
 
@@ -101,8 +102,9 @@ impl Catalog {
                 sql: String::new(),
                 definition: Arc::new(Definition::Errors),
                 schema: errors_schema(),
-                upsert_key: None,
-                mode: ChangelogMode::AppendOnly,
+                upsert_key: Some(ERRORS_KEY.to_vec()),
+                // The oldest rows go.
+                mode: ChangelogMode::Retract,
                 depends_on: vec![id],
             }));
         }

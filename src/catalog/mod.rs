@@ -5,6 +5,7 @@
 
 mod change;
 mod definition;
+mod errors_retention;
 mod identity;
 mod relation;
 mod taking_part;
@@ -14,5 +15,6 @@ pub use definition::{
     CatalogDef, ColumnDef, Definition, FormatDef, LogicalViewDef, PipelineDef, SinkDef, SourceDef,
     TableDef, UnboundDef, ViewDef, columns_schema,
 };
+pub use errors_retention::ErrorsRetention;
 pub use identity::{ChangelogMode, RelationId};
 pub use relation::{Catalog, Relation};

@@ -264,7 +264,7 @@ impl Adapter {
     fn send(&mut self, out: &mut Output) {
         let refused = out.take_refused();
         if !refused.is_empty() {
-            match bad_message_rows(&refused) {
+            match bad_message_rows(&refused, self.context.now_us()) {
                 Ok(rows) => self.context.refuse(self.current, ChangeBatch::inserts(rows)),
                 Err(error) => return self.fail(error),
             }

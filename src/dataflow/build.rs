@@ -35,13 +35,15 @@ use super::context::{FragmentContext, WorkerContext};
 use super::control::{BACKFILL_EPOCHS, FragmentProgress};
 use super::fragment::{BackfillRows, Feed, Fragment, RelationInput, SourceInput};
 use super::node_operators::{CheckedRelation, hash_aggregate, hash_join, is_append_only, top_n};
-use super::operators::{Filter, Materialize, Operator, Project, UpsertTable};
+use super::operators::{ErrorsTable, Filter, Materialize, Operator, Project, UpsertTable};
 use super::packet::Packet;
 use super::route::{Route, add_route, own_rows};
 use super::sink::SinkCollect;
 use super::source::{ReaderConfig, SourceHandle};
 use super::tap::Tap;
-use crate::catalog::{Catalog, Definition, ERRORS_KEY, Relation, RelationId, SourceDef, TableDef};
+use crate::catalog::{
+    Catalog, Definition, ErrorsRetention, Relation, RelationId, SourceDef, TableDef,
+};
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, caught};
@@ -304,7 +306,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
         }
         let key = table.primary_key.clone();
         let operator = UpsertTable::try_new(Arc::clone(&relation.schema), key.clone())?;
-        self.keyed(relation, stream, key, operator)
+        let routes = [self.kept_by((0..key.len()).collect()), self.kept_by(key)];
+        self.keyed(relation, stream, routes, operator, UpsertTable::snapshot)
     }
 
     /// The bad messages of a table or source, by split and offset: each once, although every view
@@ -326,27 +329,37 @@ impl<'scope> Parts<'_, '_, 'scope> {
             });
         }
         let stream = self.scope.concatenate(streams);
-        let key = ERRORS_KEY.to_vec();
-        let schema = Arc::clone(&relation.schema);
-        let operator = UpsertTable::try_new(schema, key.clone())?.keeping_first();
-        self.keyed(relation, stream, key, operator)
+        let operator = ErrorsTable::try_new(self.retention(relation)?)?;
+        let snapshot = ErrorsTable::snapshot;
+        self.keyed(relation, stream, [Route::Single, Route::Single], operator, snapshot)
     }
 
-    /// Rows by primary key.
-    fn keyed(
+    /// How long the bad messages of a table or source are kept.
+    fn retention(&self, errors: &Relation) -> Result<ErrorsRetention> {
+        let of = errors.depends_on.first().and_then(|of| self.builder.catalog.by_id(*of));
+        let options = match of.map(|of| &*of.definition) {
+            Some(Definition::Table(table)) => table.connector.clone(),
+            Some(Definition::Source(source)) => Some(source.connector.clone()),
+            _ => None,
+        };
+        ErrorsRetention::take_from(&mut options.unwrap_or_default())
+    }
+
+    /// Rows by primary key; the routes are those of stored rows and of what comes.
+    fn keyed<O: Operator + 'static>(
         &mut self,
         relation: &Relation,
         stream: Packets<'scope>,
-        key: Vec<usize>,
-        operator: UpsertTable,
+        [stored, coming]: [Route; 2],
+        operator: O,
+        snapshot: impl Fn(&O) -> RowsSnapshot + 'static,
     ) -> Result<Packets<'scope>> {
         let operator = Rc::new(RefCell::new(operator));
-        let stored = self.kept_by((0..key.len()).collect());
-        let stream = self.routed(stream, self.kept_by(key));
+        let stream = self.routed(stream, coming);
         let readable = Rc::clone(&operator);
         let id = rows_operator(relation);
         self.restore(&(Rc::clone(&operator) as SharedOperator), id, &[stored]);
-        Ok(self.readable(relation, stream, operator, move || readable.borrow().snapshot()))
+        Ok(self.readable(relation, stream, operator, move || snapshot(&readable.borrow())))
     }
 
     /// Rows that are kept as they come: a view, a table without key.

@@ -7,7 +7,7 @@ use frazil_connector_api::{Format, Options, Sink, SinkMode, Source};
 use frazil_format::{FormatSpec, build_format};
 use uuid::Uuid;
 
-use crate::catalog::{ColumnDef, FormatDef, columns_schema};
+use crate::catalog::{ColumnDef, ErrorsRetention, FormatDef, columns_schema};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Makes the source of a table or source.
@@ -21,6 +21,8 @@ pub fn build_source(
     key: &[usize],
 ) -> Result<Arc<dyn Source>> {
     let mut options = options.clone();
+    // The engine's own.
+    ErrorsRetention::take_from(&mut options)?;
     let connector = options.require("connector")?;
     let schema = columns_schema(columns);
     let format = format.map(|def| decoder_of(def, columns, key)).transpose()?;

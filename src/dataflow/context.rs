@@ -108,6 +108,7 @@ pub(crate) struct FragmentContext {
     /// Bytes of later epochs that wait in front of operators.
     stashed_bytes: Rc<Cell<usize>>,
     refused: Refused,
+    env: Env,
     fault: Option<Fault>,
 }
 
@@ -140,6 +141,7 @@ impl FragmentContext {
             operators,
             stashed_bytes,
             refused,
+            env: env.clone(),
             fault,
         }
     }
@@ -210,6 +212,11 @@ impl FragmentContext {
             }
         }
         Ok(())
+    }
+
+    /// The time of day in microseconds since 1970.
+    pub(crate) fn now_us(&self) -> i64 {
+        self.env.now_us()
     }
 
     /// Hands rows to the errors table, in the epoch in which they were refused.

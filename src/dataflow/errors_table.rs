@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use frazil_connector_api::BadMessage;
 
 use crate::catalog::errors_schema;
 use crate::error::Result;
 
-/// The rows of some bad messages; bytes that are not UTF-8 are shown with replacement characters.
+/// The rows of some bad messages, which came at `now`, in microseconds since 1970; bytes that are
+/// not UTF-8 are shown with replacement characters.
 ///
 /// # Errors
 /// Arrow's only.
-pub(crate) fn bad_message_rows(messages: &[BadMessage]) -> Result<RecordBatch> {
+pub(crate) fn bad_message_rows(messages: &[BadMessage], now: i64) -> Result<RecordBatch> {
     let text = |bytes: &Option<Vec<u8>>| {
         bytes.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     };
@@ -27,6 +28,7 @@ pub(crate) fn bad_message_rows(messages: &[BadMessage]) -> Result<RecordBatch> {
         Arc::new(keys.collect::<StringArray>()),
         Arc::new(payloads.collect::<StringArray>()),
         Arc::new(reasons.collect::<StringArray>()),
+        Arc::new(TimestampMicrosecondArray::from_value(now, messages.len()).with_timezone("UTC")),
     ];
     Ok(RecordBatch::try_new(errors_schema(), columns)?)
 }

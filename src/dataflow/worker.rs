@@ -497,7 +497,7 @@ impl Worker {
             }
         }
         let errors = errors.filter(|_| !batch.bad.is_empty());
-        let rows = bad_message_rows(&batch.bad);
+        let rows = bad_message_rows(&batch.bad, self.shared.env.now_us());
         if let (Ok(rows), Some(errors)) = (rows, errors.and_then(|id| self.fragments.get_mut(&id)))
         {
             errors.hold(0, Decoded::Changes(ChangeBatch::inserts(rows)));
@@ -604,10 +604,23 @@ impl Worker {
             return;
         }
         self.progress_at = now;
+        self.report_due();
         let open = self.open_epoch;
         let fragments = self.fragments.values_mut();
         let progress = fragments.map(|fragment| fragment.take_progress(open)).collect();
         self.report(Report::Progress(progress));
+    }
+
+    /// Has epochs end for operators that have something to do by now, without input.
+    fn report_due(&mut self) {
+        let now = self.shared.env.now_us();
+        let is_due = |fragment: &&Fragment| {
+            let mut due = fragment.operators.iter().filter_map(|it| it.borrow().due_at());
+            fragment.is_admitted() && due.any(|due| due <= now)
+        };
+        let due = self.fragments.values().filter(is_due).map(|fragment| fragment.relation);
+        let due: Vec<RelationId> = due.collect();
+        self.report_dirty(&due);
     }
 
     /// Closes all inputs and lets Timely come to an end.

@@ -10,6 +10,7 @@
 //! of the sum of all its inputs after every epoch; and a new operator that is given what
 //! `checkpoint` wrote goes on as the old one would have.
 
+mod errors_table;
 mod evaluate;
 mod filter;
 mod hash_aggregate;
@@ -24,6 +25,7 @@ pub(crate) mod testing;
 mod top_n;
 mod upsert_table;
 
+pub use errors_table::ErrorsTable;
 pub use filter::Filter;
 pub use hash_aggregate::{Aggregate, AggregateFunction, AggregateSpec, HashAggregate};
 pub use hash_join::{HashJoin, InputKind, JoinInput, JoinSpec};

@@ -27,7 +27,7 @@ fn makes_an_errors_table_with_what_a_connector_feeds() {
     let catalog = shop();
     let errors = catalog.get("clicks$errors").unwrap();
     assert_eq!(errors.depends_on, [catalog.get("clicks").unwrap().id]);
-    assert_eq!(errors.schema.fields().len(), 5);
+    assert_eq!(errors.schema.fields().len(), 6);
     assert!(bound(&catalog, "SELECT reason FROM clicks$errors").is_ok());
     assert!(catalog.get("orders$errors").is_none());
 }
