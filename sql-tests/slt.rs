@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test runner that tells its seed")]
 
+mod churn;
 mod wire;
 
 use std::fmt;
@@ -286,7 +287,9 @@ async fn run_as_views(
     crash_after: Option<usize>,
 ) -> Result<Tally, String> {
     let steps = steps(file);
-    let mut server = Server::start().await;
+    // Across a kill all rows are in scratch files as well, which must not tell.
+    let settings = if crash_after.is_some() { "memory_soft_limit = 1" } else { "" };
+    let mut server = Server::start_with(settings).await;
     let mut viewed = vec![false; steps.len()];
     let mut tally = Tally::default();
     for (at, step) in steps.iter().enumerate() {
