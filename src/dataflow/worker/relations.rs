@@ -25,20 +25,16 @@ impl Worker {
         change: &CatalogChange,
     ) -> Result<()> {
         let before = self.catalog.clone();
+        // Before anything is built: a table looks up its `$errors`.
+        self.enter(change);
         // Removed when all is built: what a fault leaves must be what there was before.
         let (mut built, mut dropped) = (Vec::new(), Vec::new());
         for step in &change.steps {
             match step {
-                Step::Drop(id) => {
-                    dropped.push(*id);
-                    if let Some(relation) = self.catalog.by_id(*id).cloned() {
-                        self.catalog.remove(&relation.name);
-                    }
-                }
+                Step::Drop(id) => dropped.push(*id),
                 Step::Stop(id) => self.stop_fragment(*id),
                 Step::Resume(_) => return Err(Error::internal("RESUME without stored state")),
                 Step::Make(checked) => {
-                    self.catalog.insert(Arc::clone(checked.relation()));
                     built.push(checked.relation().id);
                     if let Err(error) = self.build(timely, checked, None) {
                         built.into_iter().for_each(|id| self.remove(id));
@@ -50,6 +46,21 @@ impl Worker {
         }
         dropped.into_iter().for_each(|id| self.remove(id));
         Ok(())
+    }
+
+    /// Brings the catalog to what a change makes of it.
+    fn enter(&mut self, change: &CatalogChange) {
+        for step in &change.steps {
+            match step {
+                Step::Make(checked) => _ = self.catalog.insert(Arc::clone(checked.relation())),
+                Step::Drop(id) => {
+                    if let Some(relation) = self.catalog.by_id(*id).cloned() {
+                        self.catalog.remove(&relation.name);
+                    }
+                }
+                Step::Resume(_) | Step::Stop(_) => {}
+            }
+        }
     }
 
     /// Builds the fragments of failed relations again; all or nothing. They catch up.
@@ -91,8 +102,9 @@ impl Worker {
         let (epoch, now_ms) = recovery.last_epoch;
         self.context.note_time(epoch, now_ms);
         let mut state = self.read_state(recovery);
+        self.enter(change);
         for checked in change.made() {
-            let relation = self.catalog.insert(Arc::clone(checked.relation()));
+            let relation = checked.relation();
             let stored = state.remove(&relation.id).unwrap_or_default();
             if recovery.failed.contains(&relation.id) {
                 continue;
