@@ -25,8 +25,9 @@ BROKER = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}
 controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
 log.dirs={folder}/log
 num.partitions=1
 offsets.topic.num.partitions=1
@@ -76,16 +77,33 @@ class Java:
 
 
 class Kafka:
-    """A running broker on 127.0.0.1."""
+    """A running broker on 127.0.0.1.
 
-    def __init__(self, folder):
+    `listeners`: more of them, by name, as (security protocol, properties). `scram`: credentials in
+    the form of Kafka's StorageTool. `ports` has the port of each listener.
+    """
+
+    def __init__(self, folder, listeners=None, scram=()):
         self.java = Java(os.path.join(folder, "kafka"))
+        listeners = listeners or {}
         self.port, controller = free_port(), free_port()
+        self.ports = {name: free_port() for name in listeners}
         self.bootstrap = f"127.0.0.1:{self.port}"
-        text = BROKER.format(port=self.port, controller=controller, folder=self.java.folder)
+        more = "".join(f",{name}://127.0.0.1:{port}" for name, port in self.ports.items())
+        text = BROKER.format(
+            port=self.port, controller=controller, folder=self.java.folder, listeners=more
+        )
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+        for name, (protocol, lines) in listeners.items():
+            protocols[name] = protocol
+            text += "".join(f"listener.name.{name.lower()}.{line}\n" for line in lines)
+        protocols = ",".join(f"{name}:{protocol}" for name, protocol in protocols.items())
+        text += f"listener.security.protocol.map={protocols}\n"
         properties = self.java.write("server.properties", text)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         format_log = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties]
+        for credential in scram:
+            format_log += ["--add-scram", credential]
         subprocess.run(
             self.java.argv("256m", *format_log),
             check=True,
@@ -95,7 +113,7 @@ class Kafka:
         argv = self.java.argv("512m", "kafka.Kafka", properties)
         self.child = Child(argv, os.path.join(folder, "kafka.log"))
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        wait_for("Kafka", lambda: self.admin.list_topics(timeout=1), 60)
+        wait_for("Kafka", lambda: self.admin.list_topics(timeout=1), 180)
 
     def create_topic(self, name, partitions):
         for future in self.admin.create_topics([NewTopic(name, partitions, 1)]).values():

@@ -1,20 +1,54 @@
 //! [`Client`]: a consumer, and what is asked of the brokers besides messages.
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use frazil_connector_api::{ConnectorError, Offset, Offsets, Options, Result, SplitId};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::config::KafkaConfig;
+use crate::set_token::set_token;
+use crate::token_endpoint::TokenEndpoint;
 use crate::topic_id::topic_id;
 
-/// Hands librdkafka's log lines to the engine's log.
-pub(crate) struct Logging;
+/// How long a first try of a call takes: if the brokers refuse, that is known by then.
+const FIRST_TRY: Duration = Duration::from_secs(1);
+/// Long enough to take all events that are there.
+const EVENTS: Duration = Duration::from_millis(5);
+/// Pause after a token could not be renewed while the old one is valid.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
-impl ClientContext for Logging {
+/// Hands librdkafka's log lines to the engine's log, and keeps why brokers cannot be used.
+#[derive(Default)]
+pub(crate) struct Events {
+    /// The newest reason since the brokers last answered. Calls give a code only.
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// Why a broker cannot be used.
+#[derive(Debug, Clone)]
+struct Trouble {
+    code: RDKafkaErrorCode,
+    reason: String,
+}
+
+impl Trouble {
+    /// True if trying again within one call is of no use.
+    fn is_refusal(&self) -> bool {
+        matches!(self.code, RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
+    }
+}
+
+impl Events {
+    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Events {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg
@@ -28,10 +62,17 @@ impl ClientContext for Logging {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!("{error}: {reason}");
+        let Some(code) = error.rdkafka_error_code() else { return };
+        let mut trouble = self.trouble();
+        let is_known = trouble.as_ref().is_some_and(Trouble::is_refusal);
+        // That all brokers are down says less than why one of them is.
+        if code != RDKafkaErrorCode::AllBrokersDown && !is_known {
+            *trouble = Some(Trouble { code, reason: reason.to_string() });
+        }
     }
 }
 
-impl ConsumerContext for Logging {}
+impl ConsumerContext for Events {}
 
 /// The first and the end offset of a partition.
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +83,19 @@ pub(crate) struct Watermarks {
 
 /// A connection to the brokers, for one topic.
 pub(crate) struct Client {
-    pub(crate) consumer: BaseConsumer<Logging>,
+    pub(crate) consumer: BaseConsumer<Events>,
     pub(crate) topic: String,
     timeout: Duration,
+    /// Messages may be in the queue, which the reader alone takes.
+    is_assigned: bool,
+    tokens: Option<Tokens>,
+}
+
+/// The token that the connection has, for OAUTHBEARER.
+struct Tokens {
+    endpoint: TokenEndpoint,
+    /// When it is renewed, and when it ends; `None`: there is none yet.
+    term: Mutex<Option<(Instant, Instant)>>,
 }
 
 impl Client {
@@ -53,7 +104,8 @@ impl Client {
     /// # Errors
     /// `Config` if librdkafka does not know a property or its value.
     pub(crate) fn new(config: &KafkaConfig) -> Result<Self> {
-        let consumer = config.client.create_with_context(Logging).map_err(|error| match error {
+        let made = config.client.create_with_context(Events::default());
+        let consumer = made.map_err(|error| match error {
             KafkaError::ClientConfig(_, why, name, value) => {
                 let mut error = Options::bad_value(&format!("properties.{name}"), &value);
                 // librdkafka's reason may show the value again.
@@ -64,7 +116,79 @@ impl Client {
             }
             other => ConnectorError::config("cannot make a Kafka client").with_source(other),
         })?;
-        Ok(Self { consumer, topic: config.topic.clone(), timeout: config.timeout })
+        let tokens = config.tokens.clone();
+        Ok(Self {
+            consumer,
+            topic: config.topic.clone(),
+            timeout: config.timeout,
+            is_assigned: false,
+            tokens: tokens.map(|endpoint| Tokens { endpoint, term: Mutex::default() }),
+        })
+    }
+
+    /// Sees to it that the connection has a valid token, if the brokers want one.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no valid token, and the endpoint gives none.
+    pub(crate) fn renew_token(&self) -> Result<()> {
+        let Some(Tokens { endpoint, term }) = &self.tokens else { return Ok(()) };
+        let mut term = term.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if term.is_some_and(|(renewal, _)| now < renewal) {
+            return Ok(());
+        }
+        let token = endpoint.fetch(self.timeout).and_then(|token| {
+            set_token(self.consumer.client().native_ptr(), endpoint, &token)?;
+            Ok(token.lifetime)
+        });
+        match (token, *term) {
+            (Ok(lifetime), _) => {
+                let now = Instant::now();
+                *term = Some((now + lifetime.mul_f64(0.8), now + lifetime));
+            }
+            (Err(error), Some((_, end))) if now < end => {
+                tracing::warn!(%error, "the token for the brokers was not renewed, trying again");
+                *term = Some((now + RENEWAL_PAUSE, end));
+            }
+            (Err(error), _) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Asks the brokers. A first, shorter try is enough to learn that they refuse the client.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the brokers' reason.
+    fn ask<T>(&self, what: &str, ask: impl Fn(Duration) -> KafkaResult<T>) -> Result<T> {
+        self.renew_token()?;
+        self.take_events();
+        let deadline = Instant::now() + self.timeout;
+        let first = self.timeout.min(FIRST_TRY);
+        let answer = ask(first).or_else(|error| {
+            self.take_events();
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let is_refused =
+                self.consumer.context().trouble().as_ref().is_some_and(Trouble::is_refusal);
+            if is_refused || rest.is_zero() { Err(error) } else { ask(rest) }
+        });
+        match answer {
+            Ok(answer) => {
+                self.saw_answer();
+                Ok(answer)
+            }
+            Err(error) => Err(self.unreachable(what, error)),
+        }
+    }
+
+    /// Takes what librdkafka has to say, unless a reader does.
+    fn take_events(&self) {
+        // Log lines end a poll without a time-out, as if nothing came after them.
+        while !self.is_assigned && self.consumer.poll(EVENTS).is_some() {}
+    }
+
+    /// The brokers answer: earlier trouble is over.
+    pub(crate) fn saw_answer(&self) {
+        *self.consumer.context().trouble() = None;
     }
 
     /// The topic's partitions and its identity.
@@ -81,10 +205,9 @@ impl Client {
 
     /// The topic without its identity, and a broker that answers.
     fn partitions(&self) -> Result<(Topic, i32)> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(&self.topic), self.timeout)
-            .map_err(|error| self.unreachable("its partitions", error))?;
+        let metadata = self.ask("its partitions", |timeout| {
+            self.consumer.fetch_metadata(Some(&self.topic), timeout)
+        })?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
         let missing = || {
             ConnectorError::unavailable(format!("topic \"{}\" does not exist", self.topic))
@@ -122,10 +245,9 @@ impl Client {
     /// # Errors
     /// `Unavailable`.
     pub(crate) fn watermarks(&self, partition: i32) -> Result<Watermarks> {
-        let (low, high) =
-            self.consumer.fetch_watermarks(&self.topic, partition, self.timeout).map_err(
-                |error| self.unreachable(&format!("offsets of partition {partition}"), error),
-            )?;
+        let (low, high) = self.ask(&format!("offsets of partition {partition}"), |timeout| {
+            self.consumer.fetch_watermarks(&self.topic, partition, timeout)
+        })?;
         Ok(Watermarks { low, high })
     }
 
@@ -151,7 +273,7 @@ impl Client {
     ///
     /// # Errors
     /// `Internal` if librdkafka refuses.
-    pub(crate) fn assign(&self, partitions: &[(SplitId, i32, i64)]) -> Result<()> {
+    pub(crate) fn assign(&mut self, partitions: &[(SplitId, i32, i64)]) -> Result<()> {
         let refused = |error| {
             ConnectorError::internal("librdkafka refuses the partitions").with_source(error)
         };
@@ -160,12 +282,19 @@ impl Client {
             let offset = rdkafka::Offset::Offset(*offset);
             list.add_partition_offset(&self.topic, *partition, offset).map_err(refused)?;
         }
+        self.is_assigned = true;
         self.consumer.assign(&list).map_err(refused)
     }
 
-    /// The brokers did not answer.
+    /// The brokers did not answer, or refused.
     pub(crate) fn unreachable(&self, what: &str, error: KafkaError) -> ConnectorError {
-        let hint = match error.rdkafka_error_code() {
+        self.take_events();
+        let trouble = self.consumer.context().trouble().take();
+        let code = match &trouble {
+            Some(trouble) if trouble.is_refusal() => Some(trouble.code),
+            _ => error.rdkafka_error_code(),
+        };
+        let hint = match code {
             Some(
                 RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::GroupAuthorizationFailed
@@ -175,13 +304,24 @@ impl Client {
                  the group (option \"group.id.prefix\")"
             }
             Some(RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::Authentication) => {
-                "see whether properties.sasl.username and properties.sasl.password are right"
+                "see whether properties.sasl.mechanism, and the user and password or the token, \
+                 are right"
             }
-            _ => "see whether the brokers run and can be reached from here",
+            Some(RDKafkaErrorCode::SSL) => {
+                "see whether properties.security.protocol is right, and properties.ssl.ca.location \
+                 names the roots of the brokers' certificates"
+            }
+            _ => {
+                "see whether the brokers run and can be reached from here, and whether \
+                 properties.security.protocol is theirs"
+            }
         };
-        ConnectorError::unavailable(format!("cannot read {what} from topic \"{}\"", self.topic))
-            .with_hint(hint)
-            .with_source(error)
+        let message = format!("cannot read {what} from topic \"{}\"", self.topic);
+        let answer = ConnectorError::unavailable(message).with_hint(hint);
+        match trouble {
+            Some(trouble) => answer.with_source(trouble.reason),
+            None => answer.with_source(error),
+        }
     }
 }
 

@@ -7,6 +7,9 @@ use std::time::Duration;
 use frazil_connector_api::{ConnectorError, Options, Result};
 use rdkafka::ClientConfig;
 
+use crate::login::Login;
+use crate::token_endpoint::TokenEndpoint;
+
 /// What is set unless the user sets it.
 const DEFAULTS: [(&str, &str); 8] = [
     ("isolation.level", "read_committed"),
@@ -50,6 +53,8 @@ pub(crate) struct KafkaConfig {
     pub(crate) start: StartMode,
     pub(crate) timeout: Duration,
     pub(crate) client: ClientConfig,
+    /// Who gives out tokens for OAUTHBEARER.
+    pub(crate) tokens: Option<TokenEndpoint>,
 }
 
 impl fmt::Debug for KafkaConfig {
@@ -80,6 +85,7 @@ impl KafkaConfig {
         let mut properties = options.take_prefixed("properties.");
         options.finish()?;
         let servers = take_servers(&mut properties)?;
+        let Login { properties, tokens } = Login::take(properties)?;
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", servers).set("group.id", format!("{prefix}-{topic}"));
         for (name, value) in DEFAULTS {
@@ -92,7 +98,7 @@ impl KafkaConfig {
         for (name, value) in FIXED {
             client.set(name, value);
         }
-        Ok(Self { topic, start, timeout, client })
+        Ok(Self { topic, start, timeout, client, tokens })
     }
 }
 

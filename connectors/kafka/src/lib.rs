@@ -9,8 +9,19 @@
 //!   brokers' access rules see it
 //! - `timeout.ms`: how long a broker may be silent before it counts as unreachable, 10000 by
 //!   default
-//! - `properties.*`: everything else that librdkafka knows, such as
-//!   `properties.security.protocol`
+//! - `properties.*`: everything else that librdkafka knows
+//!
+//! # Security
+//! - `properties.security.protocol`: `PLAINTEXT` (default), `SSL`, `SASL_PLAINTEXT`, `SASL_SSL`
+//! - `properties.ssl.ca.location` or `.ssl.ca.pem`: roots of the brokers' certificates, the
+//!   system's by default; `.ssl.certificate.location` and `.ssl.key.location`, or `.pem`, for
+//!   brokers that ask for one
+//! - `properties.sasl.mechanism`: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` with
+//!   `properties.sasl.username` and `.sasl.password`; `OAUTHBEARER` with
+//!   `properties.sasl.oauthbearer.token.endpoint.url`, `.client.id`, `.client.secret`, and perhaps
+//!   `.scope` and `.extensions`
+//! - `properties.sasl.jaas.config`: a login as Java's clients write it, in the place of the names
+//!   above
 //!
 //! A split is a partition, named by its number and the topic's id (`3:Sk2c…`), so that a topic
 //! which was deleted and created again has other splits: it is not read on from the offsets of the
@@ -31,8 +42,12 @@
 
 mod client;
 mod config;
+mod jaas;
+mod login;
 mod reader;
+mod set_token;
 mod source;
+mod token_endpoint;
 mod topic_id;
 
 pub use source::build_kafka;

@@ -124,6 +124,7 @@ impl KafkaReader {
     fn saw_answer(&mut self) {
         self.answered = Instant::now();
         self.trouble = None;
+        self.client.saw_answer();
     }
 
     /// Sorts out an error: librdkafka goes on by itself after most of them.
@@ -227,6 +228,7 @@ fn went_back(topic: &str, partition: &Partition, offset: i64) -> ConnectorError 
 
 impl SourceReader for KafkaReader {
     fn poll(&mut self, rows_max: usize, timeout: Duration) -> Result<SourcePoll> {
+        self.client.renew_token()?;
         let caught_up_now = self.fill(rows_max.max(1), Instant::now() + timeout)?;
         if self.intake.message_count() > 0 {
             self.saw_answer();

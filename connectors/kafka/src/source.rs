@@ -112,11 +112,12 @@ impl Source for KafkaSource {
 
     fn open(&self, splits: &Offsets) -> Result<Box<dyn SourceReader>> {
         self.check_identity(splits)?;
-        let client = Client::new(&self.config)?;
+        let mut client = Client::new(&self.config)?;
         let places: Vec<_> = splits
             .iter()
             .map(|(split, offset)| Ok((split.clone(), partition_of(split)?, offset.0)))
             .collect::<Result<_>>()?;
+        client.renew_token()?;
         client.assign(&places)?;
         let intake = Intake::new(self.format.decoder()?);
         Ok(Box::new(KafkaReader::new(client, &places, intake, self.config.timeout)))

@@ -202,9 +202,10 @@ fn unknown_topic_and_unreachable_broker_are_unavailable() {
     let options = [("topic", TOPIC), nowhere, ("timeout.ms", "300")];
     let options = options.map(|(name, value)| (name.to_string(), value.to_string()));
     let nowhere = build_kafka(Options::new(options), Arc::new(TextFormat)).unwrap();
-    for source in [source(&cluster), nowhere] {
+    for (source, why) in [(source(&cluster), "does not exist"), (nowhere, "Connection refused")] {
         let error = source.splits().unwrap_err();
         assert_eq!((error.kind, error.retry), (ConnectorErrorKind::Unavailable, Retry::Backoff));
+        assert!(error.to_string().contains(why), "{error}");
     }
 }
 
