@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use frazil_connector_api::{ChangeBatch, Decoded, Offsets, Source};
+use frazil_connector_api::{ChangeBatch, Decoded, Positions, Source};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator as _;
@@ -72,7 +72,7 @@ pub(crate) struct Builder<'a> {
     /// State and offsets to start from; `None` for a new fragment, which is backfilled.
     pub(crate) restore: Option<&'a Restore>,
     /// Where a new fragment begins to read, for sources that tell another place every moment.
-    pub(crate) starts: &'a BTreeMap<RelationId, Offsets>,
+    pub(crate) starts: &'a BTreeMap<RelationId, Positions>,
 }
 
 /// State of a fragment as read from segments.
@@ -81,7 +81,7 @@ pub(crate) struct Restore {
     /// Rows by operator and state table, as they were stored.
     pub(crate) state: BTreeMap<(OperatorId, usize), Stored>,
     /// Where its sources are read on.
-    pub(crate) offsets: BTreeMap<RelationId, Offsets>,
+    pub(crate) offsets: BTreeMap<RelationId, Positions>,
     /// True if only the rows that the relation kept are stored: its plan starts empty and is
     /// backfilled, and the first epoch emits the difference to those rows.
     pub(crate) is_rebuilt: bool,

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use frazil_connector_api::Offsets;
+use frazil_connector_api::Positions;
 use serde::{Deserialize, Serialize};
 
 use super::catalog_change::StepText;
@@ -17,8 +17,8 @@ use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use crate::state::SegmentRef;
 
-/// Offsets of the sources that feed fragments: by fragment, then by the relation read.
-pub type SourceOffsets = BTreeMap<RelationId, BTreeMap<RelationId, Offsets>>;
+/// Positions of the sources that feed fragments: by fragment, then by the relation read.
+pub type SourceOffsets = BTreeMap<RelationId, BTreeMap<RelationId, Positions>>;
 
 /// Epochs that belong to the backfill of new fragments: numbers need not be dense.
 pub const BACKFILL_EPOCHS: u64 = 1 << 20;
@@ -39,7 +39,7 @@ pub enum Command {
         /// State to start from, after a restart.
         recovery: Option<Box<Recovery>>,
         /// Where new fragments begin to read, for sources that tell another place every moment.
-        starts: BTreeMap<RelationId, Offsets>,
+        starts: BTreeMap<RelationId, Positions>,
     },
     /// No more input belongs to `epoch`.
     CloseEpoch {

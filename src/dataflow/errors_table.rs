@@ -18,7 +18,7 @@ pub(crate) fn bad_message_rows(messages: &[BadMessage], now: i64) -> Result<Reco
         bytes.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     };
     let splits = messages.iter().map(|message| Some(message.split.0.as_str()));
-    let offsets = messages.iter().map(|message| Some(message.offset.0));
+    let offsets = messages.iter().map(|message| Some(message.offset));
     let keys = messages.iter().map(|message| text(&message.key));
     let payloads = messages.iter().map(|message| text(&message.payload));
     let reasons = messages.iter().map(|message| Some(message.reason.as_str()));

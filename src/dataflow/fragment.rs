@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use frazil_connector_api::{ChangeBatch, Decoded, Offsets};
+use frazil_connector_api::{ChangeBatch, Decoded, Positions};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::ProbeHandle;
 
@@ -167,9 +167,9 @@ pub(crate) struct SourceInput {
     /// The thread.
     pub(crate) handle: SourceHandle,
     /// Next offsets after what has come.
-    pub(crate) offsets: Offsets,
+    pub(crate) offsets: Positions,
     /// The same of what belongs to closed epochs.
-    pub(crate) closed_offsets: Offsets,
+    pub(crate) closed_offsets: Positions,
     /// The last flush that the reader answered.
     pub(crate) flushed: u64,
     /// True once a bounded source has ended.
@@ -354,7 +354,7 @@ impl Fragment {
     }
 
     /// Next offsets of all splits read here after the closed epochs, by relation.
-    pub(crate) fn offsets(&self) -> BTreeMap<RelationId, Offsets> {
+    pub(crate) fn offsets(&self) -> BTreeMap<RelationId, Positions> {
         let sources = self.sources.iter();
         sources.map(|source| (source.relation, source.closed_offsets.clone())).collect()
     }

@@ -210,7 +210,7 @@ fn corrupt(what: &str) -> Error {
 mod tests {
     use super::*;
     use arrow::array::StringArray;
-    use frazil_connector_api::{BadMessage, Offset, SplitId};
+    use frazil_connector_api::{BadMessage, SplitId};
 
     fn rows() -> RecordBatch {
         let id: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
@@ -249,7 +249,7 @@ mod tests {
         let batch = UpsertBatch::try_new(rows(), ops.clone(), marks.clone()).unwrap();
         let message = BadMessage {
             split: SplitId("7".to_string()),
-            offset: Offset(9),
+            offset: 9,
             key: None,
             payload: Some(b"p".to_vec()),
             reason: String::new(),
@@ -262,6 +262,6 @@ mod tests {
         assert_eq!((upserts.ops(), upserts.unchanged()), (&ops[..], &marks[..]));
         assert!(upserts.refused(1, "x").is_none());
         let refused = upserts.refused(0, "x").unwrap();
-        assert_eq!((refused.offset, refused.payload), (Offset(9), Some(b"p".to_vec())));
+        assert_eq!((refused.offset, refused.payload), (9, Some(b"p".to_vec())));
     }
 }

@@ -20,8 +20,8 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use frazil_connector_api::{
-    ConnectorError, ConnectorErrorKind, Offsets, Retry, Source, SourceBatch, SourcePoll,
-    SourceReader, SplitId,
+    ConnectorError, ConnectorErrorKind, Position, Positions, Retry, Source, SourceBatch,
+    SourcePoll, SourceReader, SplitId,
 };
 
 use super::packet::decoded_bytes;
@@ -38,7 +38,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) enum SourceEvent {
     /// Where splits begin that are read from now on.
-    Assigned(Offsets),
+    Assigned(Positions),
     /// Rows.
     Batch(SourceBatch),
     /// Splits that were read to their end and are gone: their offsets are not kept.
@@ -106,7 +106,7 @@ impl SourceHandle {
     /// If the system has no thread left.
     pub(crate) fn spawn(
         source: Arc<dyn Source>,
-        offsets: Offsets,
+        offsets: Positions,
         config: ReaderConfig,
         env: Env,
         worker: Thread,
@@ -180,7 +180,7 @@ struct Stop;
 
 struct Reader {
     source: Arc<dyn Source>,
-    offsets: Offsets,
+    offsets: Positions,
     config: ReaderConfig,
     env: Env,
     worker: Thread,
@@ -188,7 +188,7 @@ struct Reader {
     asked: Arc<Asked>,
     flushed: u64,
     /// Where the flush under way ends.
-    target: Option<(u64, Offsets)>,
+    target: Option<(u64, Positions)>,
     attempts: u32,
     /// Looked for splits before.
     discovered: bool,
@@ -207,15 +207,15 @@ struct Reader {
     /// Splits that are not read, as it was reported.
     problem: Option<String>,
     /// Splits to be read when the others are at these ends.
-    held: Option<(Offsets, Offsets)>,
+    held: Option<(Positions, Positions)>,
 }
 
 /// What a look at the source has found.
 struct Found {
     /// Splits that are this worker's and new, with the offsets to read from.
-    fresh: Offsets,
+    fresh: Positions,
     /// Where all splits end, if that was asked for.
-    ends: Option<Offsets>,
+    ends: Option<Positions>,
     /// The flush for which it was asked.
     flush: Option<u64>,
 }
@@ -223,7 +223,7 @@ struct Found {
 /// What a look at the source needs.
 struct Look {
     source: Arc<dyn Source>,
-    known: Offsets,
+    known: Positions,
     /// The source has never been read: its start mode tells where to begin.
     is_first: bool,
     worker: usize,
@@ -236,8 +236,8 @@ impl Look {
         let Self { source, known, worker, peers, flush, .. } = self;
         let is_fresh =
             |split: &SplitId| owner(split, peers) == worker && !known.contains_key(split);
-        let fresh: Offsets = if self.is_first {
-            let starts = source.start_offsets()?;
+        let fresh: Positions = if self.is_first {
+            let starts = source.start_positions()?;
             starts.into_iter().filter(|(split, _)| is_fresh(split)).collect()
         } else {
             // Splits that came later are read from their first message, whatever the start mode.
@@ -247,10 +247,10 @@ impl Look {
                 listed => listed?,
             };
             fresh.retain(is_fresh);
-            source.first_offsets(&fresh)?
+            source.first_positions(&fresh)?
         };
         let must_wait = !fresh.is_empty() && !known.is_empty();
-        let ends = if must_wait || flush.is_some() { source.end_offsets()? } else { None };
+        let ends = if must_wait || flush.is_some() { source.end_positions()? } else { None };
         Ok(Found { fresh, ends, flush })
     }
 }
@@ -318,7 +318,7 @@ impl Reader {
             };
             let retired = reader.take_retired();
             // A batch without messages says nothing: the outside may still refuse to answer.
-            let is_sign = !matches!(&poll, SourcePoll::Batch(batch) if batch.offsets.is_empty());
+            let is_sign = !matches!(&poll, SourcePoll::Batch(batch) if batch.positions.is_empty());
             if is_sign {
                 self.recovered()?;
             }
@@ -327,7 +327,7 @@ impl Reader {
             let caught_up = matches!(poll, SourcePoll::Idle);
             match poll {
                 SourcePoll::Batch(batch) => {
-                    self.offsets.extend(batch.offsets.clone());
+                    self.offsets.extend(batch.positions.clone());
                     self.send(SourceEvent::Batch(batch))?;
                 }
                 SourcePoll::Idle => {}
@@ -413,7 +413,7 @@ impl Reader {
         Ok(())
     }
 
-    fn assign(&mut self, fresh: Offsets) {
+    fn assign(&mut self, fresh: Positions) {
         self.assigned &= fresh.is_empty();
         self.offsets.extend(fresh);
     }
@@ -421,12 +421,17 @@ impl Reader {
     /// Begins to read splits that were held back, if those before them are at their ends of then.
     fn release(&mut self, caught_up: bool) {
         let is_past = self.held.as_ref().is_some_and(|(_, ends)| {
-            let is_past = |(split, offset)| ends.get(split).is_none_or(|end| offset >= end);
+            let is_past = |(split, at)| self.is_past(split, at, ends);
             caught_up || self.offsets.iter().all(is_past)
         });
         if is_past && let Some((fresh, _)) = self.held.take() {
             self.assign(fresh);
         }
+    }
+
+    /// True if a split has been read to its end, if it has one.
+    fn is_past(&self, split: &SplitId, at: &Position, ends: &Positions) -> bool {
+        ends.get(split).is_none_or(|end| self.source.is_past(split, at, end))
     }
 
     /// Tells of splits that are not read while others are.
@@ -526,7 +531,7 @@ impl Reader {
     /// Tells the worker when all that the source held at the flush has been handed over.
     fn answer_flush(&mut self, idle: bool) -> std::result::Result<(), Stop> {
         let reached = self.target.as_ref().is_some_and(|(_, ends)| {
-            let at_end = |(split, offset)| ends.get(split).is_none_or(|end| offset >= end);
+            let at_end = |(split, at)| self.is_past(split, at, ends);
             self.held.is_none() && self.assigned && (idle || self.offsets.iter().all(at_end))
         });
         if reached && let Some((number, _)) = self.target.take() {
@@ -562,7 +567,7 @@ fn owner(split: &SplitId, peers: usize) -> usize {
 }
 
 /// The offsets of the splits that a worker reads.
-pub(crate) fn own_offsets(offsets: Offsets, worker: usize, peers: usize) -> Offsets {
+pub(crate) fn own_offsets(offsets: Positions, worker: usize, peers: usize) -> Positions {
     offsets.into_iter().filter(|(split, _)| owner(split, peers) == worker).collect()
 }
 

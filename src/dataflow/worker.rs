@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
-use frazil_connector_api::{ChangeBatch, Decoded, Offsets, SourceBatch};
+use frazil_connector_api::{ChangeBatch, Decoded, Positions, SourceBatch};
 use futures::FutureExt;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
@@ -140,7 +140,7 @@ struct Worker {
     /// Number of jobs that failed here because memory was short, or had failed before.
     failed_for_memory: usize,
     /// Where the statement that is applied begins to read sources.
-    starts: BTreeMap<RelationId, Offsets>,
+    starts: BTreeMap<RelationId, Positions>,
     running: bool,
 }
 
@@ -478,7 +478,7 @@ impl Worker {
     fn take_batch(&mut self, relation: RelationId, index: usize, batch: SourceBatch) {
         let Some(fragment) = self.fragments.get_mut(&relation) else { return };
         let Some(source) = fragment.sources.get_mut(index) else { return };
-        source.offsets.extend(batch.offsets);
+        source.offsets.extend(batch.positions);
         let (feeds, errors) = (source.feeds.clone(), source.errors);
         fragment.progress.rows_in += batch.data.num_rows() as u64;
         fragment.progress.bytes_in += batch.bytes;

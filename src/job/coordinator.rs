@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use frazil_connector_api::{Decoded, Offsets};
+use frazil_connector_api::{Decoded, Positions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpointer::Checkpointer;
@@ -55,7 +55,7 @@ pub(super) enum Message {
     Apply {
         change: Arc<CatalogChange>,
         sink: Option<Arc<SinkSlot>>,
-        starts: BTreeMap<RelationId, Offsets>,
+        starts: BTreeMap<RelationId, Positions>,
         /// Dropped when the next statement may be checked.
         begun: oneshot::Sender<()>,
         reply: Reply<Applied>,

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use frazil_connector_api::Offsets;
+use frazil_connector_api::Positions;
 use tokio::sync::oneshot;
 
 use super::coordinator::{Coordinator, Gathering, Reply};
@@ -83,7 +83,7 @@ pub(super) struct Applying {
 
 enum Order {
     /// A CREATE or DROP, and where sources begin.
-    Change { change: Arc<CatalogChange>, starts: BTreeMap<RelationId, Offsets> },
+    Change { change: Arc<CatalogChange>, starts: BTreeMap<RelationId, Positions> },
     /// Starts a failed relation again.
     Resume(RelationId),
     /// Takes back what has failed, or was cancelled, before it was durable.
@@ -112,7 +112,7 @@ impl Applying {
         ddl: Ddl,
         begun: oneshot::Sender<()>,
         change: Arc<CatalogChange>,
-        starts: BTreeMap<RelationId, Offsets>,
+        starts: BTreeMap<RelationId, Positions>,
     ) -> Self {
         Self { order: Order::Change { change, starts }, ddl, _begun: Some(begun), sent: None }
     }
@@ -155,7 +155,7 @@ impl Coordinator {
     fn prepare(
         &mut self,
         applying: &mut Applying,
-    ) -> Result<(Arc<CatalogChange>, BTreeMap<RelationId, Offsets>, Option<Recovery>)> {
+    ) -> Result<(Arc<CatalogChange>, BTreeMap<RelationId, Positions>, Option<Recovery>)> {
         let Applying { order, ddl, .. } = applying;
         if ddl.is_cancelled() && !matches!(order, Order::Undo(_)) {
             return Err(cancelled());

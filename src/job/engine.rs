@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use frazil_connector_api::{ChangeBatch, Decoded, Offsets, SinkMode, SinkStatus};
+use frazil_connector_api::{ChangeBatch, Decoded, Positions, SinkMode, SinkStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::coordinator::Message;
@@ -507,7 +507,7 @@ struct Checked {
     /// The sink that CREATE SINK opened.
     sink: Option<Arc<SinkSlot>>,
     /// Where sources begin.
-    starts: BTreeMap<RelationId, Offsets>,
+    starts: BTreeMap<RelationId, Positions>,
 }
 
 /// True if a statement names one of `relations`, or drops what one of them reads.

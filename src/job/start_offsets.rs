@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use frazil_connector_api::{Offsets, Source};
+use frazil_connector_api::{Positions, Source};
 
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::build_source;
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 pub(super) async fn start_offsets(
     catalog: &Catalog,
     new: &Relation,
-) -> Result<BTreeMap<RelationId, Offsets>> {
+) -> Result<BTreeMap<RelationId, Positions>> {
     let mut sources: Vec<(RelationId, Arc<dyn Source>)> = Vec::new();
     if let Definition::Table(table) = &*new.definition
         && let Some(options) = &table.connector
@@ -36,7 +36,7 @@ pub(super) async fn start_offsets(
     }
     let mut starts = BTreeMap::new();
     for (relation, source) in sources.into_iter().filter(|(_, source)| source.starts_now()) {
-        let asked = tokio::task::spawn_blocking(move || source.start_offsets()).await;
+        let asked = tokio::task::spawn_blocking(move || source.start_positions()).await;
         let asked = asked.map_err(|error| Error::internal(error.to_string()))?;
         starts.insert(relation, asked?);
     }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::{
-    BadMessage, ConnectorError, ConnectorErrorKind, Decoded, Decoder, Message, Offset, Offsets,
-    Result, SourceBatch, SplitId,
+    BadMessage, ConnectorError, ConnectorErrorKind, Decoded, Decoder, Message, Positions, Result,
+    SourceBatch, SplitId,
 };
 
 /// Bytes of messages in a batch, about: large messages must not fill the memory.
@@ -13,7 +13,7 @@ const BATCH_BYTES_MAX: u64 = 16 << 20;
 /// Feeds messages to a decoder and sets the broken ones aside.
 ///
 /// **Invariant:** after an error other than `BadMessage` the intake is not used again; the job
-/// reopens the reader from the offsets of the last batch.
+/// reopens the reader from the positions of the last batch.
 pub struct Intake {
     decoder: Box<dyn Decoder>,
     bad: Vec<BadMessage>,
@@ -29,11 +29,11 @@ impl Intake {
         Self { decoder, bad: Vec::new(), origins: Vec::new(), message_count: 0, bytes: 0 }
     }
 
-    /// Takes one message; a broken one becomes a [`BadMessage`].
+    /// Takes one message with its number in the split; a broken one becomes a [`BadMessage`].
     ///
     /// # Errors
     /// Whatever the decoder says that is not `BadMessage`.
-    pub fn push(&mut self, split: &SplitId, offset: Offset, message: Message<'_>) -> Result<()> {
+    pub fn push(&mut self, split: &SplitId, offset: i64, message: Message<'_>) -> Result<()> {
         self.message_count += 1;
         self.bytes +=
             (message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len)) as u64;
@@ -66,12 +66,12 @@ impl Intake {
             || self.bytes >= BATCH_BYTES_MAX
     }
 
-    /// Hands out the batch; the intake is empty afterwards. `offsets`: the next offset of every
-    /// split read.
+    /// Hands out the batch; the intake is empty afterwards. `positions`: where every
+    /// split that was read is read on.
     ///
     /// # Errors
     /// `Internal` if the decoder fails.
-    pub fn take(&mut self, offsets: Offsets) -> Result<SourceBatch> {
+    pub fn take(&mut self, positions: Positions) -> Result<SourceBatch> {
         let mut data = self.decoder.flush()?;
         if let Decoded::Upserts(upserts) = data {
             data = Decoded::Upserts(upserts.with_messages(&self.origins)?);
@@ -79,17 +79,12 @@ impl Intake {
         self.origins.clear();
         self.message_count = 0;
         let bytes = std::mem::take(&mut self.bytes);
-        Ok(SourceBatch { data, bad: std::mem::take(&mut self.bad), offsets, bytes })
+        Ok(SourceBatch { data, bad: std::mem::take(&mut self.bad), positions, bytes })
     }
 }
 
 #[cold]
-fn bad_message(
-    split: &SplitId,
-    offset: Offset,
-    message: Message<'_>,
-    reason: String,
-) -> BadMessage {
+fn bad_message(split: &SplitId, offset: i64, message: Message<'_>, reason: String) -> BadMessage {
     BadMessage {
         split: split.clone(),
         offset,

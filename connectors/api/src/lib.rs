@@ -16,6 +16,7 @@ mod error;
 mod format;
 mod intake;
 mod options;
+mod position;
 mod sink;
 mod source;
 mod upsert;
@@ -25,10 +26,9 @@ pub use error::{ConnectorError, ConnectorErrorKind, Result, Retry};
 pub use format::{Decoded, Decoder, Format, Message};
 pub use intake::Intake;
 pub use options::Options;
+pub use position::{Position, Positions};
 pub use sink::{
     CommitMark, CommitOutcome, Committable, LastCommit, Resume, Sink, SinkMode, SinkStatus,
 };
-pub use source::{
-    BadMessage, Offset, Offsets, Source, SourceBatch, SourcePoll, SourceReader, SplitId,
-};
+pub use source::{BadMessage, Source, SourceBatch, SourcePoll, SourceReader, SplitId};
 pub use upsert::{UpsertBatch, UpsertOp, origins_schema};

@@ -1,33 +1,25 @@
-//! [`Source`]: an external stream, read split by split from known offsets.
+//! [`Source`]: an external stream, read split by split from known positions.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decoded, Result};
+use crate::{Decoded, Position, Positions, Result};
 
 /// A split's name, unique in its source: a Kafka partition, a file, a generator's lane.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SplitId(pub String);
 
-/// The place of the next message to read in a split; 0 is the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Offset(pub i64);
-
-/// Next offset of each split.
-pub type Offsets = BTreeMap<SplitId, Offset>;
-
 /// A message that could not be decoded: a row of the errors table.
 #[derive(Debug, Clone)]
 pub struct BadMessage {
     /// Where it was read.
     pub split: SplitId,
-    /// Its place there.
-    pub offset: Offset,
+    /// Its number there, which no other message of the split has: Kafka's offset, the byte where a
+    /// line begins.
+    pub offset: i64,
     /// Its key, if it had one.
     pub key: Option<Vec<u8>>,
     /// Its value, if it had one.
@@ -43,8 +35,8 @@ pub struct SourceBatch {
     pub data: Decoded,
     /// The messages that gave no rows because they are broken.
     pub bad: Vec<BadMessage>,
-    /// Next offset of every split that this batch has read from.
-    pub offsets: Offsets,
+    /// Where every split that this batch has read from is read on.
+    pub positions: Positions,
     /// Bytes read, for the metrics.
     pub bytes: u64,
 }
@@ -52,7 +44,7 @@ pub struct SourceBatch {
 /// What a poll gave.
 #[derive(Debug)]
 pub enum SourcePoll {
-    /// Messages, perhaps without rows. A batch without messages and offsets says only that the
+    /// Messages, perhaps without rows. A batch without messages and positions says only that the
     /// time-out has passed before the reader has caught up, not that the outside answers.
     Batch(SourceBatch),
     /// Nothing within the time-out: the reader has caught up.
@@ -69,8 +61,8 @@ pub trait Source: Debug + Send + Sync {
     /// `Unavailable` if the system is out of reach.
     fn splits(&self) -> Result<Vec<SplitId>>;
 
-    /// True if [`Source::start_offsets`] tells another place at another time (`latest`), so that it
-    /// is asked once, when the job is made.
+    /// True if [`Source::start_positions`] tells another place at another time (`latest`), so that
+    /// it is asked once, when the job is made.
     fn starts_now(&self) -> bool {
         false
     }
@@ -79,17 +71,17 @@ pub trait Source: Debug + Send + Sync {
     ///
     /// # Errors
     /// `Unavailable` if the system is out of reach.
-    fn start_offsets(&self) -> Result<Offsets> {
-        self.first_offsets(&self.splits()?)
+    fn start_positions(&self) -> Result<Positions> {
+        self.first_positions(&self.splits()?)
     }
 
-    /// The first readable offset of splits, whatever the job's starting mode: where a split begins
-    /// that appeared after the job had started, since nothing of it may be left out.
+    /// The first readable position of splits, whatever the job's starting mode: where a split
+    /// begins that appeared after the job had started, since nothing of it may be left out.
     ///
     /// # Errors
     /// `Unavailable` if the system is out of reach.
-    fn first_offsets(&self, splits: &[SplitId]) -> Result<Offsets> {
-        Ok(splits.iter().map(|split| (split.clone(), Offset(0))).collect())
+    fn first_positions(&self, splits: &[SplitId]) -> Result<Positions> {
+        Ok(splits.iter().map(|split| (split.clone(), Position::START)).collect())
     }
 
     /// Where every split ends now, for reading up to now and then stopping; `None` if that cannot
@@ -101,8 +93,19 @@ pub trait Source: Debug + Send + Sync {
     ///
     /// # Errors
     /// `Unavailable` if the system is out of reach.
-    fn end_offsets(&self) -> Result<Option<Offsets>> {
+    fn end_positions(&self) -> Result<Option<Positions>> {
         Ok(None)
+    }
+
+    /// True if all before `end` has been read when a split is read on at `at`.
+    ///
+    /// Law: reflexive and transitive, and every position that a reader gives is past those that it
+    /// gave before. Sources whose positions are texts must say how they are ordered.
+    fn is_past(&self, _split: &SplitId, at: &Position, end: &Position) -> bool {
+        match (at.number(), end.number()) {
+            (Some(at), Some(end)) => at >= end,
+            _ => at == end,
+        }
     }
 
     /// What kept splits from being read at the last look at them, while others are read; for the
@@ -111,16 +114,16 @@ pub trait Source: Debug + Send + Sync {
         None
     }
 
-    /// A reader over some splits, each from its offset.
+    /// A reader over some splits, each from its position.
     ///
     /// # Errors
-    /// `Config`, `Unavailable` or `Target` (an offset that is gone: never silently another one).
-    fn open(&self, splits: &Offsets) -> Result<Box<dyn SourceReader>>;
+    /// `Config`, `Unavailable` or `Target` (a position that is gone: never silently another one).
+    fn open(&self, splits: &Positions) -> Result<Box<dyn SourceReader>>;
 }
 
 /// Reads splits on a thread of its own.
 ///
-/// Law: what is read depends on the offsets alone, so that reading again from the same offsets
+/// Law: what is read depends on the positions alone, so that reading again from the same positions
 /// gives the same rows.
 pub trait SourceReader: Send {
     /// Waits up to `timeout` for the next rows; about `rows_max` rows at most.
@@ -129,8 +132,8 @@ pub trait SourceReader: Send {
     /// `Unavailable` (the job reopens after a pause) or `Target`.
     fn poll(&mut self, rows_max: usize, timeout: Duration) -> Result<SourcePoll>;
 
-    /// Splits that are gone since the last call and whose messages have all been handed out: their
-    /// offsets are forgotten.
+    /// Splits that have ended since the last call and whose messages have all been handed out:
+    /// their positions are forgotten, and they are not read again.
     fn take_retired(&mut self) -> Vec<SplitId> {
         Vec::new()
     }

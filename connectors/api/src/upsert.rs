@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
-use crate::{BadMessage, ConnectorError, Offset, Result, SplitId};
+use crate::{BadMessage, ConnectorError, Result, SplitId};
 
 /// What a row of an [`UpsertBatch`] does to the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl UpsertBatch {
             let origin = messages.peek().filter(|(range, _)| range.contains(&row));
             let origin = origin.map(|(_, message)| message);
             splits.append_option(origin.map(|message| message.split.0.as_str()));
-            offsets.append_option(origin.map(|message| message.offset.0));
+            offsets.append_option(origin.map(|message| message.offset));
             keys.append_option(origin.and_then(|message| message.key.as_deref()));
             payloads.append_option(origin.and_then(|message| message.payload.as_deref()));
         }
@@ -151,7 +151,7 @@ impl UpsertBatch {
         };
         Some(BadMessage {
             split: SplitId(origins.column(0).as_string::<i32>().value(row).to_string()),
-            offset: Offset(origins.column(1).as_primitive::<Int64Type>().value(row)),
+            offset: origins.column(1).as_primitive::<Int64Type>().value(row),
             key: bytes(2),
             payload: bytes(3),
             reason: reason.to_string(),

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use frazil_connector_api::{
-    BadMessage, ConnectorError, Intake, Message, Offset, Offsets, Result, SourcePoll, SourceReader,
-    SplitId,
+    BadMessage, ConnectorError, Intake, Message, Position, Positions, Result, SourcePoll,
+    SourceReader, SplitId,
 };
 
 use crate::line_reader::LineReader;
@@ -18,8 +18,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// read may have had more lines: a row of the errors table says so.
 pub(crate) struct FilesReader {
     files: Vec<LineReader>,
-    /// Files that were removed before their ends were seen, with the offsets that were read.
-    removed: Vec<(SplitId, Offset)>,
+    /// Files that were removed before their ends were seen, with the bytes that were read.
+    removed: Vec<(SplitId, i64)>,
     /// Files that are forgotten.
     retired: Vec<SplitId>,
     /// Files may be forgotten: their names do not come again.
@@ -33,7 +33,7 @@ pub(crate) struct FilesReader {
 impl FilesReader {
     pub(crate) fn new(
         files: Vec<LineReader>,
-        removed: Vec<(SplitId, Offset)>,
+        removed: Vec<(SplitId, i64)>,
         follow: bool,
         retires: bool,
         intake: Intake,
@@ -44,8 +44,10 @@ impl FilesReader {
     /// Reports files that were removed before their ends were seen.
     fn report_removed(&mut self) -> Result<SourcePoll> {
         let removed = std::mem::take(&mut self.removed);
-        let mut batch = self.intake.take(removed.iter().cloned().collect())?;
-        batch.bad = removed.iter().map(|(split, offset)| removed_file(split, *offset)).collect();
+        let positions =
+            removed.iter().map(|(split, read)| (split.clone(), Position::Number(*read)));
+        let mut batch = self.intake.take(positions.collect())?;
+        batch.bad = removed.iter().map(|(split, read)| removed_file(split, *read)).collect();
         if self.retires {
             self.retired.extend(removed.into_iter().map(|(split, _)| split));
         }
@@ -81,8 +83,8 @@ impl FilesReader {
         if file.offset() == start {
             return Ok(None);
         }
-        let offsets = Offsets::from([(split, offset_of(file.offset())?)]);
-        Ok(Some(SourcePoll::Batch(self.intake.take(offsets)?)))
+        let positions = Positions::from([(split, offset_of(file.offset())?.into())]);
+        Ok(Some(SourcePoll::Batch(self.intake.take(positions)?)))
     }
 
     /// Gives every file a turn until one has lines.
@@ -101,18 +103,17 @@ impl FilesReader {
     }
 }
 
-fn removed_file(split: &SplitId, offset: Offset) -> BadMessage {
+fn removed_file(split: &SplitId, offset: i64) -> BadMessage {
     let reason = format!(
         "the file was removed, and {} bytes of it had been read: if it was longer, the rest is \
          missing (hint: a file must stay until all is read)",
-        offset.0
+        offset
     );
     BadMessage { split: split.clone(), offset, key: None, payload: None, reason }
 }
 
-fn offset_of(at: u64) -> Result<Offset> {
-    let offset = i64::try_from(at);
-    offset.map(Offset).map_err(|_| ConnectorError::internal("the offset is too large"))
+fn offset_of(at: u64) -> Result<i64> {
+    i64::try_from(at).map_err(|_| ConnectorError::internal("the offset is too large"))
 }
 
 impl SourceReader for FilesReader {

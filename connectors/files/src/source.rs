@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use frazil_connector_api::{
-    ConnectorError, ConnectorErrorKind, Format, Intake, Offset, Offsets, Options, Result, Source,
-    SourceReader, SplitId,
+    ConnectorError, ConnectorErrorKind, Format, Intake, Options, Position, Positions, Result,
+    Source, SourceReader, SplitId,
 };
 
 use crate::line_reader::{LineReader, end_of_lines, length_of};
@@ -36,12 +36,12 @@ impl Source for FilesSource {
         self.listing.files()
     }
 
-    fn end_offsets(&self) -> Result<Option<Offsets>> {
+    fn end_positions(&self) -> Result<Option<Positions>> {
         let end = |split: SplitId| {
             let end = if self.follow { end_of_lines(&split)? } else { length_of(&split)? };
             let end = i64::try_from(end);
             let end = end.map_err(|_| ConnectorError::internal("the offset is too large"))?;
-            Ok((split, Offset(end)))
+            Ok((split, Position::Number(end)))
         };
         let listed = match self.splits() {
             // What was read may be gone.
@@ -52,24 +52,25 @@ impl Source for FilesSource {
         ends.collect::<Result<_>>().map(Some)
     }
 
-    fn open(&self, splits: &Offsets) -> Result<Box<dyn SourceReader>> {
+    fn open(&self, splits: &Positions) -> Result<Box<dyn SourceReader>> {
         let mut removed = Vec::new();
         let mut files = Vec::new();
-        for (split, offset) in splits {
+        for (split, position) in splits {
             let length = match length_of(split) {
                 length if is_missing(&length) => {
-                    removed.push((split.clone(), *offset));
+                    removed.push((split.clone(), position.number().unwrap_or_default()));
                     continue;
                 }
                 length => length?,
             };
-            let at = u64::try_from(offset.0).ok().filter(|at| *at <= length);
+            let at = position.number().and_then(|at| u64::try_from(at).ok());
+            let at = at.filter(|at| *at <= length);
             let at = at.ok_or_else(|| {
                 ConnectorError::new(
                     ConnectorErrorKind::Target,
                     format!(
-                        "file \"{}\" has {length} bytes and cannot be read from {}",
-                        split.0, offset.0
+                        "file \"{}\" has {length} bytes and cannot be read from {position}",
+                        split.0
                     ),
                 )
                 .with_hint("files must only grow; write new lines into a new file")

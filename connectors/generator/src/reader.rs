@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use frazil_connector_api::{
-    ConnectorError, Decoded, Decoder, Intake, Message, Offset, Offsets, Result, SourceBatch,
-    SourcePoll, SourceReader, SplitId,
+    ConnectorError, Decoded, Decoder, Intake, Message, Positions, Result, SourceBatch, SourcePoll,
+    SourceReader, SplitId,
 };
 
 use crate::dataset::{Dataset, Lane};
@@ -114,13 +114,12 @@ impl GeneratorReader {
     fn read(&mut self, index: usize, count: u64) -> Result<SourceBatch> {
         let lane = &mut self.lanes[index];
         let next = lane.at + count;
-        let offset = offset_of(next)?;
-        let offsets = Offsets::from([(lane.split.clone(), offset)]);
+        let positions = Positions::from([(lane.split.clone(), offset_of(next)?.into())]);
         let batch = match (&mut lane.feed, &mut self.intake) {
             (Feed::Nexmark(feed), _) => {
                 let rows = feed.next_batch(count as usize)?;
                 let bytes = rows.rows().get_array_memory_size() as u64;
-                SourceBatch { data: Decoded::Changes(rows), bad: Vec::new(), offsets, bytes }
+                SourceBatch { data: Decoded::Changes(rows), bad: Vec::new(), positions, bytes }
             }
             (Feed::Shop(stream), Some(intake)) => {
                 for at in lane.at..next {
@@ -129,7 +128,7 @@ impl GeneratorReader {
                     let message = Message { key: Some(&self.key), value };
                     intake.push(&lane.split, offset_of(at)?, message)?;
                 }
-                intake.take(offsets)?
+                intake.take(positions)?
             }
             (Feed::Shop(_), None) => {
                 return Err(ConnectorError::internal("messages without a decoder"));
@@ -140,9 +139,8 @@ impl GeneratorReader {
     }
 }
 
-fn offset_of(at: u64) -> Result<Offset> {
-    let offset = i64::try_from(at);
-    offset.map(Offset).map_err(|_| ConnectorError::internal("the offset is too large"))
+fn offset_of(at: u64) -> Result<i64> {
+    i64::try_from(at).map_err(|_| ConnectorError::internal("the offset is too large"))
 }
 
 impl SourceReader for GeneratorReader {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
-    ConnectorError, Format, Offset, Offsets, Options, Result, Source, SourceReader, SplitId,
+    ConnectorError, Format, Options, Position, Positions, Result, Source, SourceReader, SplitId,
 };
 
 use crate::dataset::{Dataset, Lane};
@@ -111,14 +111,15 @@ impl GeneratorSource {
         Lane { dataset: self.dataset, lane, lanes: self.lanes }
     }
 
-    fn lane_reader(&self, split: &SplitId, offset: Offset) -> Result<LaneReader> {
+    fn lane_reader(&self, split: &SplitId, position: &Position) -> Result<LaneReader> {
         let lane = split.0.parse().ok().filter(|lane| *lane < self.lanes);
         let lane = lane.ok_or_else(|| gone(format!("there is no split \"{}\"", split.0)))?;
         let lane = self.lane(lane);
         let end = self.rows.map(|rows| lane.count(rows));
-        let at = u64::try_from(offset.0).ok().filter(|at| end.is_none_or(|end| *at <= end));
+        let at = position.number().and_then(|at| u64::try_from(at).ok());
+        let at = at.filter(|at| end.is_none_or(|end| *at <= end));
         let at = at.ok_or_else(|| {
-            gone(format!("offset {} is outside the generated stream", offset.0))
+            gone(format!("position {position} is outside the generated stream"))
                 .with_hint("option \"rows\" must not be made smaller")
         })?;
         let feed = match &self.output {
@@ -138,15 +139,16 @@ impl Source for GeneratorSource {
         Ok((0..self.lanes).map(|lane| SplitId(lane.to_string())).collect())
     }
 
-    fn end_offsets(&self) -> Result<Option<Offsets>> {
+    fn end_positions(&self) -> Result<Option<Positions>> {
         let Some(rows) = self.rows else { return Ok(None) };
-        let end = |lane| Offset(i64::try_from(self.lane(lane).count(rows)).unwrap_or(i64::MAX));
+        let end =
+            |lane| Position::Number(i64::try_from(self.lane(lane).count(rows)).unwrap_or(i64::MAX));
         Ok(Some((0..self.lanes).map(|lane| (SplitId(lane.to_string()), end(lane))).collect()))
     }
 
-    fn open(&self, splits: &Offsets) -> Result<Box<dyn SourceReader>> {
+    fn open(&self, splits: &Positions) -> Result<Box<dyn SourceReader>> {
         let lanes: Result<_> =
-            splits.iter().map(|(split, offset)| self.lane_reader(split, *offset)).collect();
+            splits.iter().map(|(split, position)| self.lane_reader(split, position)).collect();
         let decoder = match &self.output {
             Output::Messages(format) => Some(format.decoder()?),
             Output::Rows(_) => None,

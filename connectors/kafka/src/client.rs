@@ -3,7 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use frazil_connector_api::{ConnectorError, Offset, Offsets, Options, Result, SplitId};
+use frazil_connector_api::{
+    ConnectorError, ConnectorErrorKind, Options, Position, Positions, Result, SplitId,
+};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -259,12 +261,12 @@ impl Client {
         &self,
         splits: impl IntoIterator<Item = SplitId>,
         pick: impl Fn(Watermarks) -> i64,
-    ) -> Result<Offsets> {
+    ) -> Result<Positions> {
         splits
             .into_iter()
             .map(|split| {
                 let watermarks = self.watermarks(partition_of(&split)?)?;
-                Ok((split, Offset(pick(watermarks))))
+                Ok((split, Position::Number(pick(watermarks))))
             })
             .collect()
     }
@@ -274,16 +276,18 @@ impl Client {
     /// # Errors
     /// `Internal` if librdkafka refuses.
     pub(crate) fn assign(&mut self, partitions: &[(SplitId, i32, i64)]) -> Result<()> {
-        let refused = |error| {
-            ConnectorError::internal("librdkafka refuses the partitions").with_source(error)
-        };
+        let list = self.list(partitions)?;
+        self.is_assigned = true;
+        self.consumer.assign(&list).map_err(refused)
+    }
+
+    fn list(&self, partitions: &[(SplitId, i32, i64)]) -> Result<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for (_, partition, offset) in partitions {
             let offset = rdkafka::Offset::Offset(*offset);
             list.add_partition_offset(&self.topic, *partition, offset).map_err(refused)?;
         }
-        self.is_assigned = true;
-        self.consumer.assign(&list).map_err(refused)
+        Ok(list)
     }
 
     /// The brokers did not answer, or refused.
@@ -325,6 +329,10 @@ impl Client {
     }
 }
 
+fn refused(error: KafkaError) -> ConnectorError {
+    ConnectorError::internal("librdkafka refuses the partitions").with_source(error)
+}
+
 /// What a topic is now.
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -354,6 +362,17 @@ pub(crate) fn split_of(partition: i32, topic_id: Option<&str>) -> SplitId {
 /// The identity of the topic that a split is of, if it is known.
 pub(crate) fn topic_of(split: &SplitId) -> Option<&str> {
     split.0.split_once(':').map(|(_, id)| id)
+}
+
+/// The offset that a position of a partition is.
+///
+/// # Errors
+/// `Target` if it is none.
+pub(crate) fn offset_of(split: &SplitId, at: &Position) -> Result<i64> {
+    at.number().filter(|offset| *offset >= 0).ok_or_else(|| {
+        let message = format!("position \"{at}\" of split \"{}\" is not an offset", split.0);
+        ConnectorError::new(ConnectorErrorKind::Target, message)
+    })
 }
 
 /// The partition that a split is.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use frazil_connector_api::{
-    ConnectorError, ConnectorErrorKind, Intake, Message, Offset, Offsets, Result, SourcePoll,
+    ConnectorError, ConnectorErrorKind, Intake, Message, Position, Positions, Result, SourcePoll,
     SourceReader, SplitId,
 };
 use rdkafka::Message as _;
@@ -88,7 +88,7 @@ impl KafkaReader {
                         return Err(went_back(&self.client.topic, partition, offset));
                     }
                     let bytes = Message { key: message.key(), value: message.payload() };
-                    self.intake.push(&partition.split, Offset(offset), bytes)?;
+                    self.intake.push(&partition.split, offset, bytes)?;
                     partition.next = offset + 1;
                     partition.at_end = false;
                     partition.touched = true;
@@ -203,12 +203,12 @@ impl KafkaReader {
             .with_source(error)
     }
 
-    fn take_offsets(&mut self) -> Offsets {
+    fn take_positions(&mut self) -> Positions {
         let touched = self.partitions.iter_mut().filter(|partition| partition.touched);
         touched
             .map(|partition| {
                 partition.touched = false;
-                (partition.split.clone(), Offset(partition.next))
+                (partition.split.clone(), Position::Number(partition.next))
             })
             .collect()
     }
@@ -238,7 +238,7 @@ impl SourceReader for KafkaReader {
                 return Ok(SourcePoll::Idle);
             }
         }
-        let offsets = self.take_offsets();
-        Ok(SourcePoll::Batch(self.intake.take(offsets)?))
+        let positions = self.take_positions();
+        Ok(SourcePoll::Batch(self.intake.take(positions)?))
     }
 }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use frazil_connector_api::{
-    ConnectorError, ConnectorErrorKind, Format, Intake, Offsets, Options, Result, Source,
+    ConnectorError, ConnectorErrorKind, Format, Intake, Options, Positions, Result, Source,
     SourceReader, SplitId,
 };
 
-use crate::client::{Client, Topic, partition_of, topic_of};
+use crate::client::{Client, Topic, offset_of, partition_of, topic_of};
 use crate::config::{KafkaConfig, StartMode};
 use crate::reader::KafkaReader;
 
@@ -49,8 +49,16 @@ impl KafkaSource {
         Ok(topic)
     }
 
+    /// Partitions and offsets.
+    fn places(&self, positions: &Positions) -> Result<Vec<(SplitId, i32, i64)>> {
+        let place = |(split, at): (&SplitId, &_)| {
+            Ok((split.clone(), partition_of(split)?, offset_of(split, at)?))
+        };
+        positions.iter().map(place).collect()
+    }
+
     /// Refuses splits of a topic that is not this one.
-    fn check_identity(&self, splits: &Offsets) -> Result<()> {
+    fn check_identity(&self, splits: &Positions) -> Result<()> {
         let mut known = splits.keys().filter_map(topic_of);
         let Some(first) = known.next() else { return Ok(()) };
         let now = self.client.topic()?.id;
@@ -89,7 +97,7 @@ impl Source for KafkaSource {
         self.config.start == StartMode::Latest
     }
 
-    fn start_offsets(&self) -> Result<Offsets> {
+    fn start_positions(&self) -> Result<Positions> {
         let topic = self.topic()?;
         self.client.offsets(topic.splits(), |watermarks| match self.config.start {
             StartMode::Earliest => watermarks.low,
@@ -97,7 +105,7 @@ impl Source for KafkaSource {
         })
     }
 
-    fn first_offsets(&self, splits: &[SplitId]) -> Result<Offsets> {
+    fn first_positions(&self, splits: &[SplitId]) -> Result<Positions> {
         self.client.offsets(splits.iter().cloned(), |watermarks| watermarks.low)
     }
 
@@ -105,18 +113,15 @@ impl Source for KafkaSource {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn end_offsets(&self) -> Result<Option<Offsets>> {
+    fn end_positions(&self) -> Result<Option<Positions>> {
         let topic = self.topic()?;
         self.client.offsets(topic.splits(), |watermarks| watermarks.high).map(Some)
     }
 
-    fn open(&self, splits: &Offsets) -> Result<Box<dyn SourceReader>> {
+    fn open(&self, splits: &Positions) -> Result<Box<dyn SourceReader>> {
         self.check_identity(splits)?;
         let mut client = Client::new(&self.config)?;
-        let places: Vec<_> = splits
-            .iter()
-            .map(|(split, offset)| Ok((split.clone(), partition_of(split)?, offset.0)))
-            .collect::<Result<_>>()?;
+        let places = self.places(splits)?;
         client.renew_token()?;
         client.assign(&places)?;
         let intake = Intake::new(self.format.decoder()?);

@@ -192,7 +192,7 @@ mod tests {
         Harness::new(ErrorsTable::try_new(retention.clone()).unwrap(), &[errors_schema()])
     }
 
-    /// Offsets in the table after an epoch of time `now_ms`, which followers have as well.
+    /// Positions in the table after an epoch of time `now_ms`, which followers have as well.
     fn at(now_ms: i64, table: &mut Harness<ErrorsTable>, followers: &mut Vec<i64>) -> Vec<i64> {
         let mut out = Output::default();
         let epoch = EpochInfo { now_ms, ..EpochInfo::default() };

@@ -460,7 +460,7 @@ impl Operator for UpsertTable {
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::{DataType, Field, Schema};
-    use frazil_connector_api::{BadMessage, Offset, SplitId};
+    use frazil_connector_api::{BadMessage, SplitId};
 
     use super::*;
     use crate::dataflow::operators::testing::{Harness, assert_changes, changes, schema};
@@ -489,7 +489,7 @@ mod tests {
         let rows = changes(schema, &text.join("\n")).into_parts().0;
         let marks: Vec<bool> = lines.iter().map(|(_, row)| row.ends_with('=')).collect();
         let messages = (0..lines.len()).filter(|row| marks[*row]).map(|row| {
-            let (split, offset) = (SplitId("0".to_string()), Offset(row as i64));
+            let (split, offset) = (SplitId("0".to_string()), row as i64);
             let (key, reason) = (None, String::new());
             let payload = Some(lines[row].1.as_bytes().to_vec());
             (row..row + 1, BadMessage { split, offset, key, payload, reason })
@@ -518,7 +518,7 @@ mod tests {
         ];
         table.on_upserts(partial(&nullable, &lines), &mut out).unwrap();
         table.on_epoch_end(&EpochInfo::default(), &mut out).unwrap();
-        let refused: Vec<i64> = out.take_refused().iter().map(|bad| bad.offset.0).collect();
+        let refused: Vec<i64> = out.take_refused().iter().map(|bad| bad.offset).collect();
         assert_eq!(refused, [0, 4]);
         assert_changes!(out.take(), "+ 3 y");
         let lines = [(Upsert, "3 ="), (UpsertOp::Truncate, "0 x"), (Upsert, "3 =")];

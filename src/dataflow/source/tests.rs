@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use frazil_connector_api::{
-    ChangeBatch, Decoded, Offset, Offsets, Result, Source, SourceBatch, SourcePoll, SourceReader,
-    SplitId,
+    ChangeBatch, Decoded, Position, Positions, Result, Source, SourceBatch, SourcePoll,
+    SourceReader, SplitId,
 };
 use object_store::memory::InMemory;
 
@@ -20,8 +20,8 @@ struct Silent {
     panics: bool,
 }
 
-fn offsets(of: &[(&str, i64)]) -> Offsets {
-    of.iter().map(|(split, offset)| (SplitId((*split).into()), Offset(*offset))).collect()
+fn offsets(of: &[(&str, i64)]) -> Positions {
+    of.iter().map(|(split, offset)| (SplitId((*split).into()), Position::Number(*offset))).collect()
 }
 
 impl Source for Silent {
@@ -29,11 +29,11 @@ impl Source for Silent {
         Ok(offsets(&[("0", 0), ("1", 0)]).into_keys().collect())
     }
 
-    fn start_offsets(&self) -> Result<Offsets> {
+    fn start_positions(&self) -> Result<Positions> {
         Ok(offsets(&[("0", 7), ("1", 9)]))
     }
 
-    fn open(&self, _: &Offsets) -> Result<Box<dyn SourceReader>> {
+    fn open(&self, _: &Positions) -> Result<Box<dyn SourceReader>> {
         assert!(!self.panics, "asked to panic");
         Ok(Box::new(Nothing))
     }
@@ -48,7 +48,7 @@ impl SourceReader for Nothing {
     }
 }
 
-fn first_event(panics: bool, stored: Offsets, is_known: bool) -> SourceEvent {
+fn first_event(panics: bool, stored: Positions, is_known: bool) -> SourceEvent {
     let config = ReaderConfig { worker: 0, peers: 1, batch_rows: 1, channel_batches: 4, is_known };
     let env = Env::real(Arc::new(InMemory::new())).unwrap();
     let source = Arc::new(Silent { panics });
@@ -62,7 +62,7 @@ fn first_event(panics: bool, stored: Offsets, is_known: bool) -> SourceEvent {
     }
 }
 
-fn assigned(stored: Offsets, is_known: bool) -> Offsets {
+fn assigned(stored: Positions, is_known: bool) -> Positions {
     match first_event(false, stored, is_known) {
         SourceEvent::Assigned(offsets) => offsets,
         other => panic!("{other:?}"),
@@ -71,14 +71,14 @@ fn assigned(stored: Offsets, is_known: bool) -> Offsets {
 
 #[test]
 fn a_worker_learns_where_splits_begin_before_any_message() {
-    assert_eq!(assigned(Offsets::new(), false), offsets(&[("0", 7), ("1", 9)]));
+    assert_eq!(assigned(Positions::new(), false), offsets(&[("0", 7), ("1", 9)]));
 }
 
 #[test]
 fn a_split_that_came_while_the_engine_was_down_is_read_whole() {
     assert_eq!(assigned(offsets(&[("0", 8)]), true), offsets(&[("0", 8), ("1", 0)]));
     // This worker had none, another one had.
-    assert_eq!(assigned(Offsets::new(), true), offsets(&[("0", 0), ("1", 0)]));
+    assert_eq!(assigned(Positions::new(), true), offsets(&[("0", 0), ("1", 0)]));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_reader_that_has_nothing_to_send_ends_with_its_handle() {
             ReaderConfig { worker, peers, batch_rows: 1, channel_batches: 4, is_known: true };
         let (read, thread) = (Arc::clone(&source), std::thread::current());
         let mut handle =
-            SourceHandle::spawn(read, Offsets::new(), config, env.clone(), thread).unwrap();
+            SourceHandle::spawn(read, Positions::new(), config, env.clone(), thread).unwrap();
         while handle.try_next().is_none() {
             std::thread::park_timeout(Duration::from_millis(5));
         }
@@ -111,6 +111,15 @@ fn a_reader_that_has_nothing_to_send_ends_with_its_handle() {
             assert!(waited < 1000, "the reader of {peers} peers still runs");
         }
     }
+}
+
+/// The position after n messages: a text, whose order its source alone knows.
+fn message(number: i64) -> Position {
+    Position::Text(format!("after {number}"))
+}
+
+fn number_of(position: &Position) -> i64 {
+    position.to_string().trim_start_matches("after ").parse().unwrap()
 }
 
 /// Splits with a number of messages each, which tests add while it is read.
@@ -126,9 +135,9 @@ impl Growing {
         self.ends.lock().unwrap().insert(SplitId(split.into()), messages);
     }
 
-    fn ends(&self) -> Offsets {
+    fn ends(&self) -> Positions {
         let ends = self.ends.lock().unwrap();
-        ends.iter().map(|(split, end)| (split.clone(), Offset(*end))).collect()
+        ends.iter().map(|(split, end)| (split.clone(), message(*end))).collect()
     }
 }
 
@@ -138,32 +147,41 @@ impl Source for Growing {
         Ok(self.ends().into_keys().collect())
     }
 
-    fn end_offsets(&self) -> Result<Option<Offsets>> {
+    fn first_positions(&self, splits: &[SplitId]) -> Result<Positions> {
+        Ok(splits.iter().map(|split| (split.clone(), message(0))).collect())
+    }
+
+    fn end_positions(&self) -> Result<Option<Positions>> {
         Ok(Some(self.ends()))
     }
 
-    fn open(&self, offsets: &Offsets) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(GrowingReader { source: self.clone(), offsets: offsets.clone() }))
+    fn is_past(&self, _: &SplitId, at: &Position, end: &Position) -> bool {
+        number_of(at) >= number_of(end)
+    }
+
+    fn open(&self, splits: &Positions) -> Result<Box<dyn SourceReader>> {
+        Ok(Box::new(GrowingReader { source: self.clone(), positions: splits.clone() }))
     }
 }
 
 struct GrowingReader {
     source: Growing,
-    offsets: Offsets,
+    positions: Positions,
 }
 
 impl SourceReader for GrowingReader {
     fn poll(&mut self, _: usize, timeout: Duration) -> Result<SourcePoll> {
         let ends = self.source.ends();
-        for (split, offset) in &mut self.offsets {
-            if *offset < ends[split] {
-                offset.0 += 1;
-                let rows: ArrayRef = Arc::new(Int64Array::from(vec![offset.0]));
+        for (split, position) in &mut self.positions {
+            let next = number_of(position) + 1;
+            if next <= number_of(&ends[split]) {
+                *position = message(next);
+                let rows: ArrayRef = Arc::new(Int64Array::from(vec![next]));
                 let rows = RecordBatch::try_from_iter([("k", rows)]).unwrap();
                 return Ok(SourcePoll::Batch(SourceBatch {
                     data: Decoded::Changes(ChangeBatch::inserts(rows)),
                     bad: Vec::new(),
-                    offsets: Offsets::from([(split.clone(), *offset)]),
+                    positions: Positions::from([(split.clone(), position.clone())]),
                     bytes: 8,
                 }));
             }
@@ -178,13 +196,13 @@ fn reading(source: &Growing) -> SourceHandle {
         ReaderConfig { worker: 0, peers: 1, batch_rows: 1, channel_batches: 4, is_known: false };
     let env = Env::real(Arc::new(InMemory::new())).unwrap();
     let thread = std::thread::current();
-    SourceHandle::spawn(Arc::new(source.clone()), Offsets::new(), config, env, thread).unwrap()
+    SourceHandle::spawn(Arc::new(source.clone()), Positions::new(), config, env, thread).unwrap()
 }
 
 /// Events up to one that `is_last`, as words: `a` for a batch of split a, `+a,b` for splits that
 /// are read from now on.
 fn words_until(handle: &mut SourceHandle, is_last: impl Fn(&SourceEvent) -> bool) -> Vec<String> {
-    let names = |offsets: &Offsets| {
+    let names = |offsets: &Positions| {
         offsets.keys().map(|split| split.0.clone()).collect::<Vec<_>>().join(",")
     };
     let mut words = Vec::new();
@@ -194,7 +212,7 @@ fn words_until(handle: &mut SourceHandle, is_last: impl Fn(&SourceEvent) -> bool
             continue;
         };
         match &event {
-            SourceEvent::Batch(batch) => words.push(names(&batch.offsets)),
+            SourceEvent::Batch(batch) => words.push(names(&batch.positions)),
             SourceEvent::Assigned(splits) => words.push(format!("+{}", names(splits))),
             SourceEvent::Flushed(_) => {}
             other => panic!("{other:?}"),
@@ -247,7 +265,7 @@ fn a_flush_covers_every_message_and_split_that_existed_when_it_was_called() {
     let source = Growing::default();
     source.set("a", 1);
     let mut handle = reading(&source);
-    let mut read = Offsets::new();
+    let mut read = Positions::new();
     for number in 1..=20_i32 {
         // A new split and more messages, right before the flush.
         source.set(&format!("split {number}"), i64::from(number % 3));
@@ -258,7 +276,7 @@ fn a_flush_covers_every_message_and_split_that_existed_when_it_was_called() {
         loop {
             match handle.try_next() {
                 Some(SourceEvent::Flushed(number)) if number == flush => break,
-                Some(SourceEvent::Batch(batch)) => read.extend(batch.offsets),
+                Some(SourceEvent::Batch(batch)) => read.extend(batch.positions),
                 Some(SourceEvent::Assigned(splits)) => {
                     splits.into_iter().for_each(|(split, offset)| {
                         read.entry(split).or_insert(offset);

@@ -1,11 +1,11 @@
-//! The law of [`SourceReader`]: what is read depends on the offsets alone.
+//! The law of [`SourceReader`]: what is read depends on the positions alone.
 
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::{Decoded, Offset, Offsets, Source, SourceBatch, SourcePoll, SplitId};
+use crate::{Decoded, Position, Positions, Source, SourceBatch, SourcePoll, SplitId};
 
 /// Long enough for a busy machine; a source that has caught up answers earlier.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,8 +19,8 @@ pub struct Reading {
     pub rows: Vec<String>,
     /// One text a bad message: offset, payload and reason.
     pub bad: Vec<String>,
-    /// Next offset after each batch.
-    pub boundaries: Vec<Offset>,
+    /// Where it is read on after each batch.
+    pub boundaries: Vec<Position>,
     /// Rows and bad messages read before each boundary.
     counts: Vec<(usize, usize)>,
 }
@@ -28,68 +28,69 @@ pub struct Reading {
 /// Reads one split until it is idle or has ended, `rows_max` rows a poll.
 ///
 /// # Panics
-/// If a poll fails, is stuck, or gives an offset that does not grow.
-pub fn read_all(source: &dyn Source, split: &SplitId, from: Offset, rows_max: usize) -> Reading {
+/// If a poll fails, is stuck, or gives a position that is not past the one before.
+pub fn read_all(source: &dyn Source, split: &SplitId, from: Position, rows_max: usize) -> Reading {
     let mut reading = Reading::default();
+    let mut reader = open_at(source, split, &from);
     let mut at = from;
-    let mut reader = open_at(source, split, from);
     while let Some(batch) = next_batch(reader.as_mut(), rows_max) {
-        at = take(&mut reading, split, at, &batch);
+        at = take(&mut reading, source, split, &at, &batch);
     }
     reading
 }
 
-/// Checks the law of restarts for every split, from its first offset to its end.
+/// Checks the law of restarts for every split, from its first position to its end.
 ///
 /// Reading in one go equals (1) reading message by message and opening the source anew after each
-/// of them, and (2) the rest that is read in one go from each of those offsets. Needs a source
+/// of them, and (2) the rest that is read in one go from each of those positions. Needs a source
 /// with an end (or one that becomes idle) and at least `messages_min` messages.
 ///
 /// # Panics
 /// If the law is broken.
 pub fn assert_restartable(source: &dyn Source, messages_min: usize) {
     let splits = source.splits().expect("the source lists its splits");
-    let firsts = source.first_offsets(&splits).expect("the source knows where splits begin");
-    let ends = source.end_offsets().expect("the source answers where it ends");
+    let firsts = source.first_positions(&splits).expect("the source knows where splits begin");
+    let ends = source.end_positions().expect("the source answers where it ends");
     let mut messages_seen = 0;
     for split in &splits {
-        let first = *firsts.get(split).expect("every split has a first offset");
-        let whole = read_all(source, split, first, usize::MAX >> 1);
+        let first = firsts.get(split).expect("every split has a first position");
+        let whole = read_all(source, split, first.clone(), usize::MAX >> 1);
         let stepped = read_in_steps(source, split, first);
         assert_eq!(whole.rows, stepped.rows, "rows of split {split:?} after restarts");
         assert_eq!(whole.bad, stepped.bad, "bad messages of split {split:?} after restarts");
         for (boundary, (rows, bad)) in stepped.boundaries.iter().zip(&stepped.counts) {
-            let rest = read_all(source, split, *boundary, usize::MAX >> 1);
+            let rest = read_all(source, split, boundary.clone(), usize::MAX >> 1);
             assert_eq!(whole.rows[*rows..], rest.rows, "rows of {split:?} from {boundary:?}");
             assert_eq!(whole.bad[*bad..], rest.bad, "bad messages of {split:?} from {boundary:?}");
         }
         messages_seen += stepped.boundaries.len();
         if let Some(ends) = &ends {
-            let last = stepped.boundaries.last().copied().unwrap_or(first);
-            assert_eq!(ends.get(split), Some(&last), "the end of split {split:?}");
+            let last = stepped.boundaries.last().unwrap_or(first);
+            assert_eq!(ends.get(split), Some(last), "the end of split {split:?}");
         }
     }
     assert!(messages_seen >= messages_min, "only {messages_seen} messages were read");
 }
 
-fn read_in_steps(source: &dyn Source, split: &SplitId, from: Offset) -> Reading {
+fn read_in_steps(source: &dyn Source, split: &SplitId, from: &Position) -> Reading {
     let mut reading = Reading::default();
-    let mut at = from;
-    while let Some(batch) = next_batch(open_at(source, split, at).as_mut(), 1) {
-        at = take(&mut reading, split, at, &batch);
+    let mut at = from.clone();
+    while let Some(batch) = next_batch(open_at(source, split, &at).as_mut(), 1) {
+        at = take(&mut reading, source, split, &at, &batch);
     }
     reading
 }
 
-fn open_at(source: &dyn Source, split: &SplitId, at: Offset) -> Box<dyn crate::SourceReader> {
-    source.open(&Offsets::from([(split.clone(), at)])).expect("the source opens at its own offset")
+fn open_at(source: &dyn Source, split: &SplitId, at: &Position) -> Box<dyn crate::SourceReader> {
+    let at = Positions::from([(split.clone(), at.clone())]);
+    source.open(&at).expect("the source opens at its own position")
 }
 
 fn next_batch(reader: &mut dyn crate::SourceReader, rows_max: usize) -> Option<SourceBatch> {
     for _ in 0..EMPTY_BATCHES_MAX {
         match reader.poll(rows_max, POLL_TIMEOUT).expect("the poll succeeds") {
-            SourcePoll::Batch(batch) if batch.offsets.is_empty() => {
-                assert_eq!(batch.data.num_rows(), 0, "rows without an offset");
+            SourcePoll::Batch(batch) if batch.positions.is_empty() => {
+                assert_eq!(batch.data.num_rows(), 0, "rows without a position");
             }
             SourcePoll::Batch(batch) => return Some(batch),
             SourcePoll::Idle | SourcePoll::End => return None,
@@ -98,18 +99,25 @@ fn next_batch(reader: &mut dyn crate::SourceReader, rows_max: usize) -> Option<S
     panic!("the reader neither read nor caught up");
 }
 
-fn take(reading: &mut Reading, split: &SplitId, at: Offset, batch: &SourceBatch) -> Offset {
-    let next = *batch.offsets.get(split).expect("the batch tells the offset of its split");
-    assert_eq!(batch.offsets.len(), 1, "offsets of splits that were not opened");
-    assert!(next > at, "offset {next:?} does not follow {at:?}");
+fn take(
+    reading: &mut Reading,
+    source: &dyn Source,
+    split: &SplitId,
+    at: &Position,
+    batch: &SourceBatch,
+) -> Position {
+    let next = batch.positions.get(split).expect("the batch tells the position of its split");
+    assert_eq!(batch.positions.len(), 1, "positions of splits that were not opened");
+    let follows = source.is_past(split, next, at) && !source.is_past(split, at, next);
+    assert!(follows, "position {next:?} does not follow {at:?}");
     reading.rows.extend(rows_as_text(&batch.data));
     reading.bad.extend(batch.bad.iter().map(|bad| {
         let payload = bad.payload.as_deref().map(String::from_utf8_lossy);
-        format!("{} {} {payload:?} {}", bad.split.0, bad.offset.0, bad.reason)
+        format!("{} {} {payload:?} {}", bad.split.0, bad.offset, bad.reason)
     }));
-    reading.boundaries.push(next);
+    reading.boundaries.push(next.clone());
     reading.counts.push((reading.rows.len(), reading.bad.len()));
-    next
+    next.clone()
 }
 
 fn rows_as_text(data: &Decoded) -> Vec<String> {

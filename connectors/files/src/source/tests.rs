@@ -31,7 +31,7 @@ fn append(path: &Path, text: &str) {
 }
 
 fn rows(source: &dyn Source, path: &Path, from: i64) -> Vec<String> {
-    read_all(source, &split(path), Offset(from), 1_000).rows
+    read_all(source, &split(path), Position::Number(from), 1_000).rows
 }
 
 fn batch(poll: SourcePoll) -> SourceBatch {
@@ -60,11 +60,11 @@ fn lines_keep_their_bytes_and_offsets() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("lines");
     append(&path, "one\r\n  \nbad two\nthree");
-    let reading = read_all(source(&path, false).as_ref(), &split(&path), Offset(0), 1);
+    let reading = read_all(source(&path, false).as_ref(), &split(&path), Position::Number(0), 1);
     assert_eq!(reading.rows, ["+1 NULL,one", "+1 NULL,three"]);
     assert_eq!(reading.bad.len(), 1);
     assert!(reading.bad[0].starts_with(&format!("{} 8 Some(\"bad two\")", path.display())));
-    assert_eq!(reading.boundaries, [5, 16, 21].map(Offset));
+    assert_eq!(reading.boundaries, [5, 16, 21].map(Position::Number));
 }
 
 #[test]
@@ -95,14 +95,17 @@ fn followed_file_gives_new_lines_when_they_are_complete() {
     let path = folder.path().join("log");
     append(&path, "one\ntw");
     let source = source(&path, true);
-    assert_eq!(source.end_offsets().unwrap().unwrap()[&split(&path)], Offset(4));
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    assert_eq!(source.end_positions().unwrap().unwrap()[&split(&path)], Position::Number(4));
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     let mut poll = || reader.poll(100, Duration::from_millis(1)).unwrap();
-    assert_eq!(batch(poll()).offsets[&split(&path)], Offset(4));
+    assert_eq!(batch(poll()).positions[&split(&path)], Position::Number(4));
     assert!(matches!(poll(), SourcePoll::Idle), "half a line is no line");
     append(&path, "o\nthree\n");
     let next = batch(poll());
-    assert_eq!((next.data.num_rows(), next.offsets[&split(&path)]), (2, Offset(14)));
+    assert_eq!(
+        (next.data.num_rows(), next.positions[&split(&path)].clone()),
+        (2, Position::Number(14))
+    );
     assert!(matches!(poll(), SourcePoll::Idle));
 }
 
@@ -115,7 +118,10 @@ fn followed_directory_lists_new_files() {
     append(&folder.path().join("b"), "two\n");
     let second = split(&folder.path().join("b"));
     assert_eq!(source.splits().unwrap()[1], second);
-    assert_eq!(source.first_offsets(std::slice::from_ref(&second)).unwrap()[&second], Offset(0));
+    assert_eq!(
+        source.first_positions(std::slice::from_ref(&second)).unwrap()[&second],
+        Position::Number(0)
+    );
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn bounded_reader_that_has_ended_reads_no_later_lines() {
     let path = folder.path().join("log");
     append(&path, "one\n");
     let source = source(&path, false);
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     batch(reader.poll(100, Duration::ZERO).unwrap());
     for _ in 0..2 {
         assert!(matches!(reader.poll(100, Duration::ZERO).unwrap(), SourcePoll::End));
@@ -138,12 +144,13 @@ fn shrunk_file_is_a_target_error() {
     let path = folder.path().join("log");
     append(&path, "one\ntwo\n");
     let source = source(&path, true);
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     batch(reader.poll(100, Duration::ZERO).unwrap());
     fs::write(&path, "one\n").unwrap();
     let while_reading = reader.poll(100, Duration::ZERO).unwrap_err();
     assert_eq!(while_reading.kind, ConnectorErrorKind::Target);
-    let at_open = source.open(&Offsets::from([(split(&path), Offset(8))])).err().unwrap();
+    let at_open =
+        source.open(&Positions::from([(split(&path), Position::Number(8))])).err().unwrap();
     assert_eq!(at_open.kind, ConnectorErrorKind::Target);
 }
 
@@ -165,7 +172,7 @@ fn a_file_that_was_read_and_removed_is_forgotten() {
     let paths = ["a", "b"].map(|name| folder.path().join(name));
     paths.iter().for_each(|path| append(path, "one\n"));
     let source = source(folder.path(), true);
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     for _ in 0..2 {
         batch(reader.poll(100, Duration::ZERO).unwrap());
     }
@@ -175,7 +182,7 @@ fn a_file_that_was_read_and_removed_is_forgotten() {
     assert_eq!(reader.take_retired(), [split(&paths[0])]);
     append(&paths[1], "two\n");
     assert_eq!(batch(reader.poll(100, Duration::ZERO).unwrap()).data.num_rows(), 1);
-    assert_eq!(source.end_offsets().unwrap().unwrap().len(), 1);
+    assert_eq!(source.end_positions().unwrap().unwrap().len(), 1);
 }
 
 #[test]
@@ -183,7 +190,10 @@ fn a_file_that_was_removed_while_nobody_read_is_reported_and_forgotten() {
     let folder = TempDir::new().unwrap();
     let paths = ["a", "b"].map(|name| folder.path().join(name));
     append(&paths[1], "one\n");
-    let places = Offsets::from([(split(&paths[0]), Offset(7)), (split(&paths[1]), Offset(0))]);
+    let places = Positions::from([
+        (split(&paths[0]), Position::Number(7)),
+        (split(&paths[1]), Position::Number(0)),
+    ]);
     let mut reader = source(folder.path(), false).open(&places).unwrap();
     let told = batch(reader.poll(100, Duration::ZERO).unwrap());
     assert_eq!(told.bad.len(), 1);
@@ -193,7 +203,8 @@ fn a_file_that_was_removed_while_nobody_read_is_reported_and_forgotten() {
     assert!(matches!(reader.poll(100, Duration::ZERO).unwrap(), SourcePoll::End));
     // A source of one file keeps it in mind, so that it is missed only once.
     let single = source(&paths[0], true);
-    let mut reader = single.open(&Offsets::from([(split(&paths[0]), Offset(7))])).unwrap();
+    let mut reader =
+        single.open(&Positions::from([(split(&paths[0]), Position::Number(7))])).unwrap();
     assert_eq!(batch(reader.poll(100, Duration::ZERO).unwrap()).bad.len(), 1);
     assert!(reader.take_retired().is_empty());
     assert!(matches!(reader.poll(100, Duration::ZERO).unwrap(), SourcePoll::Idle));

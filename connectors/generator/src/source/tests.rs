@@ -51,7 +51,7 @@ fn nexmark_reads_on_from_every_offset() {
 fn another_seed_makes_another_shop() {
     let read = |seed| {
         let source = build(&format!("dataset=shop table=orders rows=50 seed={seed}")).unwrap();
-        read_all(source.as_ref(), &SplitId("0".into()), Offset(0), 1_000).rows
+        read_all(source.as_ref(), &SplitId("0".into()), Position::Number(0), 1_000).rows
     };
     assert_eq!(read(1), read(1));
     assert_ne!(read(1), read(2));
@@ -76,7 +76,7 @@ fn nexmark_splits_hold_the_same_rows_as_one() {
             .splits()
             .unwrap()
             .iter()
-            .flat_map(|split| read_all(source.as_ref(), split, Offset(0), 100).rows)
+            .flat_map(|split| read_all(source.as_ref(), split, Position::Number(0), 100).rows)
             .collect();
         lines.sort();
         lines
@@ -93,7 +93,7 @@ fn nexmark_gives_declared_columns_with_their_types() {
     ]));
     let options = options("dataset=nexmark table=bid rows=100");
     let source = build_generator(options, Arc::clone(&declared), None).unwrap();
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     let SourcePoll::Batch(batch) = reader.poll(10, Duration::ZERO).unwrap() else {
         panic!("a batch is due")
     };
@@ -148,7 +148,8 @@ fn unknown_column_and_wrong_format_are_config_errors() {
 #[test]
 fn offset_past_the_end_is_refused() {
     let source = build("dataset=shop table=orders rows=10").unwrap();
-    let error = source.open(&Offsets::from([(SplitId("0".into()), Offset(11))])).err().unwrap();
+    let error =
+        source.open(&Positions::from([(SplitId("0".into()), Position::Number(11))])).err().unwrap();
     assert_eq!(error.kind, ConnectorErrorKind::Target);
 }
 
@@ -156,7 +157,7 @@ fn offset_past_the_end_is_refused() {
 fn rate_holds_back_what_is_not_due() {
     let source = build("dataset=nexmark table=bid rows=100000 rate=1000").unwrap();
     let started = Instant::now();
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     let mut rows = 0;
     while rows < 100 {
         if let SourcePoll::Batch(batch) = reader.poll(1_000, Duration::from_secs(1)).unwrap() {
@@ -170,8 +171,8 @@ fn rate_holds_back_what_is_not_due() {
 #[test]
 fn nothing_due_within_the_timeout_is_idle() {
     let source = build("dataset=shop table=orders rate=0.001").unwrap();
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     let poll = reader.poll(10, Duration::from_millis(5)).unwrap();
     assert!(matches!(poll, SourcePoll::Idle));
-    assert!(source.end_offsets().unwrap().is_none(), "without rows there is no end");
+    assert!(source.end_positions().unwrap().is_none(), "without rows there is no end");
 }

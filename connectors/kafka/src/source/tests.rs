@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use frazil_connector_api::conformance::{TextFormat, assert_restartable, read_all};
-use frazil_connector_api::{ConnectorErrorKind, Offset, Retry, SourcePoll};
+use frazil_connector_api::{ConnectorErrorKind, Position, Retry, SourcePoll};
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
@@ -63,24 +63,28 @@ fn split(partition: i32) -> SplitId {
     split_of(partition, None)
 }
 
-/// Offsets without the topic's identity.
-fn bare(offsets: &Offsets) -> Offsets {
-    let bare = offsets.iter().map(|(it, offset)| (split(partition_of(it).unwrap()), *offset));
+/// Positions without the topic's identity.
+fn bare(offsets: &Positions) -> Positions {
+    let bare =
+        offsets.iter().map(|(it, offset)| (split(partition_of(it).unwrap()), offset.clone()));
     bare.collect()
 }
 
-fn at(places: &[(i32, i64)]) -> Offsets {
-    places.iter().map(|(partition, offset)| (split(*partition), Offset(*offset))).collect()
+fn at(places: &[(i32, i64)]) -> Positions {
+    places
+        .iter()
+        .map(|(partition, offset)| (split(*partition), Position::Number(*offset)))
+        .collect()
 }
 
 /// Polls until the reader is idle; rows and the last offsets.
-fn drain(reader: &mut dyn SourceReader) -> (usize, Offsets) {
-    let (mut rows, mut offsets) = (0, Offsets::new());
+fn drain(reader: &mut dyn SourceReader) -> (usize, Positions) {
+    let (mut rows, mut offsets) = (0, Positions::new());
     loop {
         match reader.poll(1_000, LONG).unwrap() {
             SourcePoll::Batch(batch) => {
                 rows += batch.data.num_rows();
-                offsets.extend(batch.offsets);
+                offsets.extend(batch.positions);
             }
             SourcePoll::Idle => return (rows, offsets),
             SourcePoll::End => panic!("a topic does not end"),
@@ -100,7 +104,7 @@ fn partitions_read_on_from_every_offset() {
 fn tombstones_and_bad_messages_keep_their_place() {
     let cluster = cluster(1);
     send(&cluster, 0, &["a:1", "a:", "b:bad", "c:3"]);
-    let reading = read_all(source(&cluster).as_ref(), &split(0), Offset(0), 100);
+    let reading = read_all(source(&cluster).as_ref(), &split(0), Position::Number(0), 100);
     assert_eq!(reading.rows, ["+1 a,1", "+1 a,NULL", "+1 c,3"]);
     assert_eq!(reading.bad, ["0 2 Some(\"bad\") the value begins with \"bad\""]);
 }
@@ -114,11 +118,11 @@ fn several_partitions_are_read_together_and_resumed() {
         send(&cluster, partition, &messages);
     }
     let source = source(&cluster);
-    let starts = source.start_offsets().unwrap();
+    let starts = source.start_positions().unwrap();
     assert_eq!(bare(&starts), at(&[(0, 0), (1, 0), (2, 0), (3, 0)]));
     let (rows, offsets) = drain(source.open(&starts).unwrap().as_mut());
     assert_eq!(rows, 1_000);
-    assert_eq!(Some(&offsets), source.end_offsets().unwrap().as_ref());
+    assert_eq!(Some(&offsets), source.end_positions().unwrap().as_ref());
     let middle = at(&[(0, 250), (1, 200), (2, 0), (3, 249)]);
     let (rows, _) = drain(source.open(&middle).unwrap().as_mut());
     assert_eq!(rows, 50 + 250 + 1);
@@ -132,7 +136,7 @@ fn reader_goes_on_after_it_was_idle() {
     let cluster = cluster(2);
     send(&cluster, 0, &["a:1"]);
     let source = source(&cluster);
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     assert_eq!(drain(reader.as_mut()).0, 1);
     let idle = reader.poll(10, Duration::from_millis(1)).unwrap();
     assert!(matches!(idle, SourcePoll::Idle));
@@ -140,7 +144,7 @@ fn reader_goes_on_after_it_was_idle() {
     let SourcePoll::Batch(batch) = reader.poll(1, LONG).unwrap() else {
         panic!("a message has come")
     };
-    assert_eq!((batch.data.num_rows(), bare(&batch.offsets)), (1, at(&[(1, 1)])));
+    assert_eq!((batch.data.num_rows(), bare(&batch.positions)), (1, at(&[(1, 1)])));
 }
 
 #[test]
@@ -148,10 +152,10 @@ fn latest_begins_at_the_end_and_new_splits_at_their_beginning() {
     let cluster = cluster(2);
     send(&cluster, 0, &["a:1", "b:2"]);
     let source = source_with(&cluster, &[("scan.startup.mode", "latest")]);
-    let starts = source.start_offsets().unwrap();
+    let starts = source.start_positions().unwrap();
     assert!(source.starts_now());
     assert_eq!(bare(&starts), at(&[(0, 2), (1, 0)]));
-    assert_eq!(source.first_offsets(&[split(0)]).unwrap(), at(&[(0, 0)]));
+    assert_eq!(source.first_positions(&[split(0)]).unwrap(), at(&[(0, 0)]));
     send(&cluster, 0, &["c:3"]);
     assert_eq!(drain(source.open(&starts).unwrap().as_mut()).0, 1);
 }
@@ -165,10 +169,10 @@ fn earliest_begins_at_the_first_message_that_is_kept() {
         send(&cluster, 0, &[&large]);
     }
     let source = source(&cluster);
-    let first = bare(&source.start_offsets().unwrap())[&split(0)];
-    assert!(first > Offset(0), "the cluster should have removed messages");
-    let kept = drain(source.open(&at(&[(0, first.0)])).unwrap().as_mut()).0;
-    assert_eq!(kept as i64, 8 - first.0);
+    let first = bare(&source.start_positions().unwrap())[&split(0)].number().unwrap();
+    assert!(first > 0, "the cluster should have removed messages");
+    let kept = drain(source.open(&at(&[(0, first)])).unwrap().as_mut()).0;
+    assert_eq!(kept as i64, 8 - first);
     let error = until_error(source.open(&at(&[(0, 0)])).unwrap().as_mut());
     assert_eq!(error.kind, ConnectorErrorKind::Target);
     assert!(error.message.starts_with("offset 0 of topic"), "{}", error.message);
@@ -222,7 +226,7 @@ fn broker_that_is_down_is_unavailable_and_nothing_is_lost_when_it_is_back() {
     let cluster = cluster(1);
     send(&cluster, 0, &["a:1", "b:2"]);
     let source = source_with(&cluster, &[("timeout.ms", "500")]);
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     let (rows, offsets) = drain(reader.as_mut());
     assert_eq!(rows, 2);
     cluster.broker_down(1).unwrap();
@@ -248,7 +252,7 @@ fn short_outage_is_bridged_by_the_same_reader() {
     let cluster = cluster(1);
     send(&cluster, 0, &["a:1"]);
     let source = source_with(&cluster, &[("timeout.ms", "15000")]);
-    let mut reader = source.open(&source.start_offsets().unwrap()).unwrap();
+    let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
     assert_eq!(drain(reader.as_mut()).0, 1);
     cluster.broker_down(1).unwrap();
     for _ in 0..5 {
@@ -271,10 +275,10 @@ fn a_topic_that_was_created_again_is_not_read_on() {
     let cluster = cluster(2);
     send(&cluster, 0, &["a:1", "b:2"]);
     let source = source(&cluster);
-    let starts = source.start_offsets().unwrap();
+    let starts = source.start_positions().unwrap();
     let id = topic_of(starts.keys().next().unwrap()).unwrap().to_string();
     assert!(starts.keys().all(|split| topic_of(split) == Some(&id)));
-    let old = Offsets::from([(split_of(0, Some("older")), Offset(1))]);
+    let old = Positions::from([(split_of(0, Some("older")), Position::Number(1))]);
     let mut both = starts.clone();
     both.extend(old.clone());
     for splits in [old, both] {
