@@ -2,7 +2,8 @@
 
     brokers.py [--bin PATH] [--only NAME] [--keep]
 
-A topic that is created again, partitions that are added, a start at the end, an aborted transaction.
+A topic that is created again, partitions that are added, a start at the end, an aborted transaction,
+the offsets of the group.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import shutil
 import sys
 import tempfile
 
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 from harness.frazil import Frazil, default_bin
 from harness.kafka import Kafka
@@ -146,7 +147,26 @@ def aborted(lane):
     assert sorted(lane.rows("tx")) == [0, 2]
 
 
-CHECKS = [created_again, partitions_added, begins_at_the_end, aborted]
+def lag(lane):
+    """The group's offsets, which tools show lag by, follow the checkpoints."""
+    lane.kafka.create_topic("lagging", 2)
+    lane.create("lagging", "lagging")
+    asked = [ConsumerGroupTopicPartitions("frazil-lagging", [TopicPartition("lagging", 1)])]
+
+    def offset():
+        group = next(iter(lane.kafka.admin.list_consumer_group_offsets(asked).values()))
+        return group.result(10).topic_partitions[0].offset
+
+    lane.send("lagging", [(n, "x") for n in range(30)], 1)
+    wait_for("30 rows", lambda: len(lane.rows("lagging")) == 30, 30)
+    wait_for("the group's offset", lambda: offset() == 30, 30)
+    lane.crash()
+    lane.send("lagging", [(n, "x") for n in range(30, 40)], 1)
+    wait_for("the group's offset after a crash", lambda: offset() == 40, 30)
+    assert len(lane.rows("lagging")) == 40
+
+
+CHECKS = [created_again, partitions_added, begins_at_the_end, aborted, lag]
 
 
 def main():

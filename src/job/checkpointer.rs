@@ -1,5 +1,7 @@
 //! [`Checkpointer`]: turns what workers and sinks prepared into the next manifest.
 
+mod acknowledger;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +10,7 @@ use std::time::Duration;
 use frazil_connector_api::{ChangeBatch, CommitMark, Committable};
 use tokio::task::JoinSet;
 
+use self::acknowledger::acknowledge;
 use super::compaction::Compactor;
 use super::coordinator::Reply;
 use super::ddl::Ddl;
@@ -74,12 +77,20 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
-    pub(super) fn new(env: Env, manifests: Manifests, manifest: Manifest) -> Self {
+    /// Begins with the newest durable manifest.
+    pub(super) fn new(
+        env: Env,
+        manifests: Manifests,
+        manifest: Manifest,
+        state: &Arc<EngineState>,
+    ) -> Self {
+        let manifest = Arc::new(Mutex::new(manifest));
+        acknowledge(&manifest, state);
         Self {
             compactor: Compactor::new(env.clone()),
             env,
             manifests: Arc::new(manifests),
-            manifest: Arc::new(Mutex::new(manifest)),
+            manifest,
             failed_lately: Arc::default(),
             dropped: Arc::default(),
             sweeps: Arc::default(),

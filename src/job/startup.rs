@@ -101,7 +101,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     thread.unpark();
     let backlog = wait_for_workers(peers, &mut received).await?;
     state.finish_epoch(manifest.epoch);
-    let checkpointer = Checkpointer::new(env.clone(), manifests, manifest);
+    let checkpointer = Checkpointer::new(env.clone(), manifests, manifest, &state);
     checkpointer.remove(leftovers);
     inner.workers.pipelines = Records::new(checkpointer.clone());
     for run in inner.workers.pipelines.recent() {

@@ -108,6 +108,24 @@ pub trait Source: Debug + Send + Sync {
         }
     }
 
+    /// True if [`Source::acknowledge`] does something.
+    fn wants_acknowledgements(&self) -> bool {
+        false
+    }
+
+    /// Nothing before these positions will be read again: they are in a durable checkpoint. For
+    /// tools that show lag, and for systems that keep messages until they are read.
+    ///
+    /// Called now and then while the source is read, from one thread of one process, with splits
+    /// whose positions have changed; after a restart perhaps with the same ones again. If several
+    /// jobs read the source, a position is that of the slowest.
+    ///
+    /// # Errors
+    /// `Unavailable`; it is called again later.
+    fn acknowledge(&self, _positions: &Positions) -> Result<()> {
+        Ok(())
+    }
+
     /// What kept splits from being read at the last look at them, while others are read; for the
     /// user. `None` if nothing did.
     fn problem(&self) -> Option<String> {

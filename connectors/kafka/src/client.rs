@@ -7,7 +7,7 @@ use frazil_connector_api::{
     ConnectorError, ConnectorErrorKind, Options, Position, Positions, Result, SplitId,
 };
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientContext, TopicPartitionList};
 
@@ -74,7 +74,14 @@ impl ClientContext for Events {
     }
 }
 
-impl ConsumerContext for Events {}
+impl ConsumerContext for Events {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            // Brokers may forbid it, and nothing of the engine depends on it.
+            tracing::debug!(%error, "the offsets of the group were not written");
+        }
+    }
+}
 
 /// The first and the end offset of a partition.
 #[derive(Debug, Clone, Copy)]
@@ -279,6 +286,16 @@ impl Client {
         let list = self.list(partitions)?;
         self.is_assigned = true;
         self.consumer.assign(&list).map_err(refused)
+    }
+
+    /// Writes the offsets of the group, for tools that show lag; it does not wait for the answer.
+    ///
+    /// # Errors
+    /// `Internal` if librdkafka refuses; `Unavailable` if there is no token.
+    pub(crate) fn commit(&self, partitions: &[(SplitId, i32, i64)]) -> Result<()> {
+        self.renew_token()?;
+        self.take_events();
+        self.consumer.commit(&self.list(partitions)?, CommitMode::Async).map_err(refused)
     }
 
     fn list(&self, partitions: &[(SplitId, i32, i64)]) -> Result<TopicPartitionList> {

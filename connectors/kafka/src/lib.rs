@@ -5,8 +5,8 @@
 //! - `properties.bootstrap.server`: `host:port,…`; also written `properties.bootstrap.servers`
 //! - `scan.startup.mode`: `earliest` (default): from the first message that is kept; `latest`:
 //!   from the end at the time of CREATE
-//! - `group.id.prefix`: the group is `<prefix>-<topic>`, `frazil-<topic>` by default; only
-//!   brokers' access rules see it
+//! - `group.id.prefix`: the group is `<prefix>-<topic>`, `frazil-<topic>` by default; brokers'
+//!   access rules see it, and tools that show lag
 //! - `timeout.ms`: how long a broker may be silent before it counts as unreachable, 10000 by
 //!   default
 //! - `properties.*`: everything else that librdkafka knows
@@ -25,11 +25,11 @@
 //!
 //! A split is a partition, named by its number and the topic's id (`3:Sk2c…`), so that a topic
 //! which was deleted and created again has other splits: it is not read on from the offsets of the
-//! old one. Brokers before Kafka 2.8 have no ids. An offset is Kafka's. Partitions are assigned,
-//! not subscribed to: there is no rebalancing, and nothing is committed to the broker, since the
-//! engine's checkpoints hold the offsets. A partition without a leader is reported while the others
-//! are read. Properties that would move offsets behind the engine's
-//! back are refused.
+//! old one. Brokers before Kafka 2.8 have no ids. A position is Kafka's offset. Partitions are
+//! assigned, not subscribed to: there is no rebalancing. The engine's checkpoints hold the offsets;
+//! those of the group are written after them and never read. A partition without a leader is
+//! reported while the others are read. Properties that would move offsets behind the engine's back
+//! are refused.
 //!
 //! # Memory
 //! librdkafka fetches ahead into a queue. Its default of 64 MB a reader is four times what one

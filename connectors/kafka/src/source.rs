@@ -118,6 +118,14 @@ impl Source for KafkaSource {
         self.client.offsets(topic.splits(), |watermarks| watermarks.high).map(Some)
     }
 
+    fn wants_acknowledgements(&self) -> bool {
+        true
+    }
+
+    fn acknowledge(&self, positions: &Positions) -> Result<()> {
+        self.client.commit(&self.places(positions)?)
+    }
+
     fn open(&self, splits: &Positions) -> Result<Box<dyn SourceReader>> {
         self.check_identity(splits)?;
         let mut client = Client::new(&self.config)?;

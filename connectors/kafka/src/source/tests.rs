@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use frazil_connector_api::conformance::{TextFormat, assert_restartable, read_all};
 use frazil_connector_api::{ConnectorErrorKind, Position, Retry, SourcePoll};
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use super::*;
 use crate::client::split_of;
@@ -323,4 +324,29 @@ fn no_secret_is_in_an_error() {
         Err(error) => format!("{error} {error:?} {options:?}"),
     };
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn acknowledged_offsets_are_those_of_the_group() {
+    let cluster = cluster(2);
+    send(&cluster, 0, &["a:1", "b:2"]);
+    let source = source(&cluster);
+    let (_, read) = drain(source.open(&source.start_positions().unwrap()).unwrap().as_mut());
+    assert!(source.wants_acknowledgements());
+    let tool: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", format!("frazil-{TOPIC}"))
+        .create()
+        .unwrap();
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(TOPIC, 0);
+    let started = Instant::now();
+    loop {
+        source.acknowledge(&read).unwrap();
+        let found = tool.committed_offsets(asked.clone(), LONG).unwrap();
+        if found.elements()[0].offset() == rdkafka::Offset::Offset(2) {
+            break;
+        }
+        assert!(started.elapsed() < LONG, "{found:?}");
+    }
 }

@@ -1,0 +1,142 @@
+//! [`acknowledge`]: tells sources what will not be read again.
+//!
+//! ```text
+//! newest durable manifest ─► slowest reader of each split ─► Source::acknowledge
+//! ```
+//!
+//! A thread looks at the newest manifest now and then, beside everything else: no checkpoint waits
+//! for a source. What an acknowledgement is for (the lag that a tool shows, the log that a database
+//! keeps) does not need it at once.
+//!
+//! **Invariant:** only positions of a durable manifest are acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use frazil_connector_api::{Position, Positions, Source};
+
+use crate::catalog::{Catalog, Definition, RelationId};
+use crate::checkpoint::Manifest;
+use crate::dataflow::{SourceOffsets, build_source};
+use crate::job::state::EngineState;
+
+/// Pause between two looks, as long as Kafka's own clients make one.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The thread looks so often whether the engine is still there.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Starts the thread. It ends soon after the engine.
+pub(super) fn acknowledge(manifest: &Arc<Mutex<Manifest>>, state: &Arc<EngineState>) {
+    let (manifest, state) = (Arc::downgrade(manifest), Arc::downgrade(state));
+    let thread = std::thread::Builder::new().name("frazil-acknowledge".to_string());
+    let started = thread.spawn(move || run(&manifest, &state));
+    if let Err(error) = started {
+        tracing::warn!(%error, "sources are not told what is read: there is no thread left");
+    }
+}
+
+fn run(manifest: &Weak<Mutex<Manifest>>, state: &Weak<EngineState>) {
+    let mut acknowledged = Acknowledged::default();
+    let mut seen = 0;
+    loop {
+        let mut waited = Duration::ZERO;
+        while waited < PAUSE {
+            if manifest.strong_count() == 0 {
+                return;
+            }
+            std::thread::sleep(TICK);
+            waited += TICK;
+        }
+        let (Some(manifest), Some(state)) = (manifest.upgrade(), state.upgrade()) else { return };
+        let newest = {
+            let manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
+            (manifest.sequence != seen).then(|| (manifest.sequence, manifest.offsets.clone()))
+        };
+        if let Some((sequence, offsets)) = newest {
+            seen = sequence;
+            let catalog = state.catalog();
+            acknowledged.tell(&offsets, |relation| source_of(&catalog, relation));
+        }
+    }
+}
+
+/// What sources have been told.
+#[derive(Default)]
+struct Acknowledged {
+    /// `None` for a source that does not want to know.
+    sources: BTreeMap<RelationId, Option<Told>>,
+}
+
+struct Told {
+    source: Arc<dyn Source>,
+    positions: Positions,
+}
+
+impl Acknowledged {
+    /// Tells each source the positions that are new. What fails is told again the next time.
+    fn tell(
+        &mut self,
+        offsets: &SourceOffsets,
+        build: impl Fn(RelationId) -> Option<Arc<dyn Source>>,
+    ) {
+        let mut readers: BTreeMap<RelationId, Vec<&Positions>> = BTreeMap::new();
+        for (relation, positions) in offsets.values().flatten() {
+            readers.entry(*relation).or_default().push(positions);
+        }
+        self.sources.retain(|relation, _| readers.contains_key(relation));
+        for (relation, readers) in readers {
+            let told = self.sources.entry(relation).or_insert_with(|| {
+                let source = build(relation).filter(|source| source.wants_acknowledgements())?;
+                Some(Told { source, positions: Positions::new() })
+            });
+            let Some(Told { source, positions }) = told else { continue };
+            let mut fresh = slowest(source.as_ref(), &readers);
+            let all = fresh.clone();
+            fresh.retain(|split, position| positions.get(split) != Some(position));
+            if fresh.is_empty() {
+                continue;
+            }
+            match source.acknowledge(&fresh) {
+                Ok(()) => *positions = all,
+                Err(error) => tracing::warn!(%error, "a source was not told what is read"),
+            }
+        }
+    }
+}
+
+/// The positions up to which every reader has read. A split that one of them has not begun is left
+/// out.
+fn slowest(source: &dyn Source, readers: &[&Positions]) -> Positions {
+    let Some((first, others)) = readers.split_first() else { return Positions::new() };
+    let slowest = |(split, position)| {
+        let mut slowest: &Position = position;
+        for other in others {
+            let other = other.get(split)?;
+            if source.is_past(split, slowest, other) {
+                slowest = other;
+            }
+        }
+        Some((split.clone(), slowest.clone()))
+    };
+    first.iter().filter_map(slowest).collect()
+}
+
+/// The source that a relation is, for questions that no reader asks.
+fn source_of(catalog: &Catalog, relation: RelationId) -> Option<Arc<dyn Source>> {
+    let relation = catalog.by_id(relation)?;
+    let source = match &*relation.definition {
+        Definition::Table(table) => {
+            let (columns, key) = (&table.columns, &table.primary_key);
+            build_source(table.connector.as_ref()?, table.format.as_ref(), columns, key)
+        }
+        Definition::Source(def) => {
+            build_source(&def.connector, def.format.as_ref(), &def.columns, &[])
+        }
+        _ => return None,
+    };
+    source.ok()
+}
+
+#[cfg(test)]
+mod tests;
