@@ -18,8 +18,9 @@ use iceberg::compression::CompressionCodec;
 use iceberg::io::FileIO;
 use iceberg::spec::{TableMetadata, TableMetadataRef};
 use iceberg::{MetadataLocation, TableCreation};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use sqlx::{Row, Sqlite};
 
 use crate::error::{ErrorContext, target};
 use crate::options::CatalogOptions;
@@ -185,21 +186,37 @@ impl Catalog {
 
     /// The table as it is now; `None` if there is none.
     pub(crate) async fn load(&self, table: &TableName) -> Result<Option<LoadedTable>> {
-        let location: Option<String> = sqlx::query_scalar(
-            "SELECT metadata_location FROM iceberg_tables
-             WHERE catalog_name = ? AND table_namespace = ? AND table_name = ?",
-        )
-        .bind(&self.options.name)
-        .bind(&table.namespace)
-        .bind(&table.name)
-        .fetch_optional(&self.pool)
-        .await
-        .context(|| format!("cannot look up table \"{table}\""))?;
-        let Some(location) = location else { return Ok(None) };
+        let what = || format!("cannot look up table \"{table}\"");
+        let sql = "SELECT metadata_location FROM iceberg_tables
+                   WHERE catalog_name = ?1 AND table_namespace = ?2 AND table_name = ?3";
+        let row = self.query_of(sql, table).fetch_optional(&self.pool).await.context(what)?;
+        let Some(row) = row else { return Ok(None) };
+        let location: String = row.try_get(0).context(what)?;
         let metadata = TableMetadata::read_from(&self.io, &location)
             .await
             .context(|| format!("cannot read metadata \"{location}\" of table \"{table}\""))?;
         Ok(Some(LoadedTable { metadata: Arc::new(metadata), location }))
+    }
+
+    /// A statement whose first three parameters name a table of this catalog.
+    fn query_of<'q>(
+        &'q self,
+        sql: &'q str,
+        table: &'q TableName,
+    ) -> Query<'q, Sqlite, SqliteArguments<'q>> {
+        sqlx::query(sql).bind(&self.options.name).bind(&table.namespace).bind(&table.name)
+    }
+
+    /// Runs such a statement with more parameters; tells how many rows it has changed.
+    async fn change(
+        &self,
+        sql: &str,
+        table: &TableName,
+        more: &[&str],
+        what: impl FnOnce() -> String,
+    ) -> Result<u64> {
+        let query = more.iter().fold(self.query_of(sql, table), |query, value| query.bind(*value));
+        Ok(query.execute(&self.pool).await.context(what)?.rows_affected())
     }
 
     /// The folder of a new table.
@@ -234,19 +251,11 @@ impl Catalog {
 
     /// Removes a table that is still as [`Catalog::create`] made it, with metadata at `location`.
     pub(crate) async fn remove(&self, table: &TableName, location: &str) -> Result<()> {
-        let removed = sqlx::query(
-            "DELETE FROM iceberg_tables
-             WHERE catalog_name = ? AND table_namespace = ? AND table_name = ?
-               AND metadata_location = ?",
-        )
-        .bind(&self.options.name)
-        .bind(&table.namespace)
-        .bind(&table.name)
-        .bind(location)
-        .execute(&self.pool)
-        .await
-        .context(|| format!("cannot remove table \"{table}\""))?;
-        if removed.rows_affected() == 1 {
+        let sql = "DELETE FROM iceberg_tables
+                   WHERE catalog_name = ?1 AND table_namespace = ?2 AND table_name = ?3
+                     AND metadata_location = ?4";
+        let what = || format!("cannot remove table \"{table}\"");
+        if self.change(sql, table, &[location], what).await? == 1 {
             let what = || format!("cannot remove metadata \"{location}\" of table \"{table}\"");
             self.io.delete(location).await.context(what)?;
         }
@@ -273,40 +282,24 @@ impl Catalog {
         .await
         .context(what)?;
         let (column, value) = if typed > 0 { (", iceberg_type", ", 'TABLE'") } else { ("", "") };
-        sqlx::query(&format!(
+        let sql = format!(
             "INSERT OR IGNORE INTO iceberg_tables
              (catalog_name, table_namespace, table_name, metadata_location{column})
-             VALUES (?, ?, ?, ?{value})"
-        ))
-        .bind(&self.options.name)
-        .bind(&table.namespace)
-        .bind(&table.name)
-        .bind(location)
-        .execute(&self.pool)
-        .await
-        .context(what)?;
-        Ok(())
+             VALUES (?1, ?2, ?3, ?4{value})"
+        );
+        self.change(&sql, table, &[location], what).await.map(drop)
     }
 }
 
 #[async_trait]
 impl CommitSink for Catalog {
     async fn swap(&self, table: &TableName, from: &str, to: &str) -> Result<bool> {
-        let done = sqlx::query(
-            "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ?
-             WHERE catalog_name = ? AND table_namespace = ? AND table_name = ?
-               AND metadata_location = ?",
-        )
-        .bind(to)
-        .bind(from)
-        .bind(&self.options.name)
-        .bind(&table.namespace)
-        .bind(&table.name)
-        .bind(from)
-        .execute(&self.pool)
-        .await
-        .context(|| format!("cannot commit to table \"{table}\""))?;
-        Ok(done.rows_affected() == 1)
+        let sql = "UPDATE iceberg_tables
+                   SET metadata_location = ?4, previous_metadata_location = ?5
+                   WHERE catalog_name = ?1 AND table_namespace = ?2 AND table_name = ?3
+                     AND metadata_location = ?5";
+        let what = || format!("cannot commit to table \"{table}\"");
+        Ok(self.change(sql, table, &[to, from], what).await? == 1)
     }
 }
 
