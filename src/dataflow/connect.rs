@@ -3,12 +3,22 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use frazil_connector_api::{Format, Options, Sink, SinkMode, Source};
+use frazil_connector_api::{Format, OptionSpec, Options, Sink, SinkMode, Source};
 use frazil_format::{FormatSpec, build_format};
 use uuid::Uuid;
 
 use crate::catalog::{ColumnDef, ErrorsRetention, FormatDef, columns_schema};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Connectors of sources, with their options.
+const SOURCES: [(&str, &[OptionSpec]); 3] = [
+    ("kafka", frazil_kafka::OPTIONS),
+    ("files", frazil_files::OPTIONS),
+    ("generator", frazil_generator::OPTIONS),
+];
+
+/// Connectors of sinks.
+const SINKS: [(&str, &[OptionSpec]); 1] = [("iceberg", frazil_iceberg::OPTIONS)];
 
 /// Makes the source of a table or source.
 ///
@@ -30,7 +40,7 @@ pub fn build_source(
         "generator" => frazil_generator::build_generator(options, schema, format)?,
         "files" => frazil_files::build_files(options, require(format, &connector)?)?,
         "kafka" => frazil_kafka::build_kafka(options, require(format, &connector)?)?,
-        other => return Err(unknown(other, "kafka, files and generator")),
+        other => return Err(unknown(other, &SOURCES)),
     };
     Ok(source)
 }
@@ -65,7 +75,7 @@ pub fn build_sink(
     let mut options = options.clone();
     match options.require("connector")?.as_str() {
         "iceberg" => Ok(frazil_iceberg::build_iceberg_sink(options, schema, mode, id)?),
-        other => Err(unknown(other, "iceberg")),
+        other => Err(unknown(other, &SINKS)),
     }
 }
 
@@ -77,7 +87,11 @@ pub async fn check_catalog(options: Options) -> Result<()> {
     Ok(frazil_iceberg::IcebergCatalog::check(options).await?)
 }
 
-fn unknown(connector: &str, known: &str) -> Error {
+fn unknown(connector: &str, known: &[(&str, &[OptionSpec])]) -> Error {
+    let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
     Error::unsupported(format!("connector \"{connector}\" is not known"))
-        .with_hint(format!("known here: {known}"))
+        .with_hint(format!("known here: {}", names.join(", ")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ pub use change::ChangeBatch;
 pub use error::{ConnectorError, ConnectorErrorKind, Result, Retry};
 pub use format::{Decoded, Decoder, Format, Message};
 pub use intake::Intake;
-pub use options::Options;
+pub use options::{OptionDefault, OptionSpec, Options};
 pub use position::{Position, Positions};
 pub use sink::{
     CommitMark, CommitOutcome, Committable, LastCommit, Resume, Sink, SinkMode, SinkStatus,

@@ -1,4 +1,4 @@
-//! [`Options`]: the WITH clause of a statement.
+//! [`Options`]: the WITH clause of a statement, and [`OptionSpec`]: what a connector understands.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,8 +9,8 @@ use crate::{ConnectorError, Result};
 
 /// Options of a WITH clause; names are case-insensitive and kept in lower case.
 ///
-/// A connector [takes](Options::take) what it knows and at the end calls [`Options::finish`], so
-/// that a mistyped option is an error and never silently ignored.
+/// A connector [takes](Options::take) what it knows and at the end calls [`Options::finish`] with
+/// its declaration, so that a mistyped option is an error and never silently ignored.
 ///
 /// Values of [secret](Options::is_secret) options are in no error and in no debug text.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,49 @@ impl fmt::Debug for Options {
         out.debug_map()
             .entries(self.iter().map(|(name, value)| (name, shown(name, value))))
             .finish()
+    }
+}
+
+/// An option that a connector or format understands: for errors and documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionSpec {
+    /// Its name; one that ends with `.*` stands for all names that begin so.
+    pub name: &'static str,
+    /// What holds if it is left out.
+    pub default: OptionDefault,
+    /// What it says, for the user.
+    pub meaning: &'static str,
+}
+
+/// What holds if an option is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptionDefault {
+    /// It must be given.
+    Required,
+    /// Nothing.
+    None,
+    /// The same as if this were given.
+    Value(&'static str),
+}
+
+impl OptionSpec {
+    /// An option that must be given.
+    pub const fn required(name: &'static str, meaning: &'static str) -> Self {
+        Self { name, default: OptionDefault::Required, meaning }
+    }
+
+    /// An option without a default.
+    pub const fn optional(name: &'static str, meaning: &'static str) -> Self {
+        Self { name, default: OptionDefault::None, meaning }
+    }
+
+    /// An option with a default.
+    pub const fn with_default(
+        name: &'static str,
+        value: &'static str,
+        meaning: &'static str,
+    ) -> Self {
+        Self { name, default: OptionDefault::Value(value), meaning }
     }
 }
 
@@ -112,21 +155,52 @@ impl Options {
         self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Says that all options should have been taken.
+    /// Says that all options should have been taken; `known` are those that there are.
     ///
     /// # Errors
-    /// `Config` naming the first option that nobody took.
-    pub fn finish(self) -> Result<()> {
-        match self.values.into_keys().next() {
-            None => Ok(()),
-            Some(name) => Err(ConnectorError::config(format!("option \"{name}\" is not known"))),
+    /// `Config` naming the first option that nobody took, and the one that may have been meant.
+    pub fn finish(self, known: &[OptionSpec]) -> Result<()> {
+        let Some(name) = self.values.into_keys().next() else { return Ok(()) };
+        if known.iter().any(|option| option.name == name) {
+            let message = format!("option \"{name}\" has no effect beside the other options");
+            return Err(ConnectorError::config(message).with_hint("leave it out"));
         }
+        let unknown = ConnectorError::config(format!("option \"{name}\" is not known"));
+        let distance = |known: &str| strsim::osa_distance(&name, known);
+        let nearest = known.iter().map(|option| option.name).min_by_key(|known| distance(known));
+        Err(match nearest.filter(|nearest| distance(nearest) <= name.len() / 3) {
+            Some(nearest) => unknown.with_hint(format!("perhaps you meant \"{nearest}\"")),
+            None => {
+                let names: Vec<_> = known.iter().map(|option| option.name).collect();
+                unknown.with_hint(format!("known here: {}", names.join(", ")))
+            }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_option_is_refused_with_the_nearest_name() {
+        let known = [
+            OptionSpec::required("topic", "the topic"),
+            OptionSpec::with_default("scan.startup.mode", "earliest", "where reading begins"),
+        ];
+        let hint = |name: &str| {
+            let options = Options::new([(name.to_string(), "x".to_string())]);
+            let error = options.finish(&known).unwrap_err();
+            assert_eq!(error.message, format!("option \"{name}\" is not known"));
+            error.hint.unwrap()
+        };
+        assert_eq!(hint("scan.start.mode"), "perhaps you meant \"scan.startup.mode\"");
+        assert_eq!(hint("topics"), "perhaps you meant \"topic\"");
+        assert_eq!(hint("path"), "known here: topic, scan.startup.mode");
+        let untaken = Options::new([("topic".to_string(), "x".to_string())]);
+        assert!(untaken.finish(&known).unwrap_err().message.contains("has no effect"));
+        assert!(Options::default().finish(&known).is_ok());
+    }
 
     #[test]
     fn secrets_are_in_no_text() {

@@ -52,3 +52,17 @@ impl fmt::Display for Position {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_gives_back_what_it_was_given() {
+        let positions = [Position::Number(42), Position::Text("42".into()), Position::Number(-1)];
+        let text = serde_json::to_string(&positions).unwrap();
+        // Numbers are as they were when there was nothing else.
+        assert_eq!(text, r#"[42,"42",-1]"#);
+        assert_eq!(serde_json::from_str::<Vec<Position>>(&text).unwrap(), positions);
+    }
+}

@@ -1,10 +1,6 @@
 //! Files as streams of lines: `connector = 'files'`.
 //!
-//! # Options
-//! - `path`: a file, a directory (all files in it, not deeper), or a pattern with `*`, `?` or
-//!   `[..]`
-//! - `follow`: `true`: new lines and new files appear, the stream never ends; `false` (default):
-//!   it ends at the end of the files
+//! Its options are [`OPTIONS`].
 //!
 //! A split is a file and its name is the path; an offset is the byte where the next line begins.
 //! Files whose names begin with `.` or `_` are left out, as writers call files so that they have
@@ -18,4 +14,4 @@ mod listing;
 mod reader;
 mod source;
 
-pub use source::build_files;
+pub use source::{OPTIONS, build_files};

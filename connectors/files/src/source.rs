@@ -3,13 +3,27 @@
 use std::sync::Arc;
 
 use frazil_connector_api::{
-    ConnectorError, ConnectorErrorKind, Format, Intake, Options, Position, Positions, Result,
-    Source, SourceReader, SplitId,
+    ConnectorError, ConnectorErrorKind, Format, Intake, OptionSpec, Options, Position, Positions,
+    Result, Source, SourceReader, SplitId,
 };
 
 use crate::line_reader::{LineReader, end_of_lines, length_of};
 use crate::listing::Listing;
 use crate::reader::FilesReader;
+
+/// The options of `connector = 'files'`.
+pub const OPTIONS: &[OptionSpec] = &[
+    OptionSpec::required(
+        "path",
+        "a file, a directory (all files in it, not deeper), or a pattern with `*`, `?` or `[..]`",
+    ),
+    OptionSpec::with_default(
+        "follow",
+        "false",
+        "`true`: new lines and new files appear, the stream never ends; `false`: it ends at the \
+         end of the files",
+    ),
+];
 
 /// Makes the source that the options of a WITH clause describe; each line goes to `format`.
 ///
@@ -20,7 +34,7 @@ pub fn build_files(mut options: Options, format: Arc<dyn Format>) -> Result<Arc<
     options.take("connector");
     let path = options.require("path")?;
     let follow = options.parse("follow", false)?;
-    options.finish()?;
+    options.finish(OPTIONS)?;
     Ok(Arc::new(FilesSource { listing: Listing::parse(&path)?, follow, format }))
 }
 

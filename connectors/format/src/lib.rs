@@ -27,4 +27,4 @@ mod upsert_rows;
 mod wire;
 mod wrapper;
 
-pub use spec::{EncodeKind, FormatKind, FormatSpec, build_format};
+pub use spec::{EncodeKind, FormatKind, FormatSpec, OPTIONS, build_format};

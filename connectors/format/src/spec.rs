@@ -4,7 +4,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use frazil_connector_api::{ConnectorError, ConnectorErrorKind, Decoder, Format, Options, Result};
+use frazil_connector_api::{
+    ConnectorError, ConnectorErrorKind, Decoder, Format, OptionSpec, Options, Result,
+};
 
 use crate::all_or_nothing::all_or_nothing;
 use crate::connect_schema::ColumnsAt;
@@ -16,6 +18,51 @@ use crate::wire::{DecimalText, Wire, wires_from_options};
 use crate::wrapper::Wrapper;
 
 const PLACEHOLDER_OPTION: &str = "unavailable.value.placeholder";
+
+/// The options of `ENCODE JSON`, in parentheses behind it.
+pub const OPTIONS: &[OptionSpec] = &[
+    OptionSpec::with_default(
+        "time.precision.mode",
+        "adaptive",
+        "the unit of integers in dates and times: `adaptive`, `adaptive_time_microseconds`, \
+         `connect` (or `milliseconds`), `microseconds`, `nanoseconds`, `isostring`",
+    ),
+    OptionSpec::optional("time.precision.mode.*", "the same for one column"),
+    OptionSpec::with_default(
+        "decimal.handling.mode",
+        "precise",
+        "base64, digits or numbers: `precise`, `string`, `double`; FORMAT PLAIN has digits by \
+         default",
+    ),
+    OptionSpec::optional("decimal.handling.mode.*", "the same for one column"),
+    OptionSpec::with_default(
+        "binary.handling.mode",
+        "bytes",
+        "the form of `BYTEA`: `bytes` (or `base64`), `base64-url-safe`, `hex`",
+    ),
+    OptionSpec::optional("binary.handling.mode.*", "the same for one column"),
+    OptionSpec::with_default(
+        "out.of.range.handling.mode",
+        "error",
+        "a value that the column cannot hold: `error`, `null`, `saturate`",
+    ),
+    OptionSpec::optional("out.of.range.handling.mode.*", "the same for one column"),
+    OptionSpec::with_default(
+        PLACEHOLDER_OPTION,
+        "__debezium_unavailable_value",
+        "stands for an unchanged TOAST value",
+    ),
+    OptionSpec::with_default(
+        "unavailable.value.handling.mode",
+        "error",
+        "such a value of a row that is not stored: `error`, `null`",
+    ),
+    OptionSpec::with_default(
+        "replica.identity",
+        "default",
+        "what events tell of old rows: `default`, `full`",
+    ),
+];
 
 /// The word after FORMAT: what a message means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +178,7 @@ pub fn build_format(
         "replica.identity",
         [("default", ReplicaIdentity::Key), ("full", ReplicaIdentity::Full)],
     )?;
-    options.finish()?;
+    options.finish(OPTIONS)?;
     let placeholder_rule = match key.is_empty() {
         true => PlaceholderRule::Value,
         false => on_unavailable,

@@ -1,15 +1,6 @@
 //! Generated streams: `connector = 'generator'`.
 //!
-//! # Options
-//! - `dataset`: `shop` (messages as Debezium writes them) or `nexmark` (rows, append-only)
-//! - `table`: which table's stream; see below
-//! - `rows`: number of messages, tombstones too (shop), or of events of all three kinds together
-//!   (nexmark); then the stream ends. Absent: it never ends
-//! - `rate`: messages or events a second, counted as `rows` are; 0 or absent: as fast as possible
-//! - `splits`: number of splits that share the stream, 1 by default; other numbers give other
-//!   streams of `shop`
-//! - `seed`: shop only: another shop, 0 by default
-//! - `scale`: shop only: multiplies the number of snapshot rows, 1 by default
+//! Its options are [`OPTIONS`].
 //!
 //! # Tables of `shop`, with `FORMAT DEBEZIUM ENCODE JSON`
 //! ```sql
@@ -43,4 +34,4 @@ mod source;
 
 pub use nexmark::{NexmarkTable, nexmark_batches, nexmark_schema};
 pub use shop::{ShopRow, ShopTable, shop_truth};
-pub use source::{build_generator, generator_columns};
+pub use source::{OPTIONS, build_generator, generator_columns};

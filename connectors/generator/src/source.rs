@@ -4,12 +4,43 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
-    ConnectorError, Format, Options, Position, Positions, Result, Source, SourceReader, SplitId,
+    ConnectorError, Format, OptionSpec, Options, Position, Positions, Result, Source, SourceReader,
+    SplitId,
 };
 
 use crate::dataset::{Dataset, Lane};
 use crate::nexmark::Projection;
 use crate::reader::{Feed, GeneratorReader, LaneReader};
+
+/// The options of `connector = 'generator'`.
+pub const OPTIONS: &[OptionSpec] = &[
+    OptionSpec::required(
+        "dataset",
+        "`shop` (messages as Debezium writes them) or `nexmark` (rows, append-only)",
+    ),
+    OptionSpec::required(
+        "table",
+        "of `shop`: `customers`, `products`, `orders`, `order_lines`; of `nexmark`: `person`, \
+         `auction`, `bid`",
+    ),
+    OptionSpec::optional(
+        "rows",
+        "number of messages, tombstones too (`shop`), or of events of all three kinds together \
+         (`nexmark`); then the stream ends. Left out: it never ends",
+    ),
+    OptionSpec::with_default(
+        "rate",
+        "0",
+        "messages or events per second, counted as `rows` are; 0: as fast as possible",
+    ),
+    OptionSpec::with_default(
+        "splits",
+        "1",
+        "number of splits that share the stream; other numbers give other streams of `shop`",
+    ),
+    OptionSpec::with_default("seed", "0", "`shop` only: another shop"),
+    OptionSpec::with_default("scale", "1", "`shop` only: multiplies the number of snapshot rows"),
+];
 
 /// Makes the source that the options of a WITH clause describe.
 ///
@@ -29,7 +60,7 @@ pub fn build_generator(
     let rows = options.take("rows").map(|text| parse_rows(&text)).transpose()?;
     let rate = parse_rate(options.parse("rate", 0.0)?)?;
     let lanes = options.parse("splits", 1)?;
-    options.finish()?;
+    options.finish(OPTIONS)?;
     if lanes == 0 || lanes > dataset.splits_max() {
         return Err(ConnectorError::config(format!(
             "option \"splits\" is {lanes}, not between 1 and {}",

@@ -29,5 +29,6 @@ use files::{columns, data_writer, deletion_vector, parquet_file, position_delete
 use table::{avro_names, catalog, live_files, manifest_writer, partition, schema, values};
 
 pub use catalog::{CommitSink, TableName};
+pub use options::{CATALOG_OPTIONS, OPTIONS};
 pub use reader::{DataFileScan, IcebergCatalog, IcebergTable};
 pub use sink::{DoorFactory, build_iceberg_sink, build_iceberg_sink_behind};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use frazil_connector_api::{ConnectorError, Options, Result};
+use frazil_connector_api::{ConnectorError, OptionSpec, Options, Result};
 use iceberg::spec::FormatVersion;
 
 use crate::catalog::TableName;
@@ -17,6 +17,58 @@ const ENGINE_OPTIONS: [&str; 6] = [
     "commit_interval",
     "commit_checkpoint_interval",
     "existing_rows",
+];
+
+const CATALOG_TYPE: OptionSpec =
+    OptionSpec::with_default("catalog.type", "sql", "the kind of catalog; `sql` is the only one");
+const CATALOG_URI: OptionSpec = OptionSpec::required(
+    "catalog.uri",
+    "the catalog's SQLite file, such as `sqlite://lake/catalog.db`",
+);
+const CATALOG_NAME: OptionSpec =
+    OptionSpec::with_default("catalog.name", "frazil", "the name of the catalog in its file");
+const WAREHOUSE: OptionSpec =
+    OptionSpec::required("warehouse.path", "the folder under which tables are made");
+
+/// The options of an Iceberg catalog.
+pub const CATALOG_OPTIONS: &[OptionSpec] = &[CATALOG_TYPE, CATALOG_URI, CATALOG_NAME, WAREHOUSE];
+
+/// The options of a sink with `connector = 'iceberg'`.
+pub const OPTIONS: &[OptionSpec] = &[
+    CATALOG_TYPE,
+    CATALOG_URI,
+    CATALOG_NAME,
+    WAREHOUSE,
+    OptionSpec::required("database.name", "the namespace of the table"),
+    OptionSpec::required("table.name", "the table"),
+    OptionSpec::with_default(
+        "create_table_if_not_exists",
+        "false",
+        "`true`: CREATE SINK makes the table if there is none",
+    ),
+    OptionSpec::optional(
+        "format_version",
+        "`3` (deletion vectors) or `2` (position deletes): what the table must have. A table that \
+         is made has 3 by default",
+    ),
+    OptionSpec::optional(
+        "partition_by",
+        "partition fields that the table must have, such as `bucket(16, id), day(at)`",
+    ),
+    OptionSpec::optional("table.properties.*", "properties of a table that the sink makes"),
+    OptionSpec::optional(
+        "type",
+        "`append-only` or `upsert`; by default `upsert` if the input has updates or deletes",
+    ),
+    OptionSpec::optional(
+        "primary_key",
+        "key columns of an upsert sink, `'a, b'`; by default those of the input",
+    ),
+    OptionSpec::optional(
+        "existing_rows",
+        "`keep`: an upsert sink may take a table that has rows, and leaves them there",
+    ),
+    OptionSpec::with_default("commit_interval", "1s", "time between two commits"),
 ];
 
 /// Where the catalog and its tables are.
@@ -115,7 +167,7 @@ impl SinkOptions {
         };
         let partition_by = options.take("partition_by");
         let properties = options.take_prefixed("table.properties.");
-        options.finish()?;
+        options.finish(OPTIONS)?;
         Ok(Self { catalog, table, create_if_not_exists, format_version, partition_by, properties })
     }
 }

@@ -21,7 +21,7 @@ use crate::catalog::{Access, Catalog, TableName};
 use crate::columns::Columns;
 use crate::error::target;
 use crate::live_files::{LiveFile, Manifests, live_files};
-use crate::options::CatalogOptions;
+use crate::options::{CATALOG_OPTIONS, CatalogOptions};
 use crate::parquet_file;
 use crate::schema::{as_type, plain_schema};
 
@@ -41,7 +41,7 @@ impl IcebergCatalog {
     pub async fn open(mut options: Options) -> Result<Self> {
         options.take("connector");
         let catalog = CatalogOptions::take(&mut options)?;
-        options.finish()?;
+        options.finish(CATALOG_OPTIONS)?;
         Ok(Self { catalog: Catalog::open(&catalog, Access::Read).await? })
     }
 
@@ -52,7 +52,7 @@ impl IcebergCatalog {
     pub async fn check(mut options: Options) -> Result<()> {
         options.take("connector");
         let catalog = CatalogOptions::take(&mut options)?;
-        options.finish()?;
+        options.finish(CATALOG_OPTIONS)?;
         if catalog.database.exists() {
             Catalog::open(&catalog, Access::Read).await?;
         }

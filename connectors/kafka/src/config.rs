@@ -4,11 +4,40 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use frazil_connector_api::{ConnectorError, Options, Result};
+use frazil_connector_api::{ConnectorError, OptionSpec, Options, Result};
 use rdkafka::ClientConfig;
 
 use crate::login::Login;
 use crate::token_endpoint::TokenEndpoint;
+
+/// The options of `connector = 'kafka'`.
+pub const OPTIONS: &[OptionSpec] = &[
+    OptionSpec::required("topic", "the topic"),
+    OptionSpec::required(
+        "properties.bootstrap.server",
+        "`host:port,…`; also written `properties.bootstrap.servers`",
+    ),
+    OptionSpec::with_default(
+        "scan.startup.mode",
+        "earliest",
+        "`earliest`: from the first message that is kept; `latest`: from the end at the time of \
+         CREATE",
+    ),
+    OptionSpec::with_default(
+        "group.id.prefix",
+        "frazil",
+        "the group is `<prefix>-<topic>`; brokers' access rules see it, and tools that show lag",
+    ),
+    OptionSpec::with_default(
+        "timeout.ms",
+        "10000",
+        "how long a broker may be silent before it counts as unreachable",
+    ),
+    OptionSpec::optional(
+        "properties.*",
+        "everything else that librdkafka knows, such as `properties.security.protocol`",
+    ),
+];
 
 /// What is set unless the user sets it.
 const DEFAULTS: [(&str, &str); 8] = [
@@ -83,7 +112,7 @@ impl KafkaConfig {
         let prefix = options.take("group.id.prefix").unwrap_or_else(|| "frazil".to_string());
         let timeout = Duration::from_millis(options.parse("timeout.ms", 10_000)?);
         let mut properties = options.take_prefixed("properties.");
-        options.finish()?;
+        options.finish(OPTIONS)?;
         let servers = take_servers(&mut properties)?;
         let Login { properties, tokens } = Login::take(properties)?;
         let mut client = ClientConfig::new();

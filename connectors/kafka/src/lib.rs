@@ -1,15 +1,6 @@
 //! Kafka topics as streams: `connector = 'kafka'`.
 //!
-//! # Options
-//! - `topic`: the topic
-//! - `properties.bootstrap.server`: `host:port,…`; also written `properties.bootstrap.servers`
-//! - `scan.startup.mode`: `earliest` (default): from the first message that is kept; `latest`:
-//!   from the end at the time of CREATE
-//! - `group.id.prefix`: the group is `<prefix>-<topic>`, `frazil-<topic>` by default; brokers'
-//!   access rules see it, and tools that show lag
-//! - `timeout.ms`: how long a broker may be silent before it counts as unreachable, 10000 by
-//!   default
-//! - `properties.*`: everything else that librdkafka knows
+//! Its options are [`OPTIONS`].
 //!
 //! # Security
 //! - `properties.security.protocol`: `PLAINTEXT` (default), `SSL`, `SASL_PLAINTEXT`, `SASL_SSL`
@@ -50,4 +41,5 @@ mod source;
 mod token_endpoint;
 mod topic_id;
 
+pub use config::OPTIONS;
 pub use source::build_kafka;
