@@ -3,7 +3,7 @@
     brokers.py [--bin PATH] [--only NAME] [--keep]
 
 A topic that is created again, partitions that are added, a start at the end, an aborted transaction,
-the offsets of the group.
+the offsets of the group, timestamps and headers of messages.
 """
 
 import argparse
@@ -166,7 +166,28 @@ def lag(lane):
     assert len(lane.rows("lagging")) == 40
 
 
-CHECKS = [created_again, partitions_added, begins_at_the_end, aborted, lag]
+def included(lane):
+    """What Kafka tells of a message besides its value: INCLUDE."""
+    lane.kafka.create_topic("told", 2)
+    for key in (1, 2):
+        lane.producer.produce(
+            "told", key=json.dumps({"id": key}), value=event(key, "x"), partition=1,
+            timestamp=1_700_000_000_123, headers=[("trace", b"old"), ("trace", b"new")],
+        )
+    lane.producer.flush(30)
+    lane.sql(
+        "CREATE TABLE told (id BIGINT PRIMARY KEY, v TEXT) INCLUDE timestamp AS sent INCLUDE partition "
+        "AS part INCLUDE offset AS at INCLUDE key AS k INCLUDE header 'trace' AS trace WITH (connector "
+        f"= 'kafka', topic = 'told', properties.bootstrap.server = '{lane.kafka.bootstrap}') "
+        "FORMAT DEBEZIUM ENCODE JSON"
+    )
+    query = "SELECT sent::text, part, at, k, trace FROM told WHERE id = 2"
+    row = wait_for("the row", lambda: lane.frazil.rows(query), 30)[0]
+    assert row[0].startswith("2023-11-14 22:13:20.123"), row
+    assert row[1:] == (1, 1, b'{"id": 2}', "new"), row
+
+
+CHECKS = [created_again, partitions_added, begins_at_the_end, aborted, lag, included]
 
 
 def main():

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
-use frazil_connector_api::{Options, SinkMode};
+use frazil_connector_api::{Include, Options, SinkMode};
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -19,6 +19,8 @@ pub struct ColumnDef {
     pub precision: Option<u8>,
     /// Whether NULL may be stored.
     pub nullable: bool,
+    /// What of a message it is, if it is none of the columns of its value. Such columns are last.
+    pub include: Option<Include>,
 }
 
 /// `FORMAT … ENCODE … (…)`.

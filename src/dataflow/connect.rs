@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use frazil_connector_api::{Format, OptionSpec, Options, Sink, SinkMode, Source};
+use frazil_connector_api::{
+    Format, Include, Including, OptionSpec, Options, Sink, SinkMode, Source,
+};
 use frazil_format::{FormatSpec, build_format};
 use uuid::Uuid;
 
@@ -15,6 +17,13 @@ const SOURCES: [(&str, &[OptionSpec]); 3] = [
     ("kafka", frazil_kafka::OPTIONS),
     ("files", frazil_files::OPTIONS),
     ("generator", frazil_generator::OPTIONS),
+];
+
+/// What they know for INCLUDE.
+const INCLUDES: [(&str, &[&str]); 3] = [
+    ("kafka", frazil_kafka::INCLUDES),
+    ("files", frazil_files::INCLUDES),
+    ("generator", frazil_generator::INCLUDES),
 ];
 
 /// Connectors of sinks.
@@ -34,8 +43,9 @@ pub fn build_source(
     // The engine's own.
     ErrorsRetention::take_from(&mut options)?;
     let connector = options.require("connector")?;
-    let schema = columns_schema(columns);
+    check_includes(&connector, columns)?;
     let format = format.map(|def| decoder_of(def, columns, key)).transpose()?;
+    let schema = columns_schema(of_value(columns));
     let source = match connector.as_str() {
         "generator" => frazil_generator::build_generator(options, schema, format)?,
         "files" => frazil_files::build_files(options, require(format, &connector)?)?,
@@ -46,13 +56,39 @@ pub fn build_source(
 }
 
 fn decoder_of(def: &FormatDef, columns: &[ColumnDef], key: &[usize]) -> Result<Arc<dyn Format>> {
+    let own = of_value(columns);
     let spec = FormatSpec {
         format: def.format.parse()?,
         encode: def.encode.parse()?,
         options: def.options.clone(),
-        precisions: columns.iter().map(|column| column.precision).collect(),
+        precisions: own.iter().map(|column| column.precision).collect(),
     };
-    Ok(build_format(spec, columns_schema(columns), key.to_vec())?)
+    let format = build_format(spec, columns_schema(own), key.to_vec())?;
+    let included = columns.iter().filter_map(|column| {
+        let include = column.include.clone()?;
+        Some((column.name.clone(), include))
+    });
+    let included: Vec<_> = included.collect();
+    Ok(if included.is_empty() { format } else { Arc::new(Including { format, included }) })
+}
+
+/// The columns of the message's value, which stand first.
+fn of_value(columns: &[ColumnDef]) -> &[ColumnDef] {
+    let end = columns.iter().position(|column| column.include.is_some());
+    &columns[..end.unwrap_or(columns.len())]
+}
+
+/// Refuses what a connector does not know of its messages.
+fn check_includes(connector: &str, columns: &[ColumnDef]) -> Result<()> {
+    let known = INCLUDES.iter().find(|(name, _)| *name == connector).map_or(&[][..], |(_, it)| it);
+    let included = columns.iter().filter_map(|column| column.include.as_ref());
+    match included.map(Include::word).find(|word| !known.contains(word)) {
+        None => Ok(()),
+        Some(word) => {
+            let message = format!("connector \"{connector}\" has no {word} to include");
+            Err(Error::unsupported(message).with_hint(format!("it has {}", known.join(", "))))
+        }
+    }
 }
 
 fn require(format: Option<Arc<dyn Format>>, connector: &str) -> Result<Arc<dyn Format>> {

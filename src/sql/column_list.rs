@@ -43,7 +43,7 @@ pub(super) fn bind_columns(list: &ColumnList, places: Places<'_>) -> Result<Colu
             }
         }
         let precision = time_precision(&column.data_type);
-        columns.push(ColumnDef { name, data_type, precision, nullable });
+        columns.push(ColumnDef { name, data_type, precision, nullable, include: None });
     }
     for constraint in &list.constraints {
         let TableConstraint::PrimaryKey(key) = constraint else {

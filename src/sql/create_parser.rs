@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use frazil_connector_api::Options;
+use frazil_connector_api::{Include, Options};
 use sqlparser::ast;
 use sqlparser::tokenizer::Token;
 
 use super::parser::{Parsed, StatementParser};
 use super::statement::{
     ColumnList, CreateCatalog, CreatePipeline, CreateRelation, CreateSink, CreateView, Drop,
-    FormatClause, ObjectKind, Resume, SinkSource, StatementKind,
+    FormatClause, IncludeClause, ObjectKind, Resume, SinkSource, StatementKind,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -54,7 +54,7 @@ impl StatementParser<'_> {
             Token::LParen => Some(self.column_list()?),
             _ => None,
         };
-        self.refuse("INCLUDE")?;
+        let includes = self.includes()?;
         let append_only = self.take_all(&["APPEND", "ONLY"]);
         self.refuse("AS")?;
         let mut options = self.with_options()?;
@@ -63,7 +63,33 @@ impl StatementParser<'_> {
         if format.is_some() && options.iter().next().is_none() {
             options = self.with_options()?;
         }
-        Ok(CreateRelation { name, if_not_exists, columns, append_only, options, format })
+        Ok(CreateRelation { name, if_not_exists, columns, includes, append_only, options, format })
+    }
+
+    /// `INCLUDE timestamp AS sent INCLUDE header 'trace' AS trace …`.
+    fn includes(&mut self) -> Parsed<Vec<IncludeClause>> {
+        let mut includes = Vec::new();
+        while self.take("INCLUDE") {
+            let position = self.position();
+            let word = self.name_part()?.value.to_lowercase();
+            let include = match word.as_str() {
+                "timestamp" => Include::Timestamp,
+                "partition" => Include::Partition,
+                "offset" => Include::Offset,
+                "file" => Include::File,
+                "key" => Include::Key,
+                "header" => Include::Header(self.inner.parse_literal_string()?),
+                other => {
+                    return Err(Error::unsupported(format!("INCLUDE {other} is not supported"))
+                        .with_hint("use timestamp, partition, offset, file, key or header 'name'")
+                        .at(position)
+                        .into());
+                }
+            };
+            self.expect("AS")?;
+            includes.push(IncludeClause { include, name: self.name_part()? });
+        }
+        Ok(includes)
     }
 
     /// Refuses a clause that RisingWave has and this engine has not.

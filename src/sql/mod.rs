@@ -41,8 +41,8 @@ pub use query_binder::parameter_types;
 pub use scope::{DATABASE, ExtraTables, NoExtraTables, SCHEMA};
 pub use statement::{
     ColumnList, Copy, CopyFormat, CreateCatalog, CreatePipeline, CreateRelation, CreateSink,
-    CreateView, Drop, FormatClause, Name, ObjectKind, Resume, Show, SinkSource, Statement,
-    StatementKind, Transaction,
+    CreateView, Drop, FormatClause, IncludeClause, Name, ObjectKind, Resume, Show, SinkSource,
+    Statement, StatementKind, Transaction,
 };
 pub use stored::enter_stored;
 pub use syntax::{mended, no_parameter, parse_expression, parse_postgres, redacted, same_text};

@@ -9,7 +9,7 @@ use frazil_connector_api::Options;
 use super::binder::{Binder, NewRelation};
 use super::column_list::{Columns, bind_columns};
 use super::output_names::{output_names, renamed};
-use super::statement::{CreateCatalog, CreateRelation, CreateView, FormatClause};
+use super::statement::{CreateCatalog, CreateRelation, CreateView, FormatClause, IncludeClause};
 use crate::catalog::ChangelogMode;
 use crate::catalog::{
     CatalogDef, ColumnDef, Creation, Definition, FormatDef, LogicalViewDef, SourceDef, TableDef,
@@ -95,11 +95,29 @@ impl Binder<'_> {
     }
 
     fn columns(&self, relation: &CreateRelation, connected: bool) -> Result<Columns> {
-        let columns = match &relation.columns {
+        let mut columns = match &relation.columns {
             Some(list) => bind_columns(list, self.places())?,
             None => connector_columns(&relation.options)
                 .map_err(|error| error.at(relation.name.position))?,
         };
+        if let Some(first) = relation.includes.first()
+            && relation.format.is_none()
+        {
+            return Err(Error::new(ErrorKind::InvalidSql, "INCLUDE needs a FORMAT")
+                .with_hint("add FORMAT PLAIN ENCODE JSON")
+                .at(first.name.position));
+        }
+        for IncludeClause { include, name } in &relation.includes {
+            columns.columns.push(ColumnDef {
+                name: name.value.clone(),
+                data_type: include.data_type(),
+                precision: None,
+                nullable: true,
+                include: Some(include.clone()),
+            });
+            let names: Vec<_> = columns.columns.iter().map(|it| it.name.clone()).collect();
+            check_unique(&names).map_err(|error| error.at(name.position))?;
+        }
         if columns.columns.is_empty() && connected {
             let message = format!("\"{}\" has no columns", relation.name.value);
             return Err(Error::new(ErrorKind::InvalidSql, message).at(relation.name.position));
@@ -202,6 +220,7 @@ fn connector_columns(options: &Options) -> Result<Columns> {
         data_type: field.data_type().clone(),
         precision: None,
         nullable: field.is_nullable(),
+        include: None,
     };
     let columns = schema.fields().iter().map(column).collect();
     Ok(Columns { columns, primary_key: Vec::new() })

@@ -1,6 +1,6 @@
 //! [`Statement`]: what a client asked, not bound to any catalog yet.
 
-use frazil_connector_api::Options;
+use frazil_connector_api::{Include, Options};
 use sqlparser::ast;
 
 /// One statement.
@@ -159,12 +159,23 @@ pub struct CreateRelation {
     pub if_not_exists: bool,
     /// Columns; `None` if there is no list.
     pub columns: Option<ColumnList>,
+    /// `INCLUDE …`: columns behind those of the list.
+    pub includes: Vec<IncludeClause>,
     /// `APPEND ONLY`.
     pub append_only: bool,
     /// `WITH (…)`; empty if there is none.
     pub options: Options,
     /// `FORMAT … ENCODE …`.
     pub format: Option<FormatClause>,
+}
+
+/// `INCLUDE timestamp AS name`: what a message tells besides its value.
+#[derive(Debug, Clone)]
+pub struct IncludeClause {
+    /// What is included.
+    pub include: Include,
+    /// Name of the column.
+    pub name: Name,
 }
 
 /// `CREATE [MATERIALIZED] VIEW`.

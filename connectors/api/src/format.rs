@@ -1,8 +1,9 @@
 //! [`Format`] and [`Decoder`]: bytes to changes.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
-use crate::{ChangeBatch, Result, UpsertBatch};
+use crate::{ChangeBatch, Include, Result, UpsertBatch};
 
 /// One message as a source read it; the bytes are borrowed from the source's buffer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -11,6 +12,23 @@ pub struct Message<'a> {
     pub key: Option<&'a [u8]>,
     /// Message value; `None` is Kafka's null value (a tombstone).
     pub value: Option<&'a [u8]>,
+}
+
+/// What a source tells of a message besides its bytes, for [`Include`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct About<'a> {
+    /// When it was written, in milliseconds since 1970, if the system says so.
+    pub timestamp_ms: Option<i64>,
+    /// Kafka's number of the partition.
+    pub partition: Option<i32>,
+    /// Its headers, if the system has such.
+    pub headers: Option<&'a dyn Headers>,
+}
+
+/// Headers of a message, looked at only if a column includes one.
+pub trait Headers: Debug {
+    /// The value of the last header with this name.
+    fn last(&self, name: &str) -> Option<&[u8]>;
 }
 
 /// What came out of a decoder or a generator.
@@ -39,6 +57,31 @@ pub trait Format: Debug + Send + Sync {
     /// # Errors
     /// `Config` if the format cannot decode into the table's schema.
     fn decoder(&self) -> Result<Box<dyn Decoder>>;
+
+    /// Columns behind those of the decoder, which the [`Intake`](crate::Intake) fills, with their
+    /// names.
+    fn included(&self) -> &[(String, Include)] {
+        &[]
+    }
+}
+
+/// A format whose rows have columns of the messages' own behind them.
+#[derive(Debug)]
+pub struct Including {
+    /// What decodes the value.
+    pub format: Arc<dyn Format>,
+    /// The columns and their names.
+    pub included: Vec<(String, Include)>,
+}
+
+impl Format for Including {
+    fn decoder(&self) -> Result<Box<dyn Decoder>> {
+        self.format.decoder()
+    }
+
+    fn included(&self) -> &[(String, Include)] {
+        &self.included
+    }
 }
 
 /// Turns messages into columns, message by message, straight into Arrow builders.

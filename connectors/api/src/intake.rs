@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use crate::include::IncludedColumns;
 use crate::{
-    BadMessage, ConnectorError, ConnectorErrorKind, Decoded, Decoder, Message, Positions, Result,
-    SourceBatch, SplitId,
+    About, BadMessage, ConnectorError, ConnectorErrorKind, Decoded, Decoder, Format, Message,
+    Positions, Result, SourceBatch, SplitId,
 };
 
 /// Bytes of messages in a batch, about: large messages must not fill the memory.
@@ -16,6 +17,7 @@ const BATCH_BYTES_MAX: u64 = 16 << 20;
 /// reopens the reader from the positions of the last batch.
 pub struct Intake {
     decoder: Box<dyn Decoder>,
+    included: Option<IncludedColumns>,
     bad: Vec<BadMessage>,
     /// Messages whose rows need a stored row, with these rows.
     origins: Vec<(Range<usize>, BadMessage)>,
@@ -24,9 +26,20 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// An empty intake.
-    pub fn new(decoder: Box<dyn Decoder>) -> Self {
-        Self { decoder, bad: Vec::new(), origins: Vec::new(), message_count: 0, bytes: 0 }
+    /// An empty intake of messages in a format.
+    ///
+    /// # Errors
+    /// As [`Format::decoder`].
+    pub fn new(format: &dyn Format) -> Result<Self> {
+        let included = format.included();
+        Ok(Self {
+            decoder: format.decoder()?,
+            included: (!included.is_empty()).then(|| IncludedColumns::new(included)),
+            bad: Vec::new(),
+            origins: Vec::new(),
+            message_count: 0,
+            bytes: 0,
+        })
     }
 
     /// Takes one message with its number in the split; a broken one becomes a [`BadMessage`].
@@ -34,6 +47,20 @@ impl Intake {
     /// # Errors
     /// Whatever the decoder says that is not `BadMessage`.
     pub fn push(&mut self, split: &SplitId, offset: i64, message: Message<'_>) -> Result<()> {
+        self.push_about(split, offset, message, About::default())
+    }
+
+    /// As [`Intake::push`], with what the source tells of the message besides.
+    ///
+    /// # Errors
+    /// As [`Intake::push`].
+    pub fn push_about(
+        &mut self,
+        split: &SplitId,
+        offset: i64,
+        message: Message<'_>,
+        about: About<'_>,
+    ) -> Result<()> {
         self.message_count += 1;
         self.bytes +=
             (message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len)) as u64;
@@ -50,6 +77,9 @@ impl Intake {
                 self.bad.push(bad_message(split, offset, message, reason));
             }
             Err(error) => return Err(error),
+        }
+        if let Some(included) = &mut self.included {
+            included.push(self.decoder.buffered_rows(), split, offset, message, about);
         }
         Ok(())
     }
@@ -73,6 +103,9 @@ impl Intake {
     /// `Internal` if the decoder fails.
     pub fn take(&mut self, positions: Positions) -> Result<SourceBatch> {
         let mut data = self.decoder.flush()?;
+        if let Some(included) = &mut self.included {
+            data = included.add_to(data)?;
+        }
         if let Decoded::Upserts(upserts) = data {
             data = Decoded::Upserts(upserts.with_messages(&self.origins)?);
         }

@@ -14,6 +14,7 @@ mod change;
 pub mod conformance;
 mod error;
 mod format;
+mod include;
 mod intake;
 mod options;
 mod position;
@@ -23,7 +24,8 @@ mod upsert;
 
 pub use change::ChangeBatch;
 pub use error::{ConnectorError, ConnectorErrorKind, Result, Retry};
-pub use format::{Decoded, Decoder, Format, Message};
+pub use format::{About, Decoded, Decoder, Format, Headers, Including, Message};
+pub use include::Include;
 pub use intake::Intake;
 pub use options::{OptionDefault, OptionSpec, Options};
 pub use position::{Position, Positions};

@@ -11,6 +11,9 @@ use crate::line_reader::{LineReader, end_of_lines, length_of};
 use crate::listing::Listing;
 use crate::reader::FilesReader;
 
+/// What INCLUDE knows of messages.
+pub const INCLUDES: &[&str] = &["file", "offset"];
+
 /// The options of `connector = 'files'`.
 pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::required(
@@ -91,7 +94,7 @@ impl Source for FilesSource {
             })?;
             files.push(LineReader::new(split.clone(), at, !self.follow));
         }
-        let intake = Intake::new(self.format.decoder()?);
+        let intake = Intake::new(self.format.as_ref())?;
         let retires = self.listing.is_open();
         Ok(Box::new(FilesReader::new(files, removed, self.follow, retires, intake)))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use frazil_connector_api::{
-    ConnectorError, Decoded, Decoder, Intake, Message, Positions, Result, SourceBatch, SourcePoll,
+    ConnectorError, Decoded, Intake, Message, Positions, Result, SourceBatch, SourcePoll,
     SourceReader, SplitId,
 };
 
@@ -82,19 +82,8 @@ pub(crate) struct GeneratorReader {
 }
 
 impl GeneratorReader {
-    pub(crate) fn new(
-        lanes: Vec<LaneReader>,
-        decoder: Option<Box<dyn Decoder>>,
-        rate: Option<f64>,
-    ) -> Self {
-        Self {
-            lanes,
-            turn: 0,
-            pace: Pace::start(rate),
-            intake: decoder.map(Intake::new),
-            key: Vec::new(),
-            value: Vec::new(),
-        }
+    pub(crate) fn new(lanes: Vec<LaneReader>, intake: Option<Intake>, rate: Option<f64>) -> Self {
+        Self { lanes, turn: 0, pace: Pace::start(rate), intake, key: Vec::new(), value: Vec::new() }
     }
 
     /// A batch of the next lane that has something due.

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
-    ConnectorError, Format, OptionSpec, Options, Position, Positions, Result, Source, SourceReader,
-    SplitId,
+    ConnectorError, Format, Intake, OptionSpec, Options, Position, Positions, Result, Source,
+    SourceReader, SplitId,
 };
 
 use crate::dataset::{Dataset, Lane};
 use crate::nexmark::Projection;
 use crate::reader::{Feed, GeneratorReader, LaneReader};
+
+/// What INCLUDE knows of messages.
+pub const INCLUDES: &[&str] = &["key", "offset"];
 
 /// The options of `connector = 'generator'`.
 pub const OPTIONS: &[OptionSpec] = &[
@@ -180,11 +183,11 @@ impl Source for GeneratorSource {
     fn open(&self, splits: &Positions) -> Result<Box<dyn SourceReader>> {
         let lanes: Result<_> =
             splits.iter().map(|(split, position)| self.lane_reader(split, position)).collect();
-        let decoder = match &self.output {
-            Output::Messages(format) => Some(format.decoder()?),
+        let intake = match &self.output {
+            Output::Messages(format) => Some(Intake::new(format.as_ref())?),
             Output::Rows(_) => None,
         };
-        Ok(Box::new(GeneratorReader::new(lanes?, decoder, self.rate)))
+        Ok(Box::new(GeneratorReader::new(lanes?, intake, self.rate)))
     }
 }
 

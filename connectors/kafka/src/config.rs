@@ -10,6 +10,9 @@ use rdkafka::ClientConfig;
 use crate::login::Login;
 use crate::token_endpoint::TokenEndpoint;
 
+/// What INCLUDE knows of messages.
+pub const INCLUDES: &[&str] = &["timestamp", "partition", "offset", "key", "header"];
+
 /// The options of `connector = 'kafka'`.
 pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::required("topic", "the topic"),

@@ -41,5 +41,5 @@ mod source;
 mod token_endpoint;
 mod topic_id;
 
-pub use config::OPTIONS;
+pub use config::{INCLUDES, OPTIONS};
 pub use source::build_kafka;

@@ -1,13 +1,15 @@
 //! [`KafkaReader`]: a tight loop from librdkafka's queue into the decoder.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use frazil_connector_api::{
-    ConnectorError, ConnectorErrorKind, Intake, Message, Position, Positions, Result, SourcePoll,
-    SourceReader, SplitId,
+    About, ConnectorError, ConnectorErrorKind, Headers, Intake, Message, Position, Positions,
+    Result, SourcePoll, SourceReader, SplitId,
 };
 use rdkafka::Message as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _};
 
 use crate::client::Client;
 
@@ -21,6 +23,24 @@ struct Partition {
     at_end: bool,
     /// Whether the batch in the making has messages of it.
     touched: bool,
+}
+
+/// Headers, parsed when they are asked for.
+struct MessageHeaders<'a>(&'a BorrowedMessage<'a>);
+
+impl fmt::Debug for MessageHeaders<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("MessageHeaders").finish_non_exhaustive()
+    }
+}
+
+impl Headers for MessageHeaders<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        let headers = self.0.headers()?;
+        let count = headers.count();
+        let mut headers = (0..count).rev().map(|at| headers.get(at));
+        headers.find(|header| header.key == name).and_then(|header| header.value)
+    }
 }
 
 /// Reads partitions with one consumer, on the thread that polls.
@@ -87,8 +107,14 @@ impl KafkaReader {
                     if offset < partition.next {
                         return Err(went_back(&self.client.topic, partition, offset));
                     }
+                    let headers = MessageHeaders(&message);
                     let bytes = Message { key: message.key(), value: message.payload() };
-                    self.intake.push(&partition.split, offset, bytes)?;
+                    let about = About {
+                        timestamp_ms: message.timestamp().to_millis(),
+                        partition: Some(partition.number),
+                        headers: Some(&headers),
+                    };
+                    self.intake.push_about(&partition.split, offset, bytes, about)?;
                     partition.next = offset + 1;
                     partition.at_end = false;
                     partition.touched = true;

@@ -132,7 +132,7 @@ impl Source for KafkaSource {
         let places = self.places(splits)?;
         client.renew_token()?;
         client.assign(&places)?;
-        let intake = Intake::new(self.format.decoder()?);
+        let intake = Intake::new(self.format.as_ref())?;
         Ok(Box::new(KafkaReader::new(client, &places, intake, self.config.timeout)))
     }
 }

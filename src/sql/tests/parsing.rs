@@ -240,7 +240,7 @@ fn tells_where_text_is_not_sql() {
 fn refuses_what_is_understood_but_not_supported() {
     let cases = [
         ("CREATE SOURCE s (at TIMESTAMP, WATERMARK FOR at AS at) WITH (connector = 'x')", 32),
-        ("CREATE TABLE t (a INT) INCLUDE key AS k WITH (connector = 'x')", 24),
+        ("CREATE TABLE t (a INT) INCLUDE payload AS k WITH (connector = 'x')", 32),
         ("CREATE INDEX i ON t (a)", 8),
         ("CREATE OR REPLACE VIEW v AS SELECT 1", 8),
         ("ALTER TABLE t ADD COLUMN a INT", 1),
