@@ -9,7 +9,7 @@ use frazil_connector_api::conformance::TextFormat;
 use super::*;
 
 /// Where the page stands.
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/0007-options.md");
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/0008-options.md");
 
 fn options(pairs: &[(&str, &str)]) -> Options {
     Options::new(pairs.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())))
