@@ -73,7 +73,9 @@ impl Held {
         for (owner, (memory, scratch)) in &self.memory {
             let then = before.memory.get(owner).copied();
             let Some(then) = then else { return Some(format!("memory of {owner}")) };
-            if is_more(*memory, then.0, 4096) || is_more(*scratch, then.1, 65536) {
+            // A key table may double once, and not with every round: it rehashes when places of
+            // keys that are gone fill it. The keys of all rounds would take four times as much.
+            if *memory > 2 * then.0 + 4096 || is_more(*scratch, then.1, 65536) {
                 return Some(format!("{memory} and {scratch} bytes of {owner}, before {then:?}"));
             }
         }
@@ -119,7 +121,7 @@ async fn round(server: &Server, number: usize, folder: &Path) {
             "CREATE TABLE f (k BIGINT PRIMARY KEY, a TEXT) WITH ({input}) FORMAT PLAIN ENCODE JSON"
         ),
         format!(
-            "CREATE SINK lake FROM joined WITH (connector = 'iceberg', type = 'upsert', \
+            "CREATE SINK out_of_c FROM joined WITH (connector = 'iceberg', type = 'upsert', \
              primary_key = 'k', catalog.type = 'sql', catalog.uri = 'sqlite://{lake}.db', \
              warehouse.path = '{lake}', database.name = 'd', table.name = 'x', \
              create_table_if_not_exists = 'true', commit_interval = '100ms')"
@@ -137,7 +139,7 @@ async fn round(server: &Server, number: usize, folder: &Path) {
         "SELECT count(*) FROM joined JOIN f ON joined.k = f.k".into(),
         format!("DELETE FROM t WHERE k >= {first}"),
         "FLUSH".into(),
-        "DROP SINK lake".into(),
+        "DROP SINK out_of_c".into(),
         "DROP TABLE c CASCADE".into(),
         "DROP SOURCE s CASCADE".into(),
         "DROP TABLE f".into(),

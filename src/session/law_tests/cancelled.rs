@@ -27,7 +27,10 @@ fn a_cancelled_statement_is_done_whole_before_the_next() {
         let delete = "DELETE FROM t WHERE a = 100";
         assert!(timeout(Duration::ZERO, cluster.run(delete)).await.is_err());
         cluster.run(delete).await.unwrap();
-        assert_eq!(sorted(&cluster.run("SELECT * FROM v").await.unwrap()), ["200"]);
+        // Given up before it had begun, or done whole and before the statement that follows it; a
+        // cancelled UPDATE that came later would give 300.
+        let found = sorted(&cluster.run("SELECT * FROM v").await.unwrap());
+        assert!(found == ["200"] || found == ["30"], "{found:?}");
         cluster.stop().await.unwrap();
     });
 }
