@@ -58,7 +58,7 @@ impl Held {
     async fn when_settled(server: &Server) -> Self {
         for _ in 0..LOOKS {
             let held = Self::look(server).await;
-            if !held.threads.keys().any(|name| name.starts_with("frazil-")) {
+            if !held.threads.keys().any(|name| name.starts_with("frazil-source")) {
                 return held;
             }
             tokio::time::sleep(PAUSE).await;
