@@ -6,16 +6,12 @@ A topic that is created again, partitions that are added, a start at the end, an
 the offsets of the group, timestamps and headers of messages.
 """
 
-import argparse
 import json
-import os
-import shutil
-import sys
-import tempfile
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
-from harness.frazil import Frazil, default_bin
+from harness import checks
+from harness.frazil import Frazil
 from harness.kafka import Kafka
 from harness.process import wait_for
 
@@ -71,6 +67,10 @@ class Lane:
         self.frazil.kill()
         self.frazil.start()
         self.frazil.connect().close()
+
+    def stop(self):
+        self.frazil.kill()
+        self.kafka.stop()
 
 
 def created_again(lane):
@@ -190,39 +190,5 @@ def included(lane):
 CHECKS = [created_again, partitions_added, begins_at_the_end, aborted, lag, included]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bin", default=default_bin())
-    parser.add_argument("--only")
-    parser.add_argument("--keep", action="store_true")
-    arguments = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="frazil-brokers-")
-    passed = failed = 0
-    lane = Lane(folder, arguments.bin)
-    try:
-        for check in CHECKS:
-            if arguments.only not in (None, check.__name__):
-                continue
-            try:
-                check(lane)
-                passed += 1
-                print(f"ok      {check.__name__}: {check.__doc__}")
-            except Exception as error:
-                failed += 1
-                print(f"FAILED  {check.__name__}: {error!r}")
-                if not lane.frazil.alive():
-                    lane.frazil.start()
-    finally:
-        lane.frazil.kill()
-        lane.kafka.stop()
-        if arguments.keep:
-            print(f"kept: {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
-
-
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    main()
+    checks.run("brokers", __doc__, Lane, CHECKS)

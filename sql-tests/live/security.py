@@ -5,21 +5,17 @@
 Each check reads a topic through a listener, or shows what the user is told if that is refused.
 """
 
-import argparse
 import base64
 import http.server
 import json
-import os
-import shutil
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 
 import psycopg
 from confluent_kafka import Producer
-from harness.frazil import Frazil, default_bin
+from harness import checks
+from harness.frazil import Frazil
 from harness.kafka import Kafka
 from harness.process import wait_for
 
@@ -189,6 +185,11 @@ class Lane:
     def tls(self):
         return {"ssl.ca.location": self.certificate.pem}
 
+    def stop(self):
+        self.frazil.kill()
+        self.kafka.stop()
+        self.endpoint.server.shutdown()
+
 
 def user(password=PASSWORD, **more):
     return {"sasl.username": USER, "sasl.password": password, **more}
@@ -288,38 +289,5 @@ CHECKS = [
 ]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bin", default=default_bin())
-    parser.add_argument("--only")
-    parser.add_argument("--keep", action="store_true")
-    arguments = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="frazil-security-")
-    passed = failed = 0
-    lane = Lane(folder, arguments.bin)
-    try:
-        for check in CHECKS:
-            if arguments.only not in (None, check.__name__):
-                continue
-            try:
-                check(lane)
-                passed += 1
-                print(f"ok      {check.__name__}: {check.__doc__}")
-            except Exception as error:
-                failed += 1
-                print(f"FAILED  {check.__name__}: {error!r}")
-    finally:
-        lane.frazil.kill()
-        lane.kafka.stop()
-        lane.endpoint.server.shutdown()
-        if arguments.keep:
-            print(f"kept: {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
-
-
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    main()
+    checks.run("security", __doc__, Lane, CHECKS)
