@@ -124,7 +124,7 @@ struct Adapter {
     has_begun: bool,
     /// Packets that wait, by epoch and input.
     stash: BTreeMap<u64, Vec<(usize, Decoded)>>,
-    /// Memory of what waits for another epoch than the current one.
+    /// Memory of packets that belong to later epochs.
     stashed_bytes: usize,
     /// For the current epoch; `None` once the inputs have closed.
     capability: Option<Capability<u64>>,

@@ -243,12 +243,12 @@ impl FragmentContext {
         self.operators.borrow_mut().push(operator);
     }
 
-    /// Memory of what waits in front of operators.
+    /// Memory of packets that operators have not taken.
     pub(crate) fn stashed_bytes(&self) -> usize {
         self.stashed_bytes.get()
     }
 
-    /// Counts what waits in front of an operator.
+    /// Counts the packets that an operator has not taken.
     pub(crate) fn set_stashed(&self, before: usize, now: usize) {
         self.stashed_bytes.update(|bytes| bytes - before + now);
     }

@@ -18,7 +18,7 @@ use crate::topic_id::topic_id;
 
 /// How long a first try of a call takes: if the brokers refuse, that is known by then.
 const FIRST_TRY: Duration = Duration::from_secs(1);
-/// Long enough to take all events that are there.
+/// How long the client waits for queued events.
 const EVENTS: Duration = Duration::from_millis(5);
 /// Pause after a token could not be renewed while the old one is valid.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(10);

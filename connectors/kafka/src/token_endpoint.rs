@@ -95,7 +95,7 @@ impl TokenEndpoint {
         &self.client_id
     }
 
-    /// What the broker is told besides the token.
+    /// Extensions that are sent to the broker with the token.
     pub(crate) fn extensions(&self) -> &[(String, String)] {
         &self.extensions
     }

@@ -74,7 +74,7 @@ struct Told {
 }
 
 impl Acknowledged {
-    /// Tells each source the positions that are new. What fails is told again the next time.
+    /// Acknowledges new positions to each source. A failed call is repeated in the next round.
     fn tell(
         &mut self,
         offsets: &SourceOffsets,

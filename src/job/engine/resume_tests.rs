@@ -33,7 +33,7 @@ const VIEWS: [&str; 5] = [
     // These read nothing else: they continue from their state.
     "CREATE MATERIALIZED VIEW total AS SELECT sum(q)::BIGINT AS s, count(*) AS n FROM v",
     "CREATE MATERIALIZED VIEW twice AS SELECT n * 2 AS n FROM total",
-    // These read what goes on meanwhile: they are rebuilt.
+    // These read relations that kept running: they are rebuilt.
     "CREATE MATERIALIZED VIEW both AS SELECT v.k AS k, t.a AS a FROM v JOIN t ON v.k = t.k",
     "CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM both",
 ];
