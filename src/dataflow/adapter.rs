@@ -81,7 +81,7 @@ pub(crate) fn add_operator<'scope>(
         }
         let mut state = Adapter {
             current: context.start_epoch(),
-            has_begun: false,
+            must_end: true,
             stash: BTreeMap::new(),
             stashed_bytes: 0,
             capability,
@@ -120,8 +120,9 @@ where
 struct Adapter {
     /// The epoch that the operator is in.
     current: u64,
-    /// True once the operator has ended an epoch.
-    has_begun: bool,
+    /// True if the operator has to end the current epoch: the first one, or one that it has got
+    /// packets of.
+    must_end: bool,
     /// Packets that wait, by epoch and input.
     stash: BTreeMap<u64, Vec<(usize, Decoded)>>,
     /// Memory of packets that belong to later epochs.
@@ -167,14 +168,14 @@ impl Adapter {
             self.release();
         }
         while self.current < limit {
-            let input = self.stash.keys().next().copied();
-            if self.has_begun && input != Some(self.current) {
+            let waiting = self.stash.keys().next().copied();
+            if !self.must_end && waiting != Some(self.current) {
                 // Epochs without input are not seen, but for the last.
-                self.enter_epoch(input.map_or(limit - 1, |first| first.min(limit - 1)));
+                self.enter_epoch(waiting.map_or(limit - 1, |first| first.min(limit - 1)));
             }
             self.deliver();
             self.end_epoch();
-            self.has_begun = true;
+            self.must_end = false;
             self.enter_epoch(self.current + 1);
         }
         self.deliver();
@@ -199,6 +200,7 @@ impl Adapter {
     /// Gives the operator the packets of the current epoch.
     fn deliver(&mut self) {
         let Some(waiting) = self.stash.remove(&self.current) else { return };
+        self.must_end = true;
         if self.stashed_bytes > 0 {
             let later = self.stash.values().flatten().map(|(_, data)| decoded_bytes(data));
             self.set_stashed(later.sum());
@@ -295,4 +297,80 @@ impl Adapter {
 pub(super) fn epoch_of(capability: &InputCapability<u64>) -> u64 {
     // Epochs are totally ordered and a message has one, so there is always a least.
     capability.least().copied().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::DataType;
+    use object_store::memory::InMemory;
+    use timely::dataflow::operators::Input as _;
+
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::dataflow::context::WorkerContext;
+    use crate::dataflow::fragment::Feed;
+    use crate::dataflow::operators::EpochInfo;
+    use crate::dataflow::operators::testing::{changes, schema, text};
+    use crate::env::Env;
+    use crate::state::StateDelta;
+
+    /// Notes what the adapter asks of it.
+    #[derive(Debug)]
+    struct Recorder(Rc<RefCell<Vec<String>>>);
+
+    impl Operator for Recorder {
+        fn name(&self) -> &'static str {
+            "recorder"
+        }
+
+        fn on_changes(&mut self, _: usize, changes: ChangeBatch, _: &mut Output) -> Result<()> {
+            self.0.borrow_mut().extend(text(&[changes]));
+            Ok(())
+        }
+
+        fn on_epoch_end(&mut self, epoch: &EpochInfo, _: &mut Output) -> Result<()> {
+            self.0.borrow_mut().push(format!("end {}", epoch.epoch));
+            Ok(())
+        }
+
+        fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
+            self.0.borrow_mut().push("checkpoint".to_string());
+            Ok(Vec::new())
+        }
+    }
+
+    /// Rows arrive while their epoch is open, and then the frontier passes several epochs at once.
+    #[test]
+    fn rows_belong_to_their_epoch_and_its_checkpoint_however_far_the_frontier_jumps() {
+        let record = timely::execute_directly(|timely| {
+            let worker = WorkerContext::default();
+            let env = Env::real(Arc::new(InMemory::new())).unwrap();
+            let catalog = Catalog::default();
+            let relation = catalog.get("lake").unwrap();
+            let context = FragmentContext::new(worker.clone(), relation, 4, &env);
+            context.admit(4);
+            let record: Rc<RefCell<Vec<String>>> = Rc::default();
+            let operator: SharedOperator = Rc::new(RefCell::new(Recorder(Rc::clone(&record))));
+            let mut input = Feed::new();
+            timely.dataflow(|scope| {
+                let inputs = vec![Input::Local(scope.input_from(&mut input))];
+                add_operator(scope, inputs, operator, None, context, None);
+            });
+            let schema = schema(&[("k", DataType::Int64)]);
+            let mut give = |epoch, rows: &str| {
+                input.advance_to(epoch);
+                input.send(Packet::local(changes(&schema, rows)));
+                input.flush();
+                (0..5).for_each(|_| _ = timely.step());
+            };
+            give(4, "+ 1");
+            give(5, "+ 2");
+            worker.order_checkpoint(6);
+            give(9, "+ 3");
+            record.take()
+        });
+        assert_eq!(record, ["+ 1", "end 4", "+ 2", "end 5", "checkpoint", "end 8", "+ 3"]);
+    }
 }
