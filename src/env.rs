@@ -1,4 +1,4 @@
-//! [`Env`]: the one door to time, chance, disk and tasks.
+//! [`Env`]: the one door to time, chance, disk, tasks and added connectors.
 
 #[cfg(test)]
 pub(crate) mod faulty_store;
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
+use frazil_connector_api::Connectors;
 use object_store::ObjectStore;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -28,10 +29,14 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Env {
     store: Arc<dyn ObjectStore>,
     scratch: Option<Arc<Scratch>>,
+    connectors: Arc<Connectors>,
     crash: Option<Arc<CrashPoint>>,
     fault: Option<Arc<CrashPoint>>,
     /// None for true chance.
     seeded: Option<Arc<Mutex<StdRng>>>,
+    /// Chooses when workers stall, in tests that ask for it.
+    #[cfg(test)]
+    stalls: Option<Arc<Mutex<StdRng>>>,
     start: Instant,
 }
 
@@ -60,13 +65,34 @@ impl Env {
             Ok(text) => CrashPoint::parse(variable, &text).map(|point| Some(Arc::new(point))),
         };
         let (crash, fault) = (point("FRAZIL_CRASH")?, point("FRAZIL_FAULT")?);
-        Ok(Self { store, scratch: None, crash, fault, seeded: None, start: Instant::now() })
+        Ok(Self {
+            store,
+            scratch: None,
+            connectors: Arc::default(),
+            crash,
+            fault,
+            seeded: None,
+            #[cfg(test)]
+            stalls: None,
+            start: Instant::now(),
+        })
     }
 
     /// The same world with scratch files in a directory.
     #[must_use]
     pub fn with_scratch(self, directory: PathBuf) -> Self {
         Self { scratch: Some(Arc::new(Scratch::new(directory))), ..self }
+    }
+
+    /// The same world with connectors beside those that every engine has.
+    #[must_use]
+    pub fn with_connectors(self, connectors: Connectors) -> Self {
+        Self { connectors: Arc::new(connectors), ..self }
+    }
+
+    /// The connectors that were added.
+    pub fn connectors(&self) -> &Connectors {
+        &self.connectors
     }
 
     /// Files for what does not fit into memory, if there are any.
@@ -79,6 +105,27 @@ impl Env {
     #[must_use]
     pub fn seeded(self, seed: u64) -> Self {
         Self { seeded: Some(Arc::new(Mutex::new(StdRng::seed_from_u64(seed)))), ..self }
+    }
+
+    /// The same world with workers that stall now and then, as they do on a busy machine: commands
+    /// and rows pile up in front of them.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn with_stalls(self, seed: u64) -> Self {
+        Self { stalls: Some(Arc::new(Mutex::new(StdRng::seed_from_u64(seed)))), ..self }
+    }
+
+    /// A place where a worker may stall.
+    #[cfg(test)]
+    pub(crate) fn stall(&self) {
+        let Some(stalls) = &self.stalls else { return };
+        let pause = {
+            let mut rng = stalls.lock().unwrap_or_else(PoisonError::into_inner);
+            rng.random_ratio(1, 16).then(|| Duration::from_micros(rng.random_range(0..6000)))
+        };
+        if let Some(pause) = pause {
+            std::thread::sleep(pause);
+        }
     }
 
     /// An id that nobody else has.

@@ -41,9 +41,7 @@ use super::route::{Route, add_route, own_rows};
 use super::sink::SinkCollect;
 use super::source::{ReaderConfig, SourceHandle};
 use super::tap::Tap;
-use crate::catalog::{
-    Catalog, Definition, ErrorsRetention, Relation, RelationId, SourceDef, TableDef,
-};
+use crate::catalog::{Catalog, Definition, ErrorsRetention, Relation, RelationId, TableDef};
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, caught};
@@ -296,9 +294,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
     /// A table: its source's batches and DML, by primary key.
     fn table(&mut self, relation: &Relation, table: &TableDef) -> Result<Packets<'scope>> {
         let (feed, stream) = self.feed();
-        if let Some(options) = &table.connector {
-            let (columns, key) = (&table.columns, &table.primary_key);
-            let source = build_source(options, table.format.as_ref(), columns, key);
+        if let Some(source) = build_source(self.builder.env, &relation.definition).transpose() {
             self.source(relation, source, None, feed);
         }
         if table.primary_key.is_empty() {
@@ -630,9 +626,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
             .catalog
             .by_id(relation)
             .ok_or_else(|| Error::internal(format!("relation {relation} is not in the catalog")))?;
-        if let Definition::Source(SourceDef { connector, format, columns }) = &*relation.definition
-        {
-            let source = build_source(connector, format.as_ref(), columns, &[]);
+        let is_source = matches!(&*relation.definition, Definition::Source(_));
+        let source = is_source.then(|| build_source(builder.env, &relation.definition));
+        if let Some(source) = source.and_then(Result::transpose) {
             let (feed, stream) = self.feed();
             self.source(relation, source, projection, feed);
             return Ok(stream);

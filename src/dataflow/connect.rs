@@ -1,39 +1,48 @@
-//! Connector names to connectors: the one place where the engine meets the `connectors` crates.
+//! Connector names to connectors: the one place where the engine meets the `connectors` crates, and
+//! the connectors that a program adds with [`Env::with_connectors`].
 
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
-    Format, Include, Including, OptionSpec, Options, Sink, SinkMode, Source,
+    Connectors, Format, Include, Including, Options, Sink, SinkConnector, SinkMode, Source,
+    SourceConnector,
 };
 use frazil_format::{FormatSpec, build_format};
 use uuid::Uuid;
 
-use crate::catalog::{ColumnDef, ErrorsRetention, FormatDef, columns_schema};
-use crate::error::{Error, ErrorKind, Result};
+use crate::catalog::{ColumnDef, Definition, ErrorsRetention, FormatDef, columns_schema};
+use crate::env::Env;
+use crate::error::{Error, Result};
 
-/// Connectors of sources, with their options.
-const SOURCES: [(&str, &[OptionSpec]); 3] = [
-    ("kafka", frazil_kafka::OPTIONS),
-    ("files", frazil_files::OPTIONS),
-    ("generator", frazil_generator::OPTIONS),
-];
+/// Connectors of sources that every engine has.
+const SOURCES: [&dyn SourceConnector; 3] =
+    [&frazil_kafka::Kafka, &frazil_files::Files, &frazil_generator::Generator];
 
-/// What they know for INCLUDE.
-const INCLUDES: [(&str, &[&str]); 3] = [
-    ("kafka", frazil_kafka::INCLUDES),
-    ("files", frazil_files::INCLUDES),
-    ("generator", frazil_generator::INCLUDES),
-];
+/// Connectors of sinks that every engine has.
+const SINKS: [&dyn SinkConnector; 1] = [&frazil_iceberg::Iceberg];
 
-/// Connectors of sinks.
-const SINKS: [(&str, &[OptionSpec]); 1] = [("iceberg", frazil_iceberg::OPTIONS)];
-
-/// Makes the source of a table or source.
+/// Makes the source that a table or source is fed by; `None` for other relations.
 ///
 /// # Errors
 /// `InvalidParameter` for a wrong option, `Unsupported` for an unknown connector or format.
-pub fn build_source(
+pub fn build_source(env: &Env, of: &Definition) -> Result<Option<Arc<dyn Source>>> {
+    let added = env.connectors();
+    let source = match of {
+        Definition::Table(table) => {
+            let Some(options) = &table.connector else { return Ok(None) };
+            source_of(added, options, table.format.as_ref(), &table.columns, &table.primary_key)?
+        }
+        Definition::Source(source) => {
+            source_of(added, &source.connector, source.format.as_ref(), &source.columns, &[])?
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(source))
+}
+
+fn source_of(
+    added: &Connectors,
     options: &Options,
     format: Option<&FormatDef>,
     columns: &[ColumnDef],
@@ -43,16 +52,13 @@ pub fn build_source(
     // The engine's own.
     ErrorsRetention::take_from(&mut options)?;
     let connector = options.require("connector")?;
-    check_includes(&connector, columns)?;
+    let known = || SOURCES.into_iter().chain(added.sources());
+    let connector = known()
+        .find(|known| known.name() == connector)
+        .ok_or_else(|| unknown(&connector, known().map(SourceConnector::name)))?;
+    check_includes(connector, columns)?;
     let format = format.map(|def| decoder_of(def, columns, key)).transpose()?;
-    let schema = columns_schema(of_value(columns));
-    let source = match connector.as_str() {
-        "generator" => frazil_generator::build_generator(options, schema, format)?,
-        "files" => frazil_files::build_files(options, require(format, &connector)?)?,
-        "kafka" => frazil_kafka::build_kafka(options, require(format, &connector)?)?,
-        other => return Err(unknown(other, &SOURCES)),
-    };
-    Ok(source)
+    Ok(connector.build(options, columns_schema(of_value(columns)), format)?)
 }
 
 fn decoder_of(def: &FormatDef, columns: &[ColumnDef], key: &[usize]) -> Result<Arc<dyn Format>> {
@@ -79,23 +85,16 @@ fn of_value(columns: &[ColumnDef]) -> &[ColumnDef] {
 }
 
 /// Refuses what a connector does not know of its messages.
-fn check_includes(connector: &str, columns: &[ColumnDef]) -> Result<()> {
-    let known = INCLUDES.iter().find(|(name, _)| *name == connector).map_or(&[][..], |(_, it)| it);
+fn check_includes(connector: &dyn SourceConnector, columns: &[ColumnDef]) -> Result<()> {
+    let known = connector.includes();
     let included = columns.iter().filter_map(|column| column.include.as_ref());
     match included.map(Include::word).find(|word| !known.contains(word)) {
         None => Ok(()),
         Some(word) => {
-            let message = format!("connector \"{connector}\" has no {word} to include");
+            let message = format!("connector \"{}\" has no {word} to include", connector.name());
             Err(Error::unsupported(message).with_hint(format!("it has {}", known.join(", "))))
         }
     }
-}
-
-fn require(format: Option<Arc<dyn Format>>, connector: &str) -> Result<Arc<dyn Format>> {
-    format.ok_or_else(|| {
-        Error::new(ErrorKind::InvalidParameter, format!("connector \"{connector}\" needs a format"))
-            .with_hint("add FORMAT DEBEZIUM ENCODE JSON or FORMAT PLAIN ENCODE JSON")
-    })
 }
 
 /// Makes a sink; it touches nothing outside before it is opened.
@@ -103,16 +102,19 @@ fn require(format: Option<Arc<dyn Format>>, connector: &str) -> Result<Arc<dyn F
 /// # Errors
 /// As [`build_source`].
 pub fn build_sink(
+    env: &Env,
     options: &Options,
     schema: SchemaRef,
     mode: SinkMode,
     id: Uuid,
 ) -> Result<Box<dyn Sink>> {
     let mut options = options.clone();
-    match options.require("connector")?.as_str() {
-        "iceberg" => Ok(frazil_iceberg::build_iceberg_sink(options, schema, mode, id)?),
-        other => Err(unknown(other, &SINKS)),
-    }
+    let connector = options.require("connector")?;
+    let known = || SINKS.into_iter().chain(env.connectors().sinks());
+    let connector = known()
+        .find(|known| known.name() == connector)
+        .ok_or_else(|| unknown(&connector, known().map(SinkConnector::name)))?;
+    Ok(connector.build(options, schema, mode, id)?)
 }
 
 /// Checks the options of a lake catalog; it makes nothing.
@@ -123,8 +125,8 @@ pub async fn check_catalog(options: Options) -> Result<()> {
     Ok(frazil_iceberg::IcebergCatalog::check(options).await?)
 }
 
-fn unknown(connector: &str, known: &[(&str, &[OptionSpec])]) -> Error {
-    let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+fn unknown<'a>(connector: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let names: Vec<_> = known.collect();
     Error::unsupported(format!("connector \"{connector}\" is not known"))
         .with_hint(format!("known here: {}", names.join(", ")))
 }

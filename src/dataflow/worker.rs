@@ -218,6 +218,8 @@ impl Worker {
 
     /// One turn of the loop; true if there was work.
     fn turn(&mut self, timely: &mut timely::worker::Worker) -> bool {
+        #[cfg(test)]
+        self.shared.env.stall();
         let mut busy = self.take_requests();
         loop {
             let Some(command) = self.inbox.borrow_mut().pop_front() else { break };

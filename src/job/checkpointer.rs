@@ -85,7 +85,7 @@ impl Checkpointer {
         state: &Arc<EngineState>,
     ) -> Self {
         let manifest = Arc::new(Mutex::new(manifest));
-        acknowledge(&manifest, state);
+        acknowledge(&manifest, state, &env);
         Self {
             compactor: Compactor::new(env.clone()),
             env,

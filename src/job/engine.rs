@@ -231,7 +231,7 @@ impl Engine {
                     let made = new.enter(&mut entered, &statement.text)?.into_iter();
                     let made: Vec<_> = made.map(CheckedRelation::try_new).collect::<Result<_>>()?;
                     if let Some(named) = made.first() {
-                        starts = start_offsets(&catalog, named.relation()).await?;
+                        starts = start_offsets(self.env(), &catalog, named.relation()).await?;
                         sink = self.check(&catalog, named.relation()).await?;
                     }
                     change.steps.extend(made.into_iter().map(|made| Step::Make(Arc::new(made))));
@@ -260,16 +260,8 @@ impl Engine {
             }
         }
         match &*new.definition {
-            Definition::Table(table) => {
-                if let Some(options) = &table.connector {
-                    let (columns, key) = (&table.columns, &table.primary_key);
-                    build_source(options, table.format.as_ref(), columns, key)?;
-                }
-                Ok(None)
-            }
-            Definition::Source(source) => {
-                let format = source.format.as_ref();
-                build_source(&source.connector, format, &source.columns, &[])?;
+            definition @ (Definition::Table(_) | Definition::Source(_)) => {
+                build_source(self.env(), definition)?;
                 Ok(None)
             }
             Definition::Sink(sink) => self.open_sink(catalog, new, sink).await.map(Some),
@@ -294,7 +286,8 @@ impl Engine {
     ) -> Result<Arc<SinkSlot>> {
         let id = uuid::Uuid::new_v4();
         let schema = Arc::clone(&new.schema);
-        let sink = build_sink(&def.connector, Arc::clone(&schema), def.mode.clone(), id)?;
+        let mode = def.mode.clone();
+        let sink = build_sink(self.env(), &def.connector, Arc::clone(&schema), mode, id)?;
         let slot = SinkSlot::new(new.id, new.name.clone(), id, schema, sink);
         slot.charge_to(self.memory());
         let status = slot.open().await?;

@@ -7,6 +7,7 @@ use frazil_connector_api::{Positions, Source};
 
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::build_source;
+use crate::env::Env;
 use crate::error::{Error, Result};
 
 /// Start offsets of the sources that a new relation reads itself and whose start depends on the
@@ -18,21 +19,16 @@ use crate::error::{Error, Result};
 /// # Errors
 /// What the connector says; `Unavailable` if it is out of reach.
 pub(super) async fn start_offsets(
+    env: &Env,
     catalog: &Catalog,
     new: &Relation,
 ) -> Result<BTreeMap<RelationId, Positions>> {
     let mut sources: Vec<(RelationId, Arc<dyn Source>)> = Vec::new();
-    if let Definition::Table(table) = &*new.definition
-        && let Some(options) = &table.connector
-    {
-        let (columns, key) = (&table.columns, &table.primary_key);
-        let source = build_source(options, table.format.as_ref(), columns, key)?;
-        sources.push((new.id, source));
+    if matches!(&*new.definition, Definition::Table(_)) {
+        sources.extend(build_source(env, &new.definition)?.map(|source| (new.id, source)));
     }
-    for source in read_sources(catalog, &new.depends_on) {
-        let Definition::Source(def) = &*source.definition else { continue };
-        let format = def.format.as_ref();
-        sources.push((source.id, build_source(&def.connector, format, &def.columns, &[])?));
+    for read in read_sources(catalog, &new.depends_on) {
+        sources.extend(build_source(env, &read.definition)?.map(|source| (read.id, source)));
     }
     let mut starts = BTreeMap::new();
     for (relation, source) in sources.into_iter().filter(|(_, source)| source.starts_now()) {

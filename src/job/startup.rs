@@ -325,7 +325,8 @@ async fn restore_sink(
     // before.
     let mut options = def.connector.clone();
     options.take("create_table_if_not_exists");
-    let sink = build_sink(&options, Arc::clone(&schema), def.mode.clone(), record.id)?;
+    let mode = def.mode.clone();
+    let sink = build_sink(env, &options, Arc::clone(&schema), mode, record.id)?;
     let slot = SinkSlot::new(relation.id, relation.name.clone(), record.id, schema, sink);
     slot.restore(record, fence, env).await?;
     Ok(Some(Arc::new(slot)))

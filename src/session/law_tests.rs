@@ -3,12 +3,14 @@
 //! ```text
 //! script ─┬─ views ── Grammar ──► SQL text ──► CREATE MATERIALIZED VIEW    the engine keeps it
 //!         │                           └─ views as subqueries ──► SELECT    a batch over the tables
-//!         └─ steps: INSERT, UPDATE, DELETE; CREATE and DROP; restarts, clean and after a crash
+//!         └─ steps: INSERT, UPDATE, DELETE; messages of a source; CREATE and DROP; restarts, clean
+//!                   and after a crash
 //! ```
 //!
 //! **Invariant:** after every step each view holds, as a multiset, what its query gives over the
-//! tables of the same snapshot; and a restart changes no table, whatever the numbers of workers and
-//! processes before and after it.
+//! tables of the same snapshot; the table that a source feeds holds, after FLUSH, what the messages
+//! come to; and a restart changes no other table, whatever the numbers of workers and processes
+//! before and after it.
 //!
 //! A crash is a copy of the object store, taken at that moment, which the next engine opens: what
 //! `kill -9` would leave. A disk that fails during a write (it is full, fails once, or is gone) may
@@ -17,6 +19,7 @@
 //! `PROPTEST_CASES=n` runs more scripts, `PROPTEST_RNG_SEED=n` others.
 
 mod cancelled;
+mod channel;
 mod cluster;
 mod concurrent_writes;
 mod dml;

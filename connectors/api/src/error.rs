@@ -59,6 +59,12 @@ impl ConnectorError {
         Self::new(ConnectorErrorKind::Config, message)
     }
 
+    /// A statement without FORMAT, whose connector has messages that must be decoded.
+    pub fn needs_format(connector: &str) -> Self {
+        Self::config(format!("connector \"{connector}\" needs a format"))
+            .with_hint("add FORMAT DEBEZIUM ENCODE JSON or FORMAT PLAIN ENCODE JSON")
+    }
+
     /// A message that cannot be decoded.
     pub fn bad_message(message: impl Into<String>) -> Self {
         Self::new(ConnectorErrorKind::BadMessage, message)

@@ -12,6 +12,7 @@
 
 mod change;
 pub mod conformance;
+mod connector;
 mod error;
 mod format;
 mod include;
@@ -22,7 +23,10 @@ mod sink;
 mod source;
 mod upsert;
 
+// A connector whose messages a format decodes needs nothing else of Arrow.
+pub use arrow::datatypes::SchemaRef;
 pub use change::ChangeBatch;
+pub use connector::{Connectors, SinkConnector, SourceConnector};
 pub use error::{ConnectorError, ConnectorErrorKind, Result, Retry};
 pub use format::{About, Decoded, Decoder, Format, Headers, Including, Message};
 pub use include::Include;

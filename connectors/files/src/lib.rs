@@ -14,4 +14,4 @@ mod listing;
 mod reader;
 mod source;
 
-pub use source::{INCLUDES, OPTIONS, build_files};
+pub use source::{Files, INCLUDES, OPTIONS, build_files};

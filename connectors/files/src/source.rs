@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use frazil_connector_api::{
     ConnectorError, ConnectorErrorKind, Format, Intake, OptionSpec, Options, Position, Positions,
-    Result, Source, SourceReader, SplitId,
+    Result, SchemaRef, Source, SourceConnector, SourceReader, SplitId,
 };
 
 use crate::line_reader::{LineReader, end_of_lines, length_of};
@@ -27,6 +27,33 @@ pub const OPTIONS: &[OptionSpec] = &[
          end of the files",
     ),
 ];
+
+/// `connector = 'files'`.
+#[derive(Debug)]
+pub struct Files;
+
+impl SourceConnector for Files {
+    fn name(&self) -> &str {
+        "files"
+    }
+
+    fn options(&self) -> &[OptionSpec] {
+        OPTIONS
+    }
+
+    fn includes(&self) -> &[&str] {
+        INCLUDES
+    }
+
+    fn build(
+        &self,
+        options: Options,
+        _schema: SchemaRef,
+        format: Option<Arc<dyn Format>>,
+    ) -> Result<Arc<dyn Source>> {
+        build_files(options, format.ok_or_else(|| ConnectorError::needs_format(self.name()))?)
+    }
+}
 
 /// Makes the source that the options of a WITH clause describe; each line goes to `format`.
 ///

@@ -34,4 +34,4 @@ mod source;
 
 pub use nexmark::{NexmarkTable, nexmark_batches, nexmark_schema};
 pub use shop::{ShopRow, ShopTable, shop_truth};
-pub use source::{INCLUDES, OPTIONS, build_generator, generator_columns};
+pub use source::{Generator, INCLUDES, OPTIONS, build_generator, generator_columns};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
     ConnectorError, Format, Intake, OptionSpec, Options, Position, Positions, Result, Source,
-    SourceReader, SplitId,
+    SourceConnector, SourceReader, SplitId,
 };
 
 use crate::dataset::{Dataset, Lane};
@@ -44,6 +44,33 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::with_default("seed", "0", "`shop` only: another shop"),
     OptionSpec::with_default("scale", "1", "`shop` only: multiplies the number of snapshot rows"),
 ];
+
+/// `connector = 'generator'`.
+#[derive(Debug)]
+pub struct Generator;
+
+impl SourceConnector for Generator {
+    fn name(&self) -> &str {
+        "generator"
+    }
+
+    fn options(&self) -> &[OptionSpec] {
+        OPTIONS
+    }
+
+    fn includes(&self) -> &[&str] {
+        INCLUDES
+    }
+
+    fn build(
+        &self,
+        options: Options,
+        schema: SchemaRef,
+        format: Option<Arc<dyn Format>>,
+    ) -> Result<Arc<dyn Source>> {
+        build_generator(options, schema, format)
+    }
+}
 
 /// Makes the source that the options of a WITH clause describe.
 ///

@@ -31,4 +31,4 @@ use table::{avro_names, catalog, live_files, manifest_writer, partition, schema,
 pub use catalog::{CommitSink, TableName};
 pub use options::{CATALOG_OPTIONS, OPTIONS};
 pub use reader::{DataFileScan, IcebergCatalog, IcebergTable};
-pub use sink::{DoorFactory, build_iceberg_sink, build_iceberg_sink_behind};
+pub use sink::{DoorFactory, Iceberg, build_iceberg_sink, build_iceberg_sink_behind};

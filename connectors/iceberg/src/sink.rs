@@ -17,8 +17,8 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use frazil_connector_api::{
-    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, LastCommit, Options,
-    Result, Resume, Sink, SinkMode, SinkStatus,
+    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, LastCommit, OptionSpec,
+    Options, Result, Resume, Sink, SinkConnector, SinkMode, SinkStatus,
 };
 use iceberg::TableCreation;
 use iceberg::spec::{FormatVersion, TableMetadata};
@@ -33,12 +33,36 @@ use crate::error::target;
 use crate::key_index::Place;
 use crate::live_files::{Manifests, live_files};
 use crate::marker::{check_resume, last_commit};
-use crate::options::SinkOptions;
+use crate::options::{OPTIONS, SinkOptions};
 use crate::partition::{Partitioner, check_partition_types, parse_partition_by};
 use crate::relocate::RowKey;
 use crate::row_delta::{RowDelta, remove_files};
 use crate::schema::{Conform, check_fits, iceberg_schema};
 use crate::upsert::UpsertState;
+
+/// `connector = 'iceberg'`.
+#[derive(Debug)]
+pub struct Iceberg;
+
+impl SinkConnector for Iceberg {
+    fn name(&self) -> &str {
+        "iceberg"
+    }
+
+    fn options(&self) -> &[OptionSpec] {
+        OPTIONS
+    }
+
+    fn build(
+        &self,
+        options: Options,
+        schema: SchemaRef,
+        mode: SinkMode,
+        id: Uuid,
+    ) -> Result<Box<dyn Sink>> {
+        build_iceberg_sink(options, schema, mode, id)
+    }
+}
 
 /// Puts another door in front of the catalog; tests lose replies with it.
 pub type DoorFactory = Arc<dyn Fn(Arc<dyn CommitSink>) -> Arc<dyn CommitSink> + Send + Sync>;

@@ -42,4 +42,4 @@ mod token_endpoint;
 mod topic_id;
 
 pub use config::{INCLUDES, OPTIONS};
-pub use source::build_kafka;
+pub use source::{Kafka, build_kafka};

@@ -4,13 +4,40 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use frazil_connector_api::{
-    ConnectorError, ConnectorErrorKind, Format, Intake, Options, Positions, Result, Source,
-    SourceReader, SplitId,
+    ConnectorError, ConnectorErrorKind, Format, Intake, OptionSpec, Options, Positions, Result,
+    SchemaRef, Source, SourceConnector, SourceReader, SplitId,
 };
 
 use crate::client::{Client, Topic, offset_of, partition_of, topic_of};
-use crate::config::{KafkaConfig, StartMode};
+use crate::config::{INCLUDES, KafkaConfig, OPTIONS, StartMode};
 use crate::reader::KafkaReader;
+
+/// `connector = 'kafka'`.
+#[derive(Debug)]
+pub struct Kafka;
+
+impl SourceConnector for Kafka {
+    fn name(&self) -> &str {
+        "kafka"
+    }
+
+    fn options(&self) -> &[OptionSpec] {
+        OPTIONS
+    }
+
+    fn includes(&self) -> &[&str] {
+        INCLUDES
+    }
+
+    fn build(
+        &self,
+        options: Options,
+        _schema: SchemaRef,
+        format: Option<Arc<dyn Format>>,
+    ) -> Result<Arc<dyn Source>> {
+        build_kafka(options, format.ok_or_else(|| ConnectorError::needs_format(self.name()))?)
+    }
+}
 
 /// Makes the source that the options of a WITH clause describe.
 ///

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use frazil_connector_api::OptionDefault;
 use frazil_connector_api::conformance::TextFormat;
+use frazil_connector_api::{OptionDefault, OptionSpec};
 
 use super::*;
 
@@ -31,26 +31,21 @@ fn build(connector: &str, more: &[(&str, &str)]) -> Option<Error> {
     };
     let given = options(&[&[("connector", connector)], required, more].concat());
     let format: Arc<dyn Format> = Arc::new(TextFormat);
-    let built = match connector {
-        "kafka" => frazil_kafka::build_kafka(given, format).map(drop),
-        "files" => frazil_files::build_files(given, format).map(drop),
-        "generator" => frazil_generator::build_generator(given, schema, Some(format)).map(drop),
-        _ => frazil_iceberg::build_iceberg_sink(
-            given,
-            schema,
-            SinkMode::AppendOnly,
-            Uuid::from_u128(1),
-        )
-        .map(drop),
+    let source = SOURCES.into_iter().find(|source| source.name() == connector);
+    let built = match source {
+        Some(source) => source.build(given, schema, Some(format)).map(drop),
+        None => SINKS[0].build(given, schema, SinkMode::AppendOnly, Uuid::from_u128(1)).map(drop),
     };
     built.err().map(Error::from)
 }
 
 #[test]
 fn connectors_take_what_they_declare_and_name_the_nearest_of_what_they_do_not() {
-    for (connector, declared) in SOURCES.iter().chain(&SINKS) {
+    let sources = SOURCES.into_iter().map(|source| (source.name(), source.options()));
+    let sinks = SINKS.into_iter().map(|sink| (sink.name(), sink.options()));
+    for (connector, declared) in sources.chain(sinks) {
         assert!(build(connector, &[]).is_none(), "{connector}: {:?}", build(connector, &[]));
-        for option in *declared {
+        for option in declared {
             // A value that none of them understands, so that none of them stays silent.
             let name = option.name.replace('*', "x");
             if let Some(error) = build(connector, &[(&name, "?")]) {
@@ -91,12 +86,13 @@ fn the_page_of_options_is_what_connectors_declare() {
         connector declares its options; this page is written from the declarations, and a test\n\
         compares them (`FRAZIL_WRITE_DOCS=1 cargo test --lib connect` writes it).\n"
         .to_string();
-    for (connector, declared) in SOURCES {
-        section(&mut page, &format!("Sources with `connector = '{connector}'`"), declared);
+    for source in SOURCES {
+        let title = format!("Sources with `connector = '{}'`", source.name());
+        section(&mut page, &title, source.options());
     }
     section(&mut page, "`ENCODE JSON (…)`", frazil_format::OPTIONS);
-    for (connector, declared) in SINKS {
-        section(&mut page, &format!("Sinks with `connector = '{connector}'`"), declared);
+    for sink in SINKS {
+        section(&mut page, &format!("Sinks with `connector = '{}'`", sink.name()), sink.options());
     }
     section(&mut page, "Catalogs with `type = 'iceberg'`", frazil_iceberg::CATALOG_OPTIONS);
     if std::env::var_os("FRAZIL_WRITE_DOCS").is_some() {

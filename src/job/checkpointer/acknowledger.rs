@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use frazil_connector_api::{Position, Positions, Source};
 
-use crate::catalog::{Catalog, Definition, RelationId};
+use crate::catalog::RelationId;
 use crate::checkpoint::Manifest;
 use crate::dataflow::{SourceOffsets, build_source};
+use crate::env::Env;
 use crate::job::state::EngineState;
 
 /// Pause between two looks, as long as Kafka's own clients make one.
@@ -27,16 +28,16 @@ const PAUSE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(500);
 
 /// Starts the thread. It ends soon after the engine.
-pub(super) fn acknowledge(manifest: &Arc<Mutex<Manifest>>, state: &Arc<EngineState>) {
-    let (manifest, state) = (Arc::downgrade(manifest), Arc::downgrade(state));
+pub(super) fn acknowledge(manifest: &Arc<Mutex<Manifest>>, state: &Arc<EngineState>, env: &Env) {
+    let (manifest, state, env) = (Arc::downgrade(manifest), Arc::downgrade(state), env.clone());
     let thread = std::thread::Builder::new().name("frazil-acknowledge".to_string());
-    let started = thread.spawn(move || run(&manifest, &state));
+    let started = thread.spawn(move || run(&manifest, &state, &env));
     if let Err(error) = started {
         tracing::warn!(%error, "sources are not told what is read: there is no thread left");
     }
 }
 
-fn run(manifest: &Weak<Mutex<Manifest>>, state: &Weak<EngineState>) {
+fn run(manifest: &Weak<Mutex<Manifest>>, state: &Weak<EngineState>, env: &Env) {
     let mut acknowledged = Acknowledged::default();
     let mut seen = 0;
     loop {
@@ -56,7 +57,11 @@ fn run(manifest: &Weak<Mutex<Manifest>>, state: &Weak<EngineState>) {
         if let Some((sequence, offsets)) = newest {
             seen = sequence;
             let catalog = state.catalog();
-            acknowledged.tell(&offsets, |relation| source_of(&catalog, relation));
+            // For questions that no reader asks.
+            acknowledged.tell(&offsets, |relation| {
+                let relation = catalog.by_id(relation)?;
+                build_source(env, &relation.definition).ok().flatten()
+            });
         }
     }
 }
@@ -120,22 +125,6 @@ fn slowest(source: &dyn Source, readers: &[&Positions]) -> Positions {
         Some((split.clone(), slowest.clone()))
     };
     first.iter().filter_map(slowest).collect()
-}
-
-/// The source that a relation is, for questions that no reader asks.
-fn source_of(catalog: &Catalog, relation: RelationId) -> Option<Arc<dyn Source>> {
-    let relation = catalog.by_id(relation)?;
-    let source = match &*relation.definition {
-        Definition::Table(table) => {
-            let (columns, key) = (&table.columns, &table.primary_key);
-            build_source(table.connector.as_ref()?, table.format.as_ref(), columns, key)
-        }
-        Definition::Source(def) => {
-            build_source(&def.connector, def.format.as_ref(), &def.columns, &[])
-        }
-        _ => return None,
-    };
-    source.ok()
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use frazil_connector_api::Connectors;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 
+use super::channel::Channel;
 use crate::config::{ByteSize, Config};
 use crate::env::Env;
 use crate::env::faulty_store::FaultyStore;
@@ -16,7 +18,9 @@ use crate::job::Engine;
 use crate::session::{Outcome, Sessions, query_error};
 
 /// Time between epochs: writes that come together share one.
-const EPOCH_INTERVAL_MS: u64 = 4;
+const EPOCH_INTERVAL_MS: u64 = 1;
+/// Checkpoints of what sources send; each write makes one of its own.
+const CHECKPOINT_INTERVAL_MS: u64 = 3;
 
 /// Where an engine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +49,15 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Starts all processes over one store.
     pub(super) async fn open(layout: Layout, store: &Arc<FaultyStore>) -> Result<Self> {
+        Self::open_with(layout, store, &Channel::default()).await
+    }
+
+    /// The same, with a channel that tables can read.
+    pub(super) async fn open_with(
+        layout: Layout,
+        store: &Arc<FaultyStore>,
+        channel: &Channel,
+    ) -> Result<Self> {
         let hosts = if layout.processes > 1 { free_addresses(layout.processes) } else { vec![] };
         let open = (0..layout.processes).map(|process| {
             // In some layouts all rows are in scratch files: nobody sees a difference.
@@ -55,11 +68,17 @@ impl Cluster {
                 hosts: hosts.clone(),
                 process,
                 epoch_interval_ms: EPOCH_INTERVAL_MS,
+                checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
                 ..Config::default()
             };
             let store = Arc::clone(store);
             let scratch = std::env::temp_dir().join("frazil-test-scratch");
-            async move { Engine::open(config, Env::real(store)?.with_scratch(scratch)).await }
+            let connectors = Connectors::default().with_source(Arc::new(channel.clone()));
+            async move {
+                let env = Env::real(store)?.with_scratch(scratch).with_connectors(connectors);
+                let env = env.with_stalls(process as u64);
+                Engine::open(config, env).await
+            }
         });
         let mut lent = try_join_all(open).await?;
         let engine = lent.remove(0);

@@ -15,7 +15,7 @@ pub(super) struct Script {
     pub(super) before: Vec<Numbers>,
     /// The first views.
     pub(super) views: Vec<Numbers>,
-    /// What comes then; all views are looked at after each.
+    /// What happens then; all views are looked at after each step.
     pub(super) steps: Vec<Step>,
 }
 
@@ -30,8 +30,10 @@ pub(super) enum Step {
     Create(Numbers),
     /// A view goes, with those that read it.
     Drop(u16),
-    /// The engine stops and starts again.
-    Restart(Layout, End),
+    /// A source gets messages, which are read while the next step begins.
+    Send(Vec<Numbers>),
+    /// The engine stops and starts again; its source gets messages right before.
+    Restart(Layout, End, Vec<Numbers>),
 }
 
 /// How an engine ends.
@@ -76,7 +78,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => writes(12..18).prop_map(Step::Burst),
         2 => numbers().prop_map(Step::Create),
         1 => any::<u16>().prop_map(Step::Drop),
-        4 => (layout(), end()).prop_map(|(layout, end)| Step::Restart(layout, end)),
+        6 => writes(1..9).prop_map(Step::Send),
+        4 => (layout(), end(), writes(0..4))
+            .prop_map(|(layout, end, sent)| Step::Restart(layout, end, sent)),
     ]
 }
 

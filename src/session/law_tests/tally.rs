@@ -17,6 +17,8 @@ pub(super) struct Tally {
     pub(super) compared: usize,
     /// Those with rows in them.
     pub(super) with_rows: usize,
+    /// Comparisons of the table that a source feeds with what was sent, with rows in it.
+    pub(super) flushed: usize,
     /// Restarts by clean end and by crash.
     pub(super) restarts: (usize, usize),
     /// Writes on a failing disk that were acknowledged, and that were not.
@@ -32,6 +34,7 @@ impl Tally {
         assert!(self.created >= 9 * refused, "most views were not to be refused: {self:?}");
         assert!(3 * self.with_rows > self.compared, "too many views were empty: {self:?}");
         assert!(self.on_views > 0, "no view read a view: {self:?}");
+        assert!(self.flushed > 0, "no message was read: {self:?}");
         assert!(self.restarts.0 > 0 && self.restarts.1 > 0, "nothing restarted: {self:?}");
         let (acknowledged, refused) = self.on_failing_disk;
         assert!(acknowledged > 0 && refused > 0, "no disk failed where it matters: {self:?}");

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use object_store::ObjectStore;
 
+use super::channel::{Channel, FED};
 use super::cluster::{Cluster, Layout};
 use super::dml::{Write, write};
 use super::query::Grammar;
@@ -30,8 +31,11 @@ type Checked<T = ()> = Result<T, String>;
 pub(super) struct World<'a> {
     store: Arc<FaultyStore>,
     cluster: Cluster,
-    /// Tables, then views.
+    /// Tables, the table that the channel feeds, then views.
     relations: Vec<Relation>,
+    channel: Channel,
+    /// Messages may be unread.
+    has_sent: bool,
     views_made: usize,
     log: Vec<String>,
     tally: &'a Mutex<Tally>,
@@ -40,10 +44,12 @@ pub(super) struct World<'a> {
 /// Plays a script; the message of a failure has the SQL that leads to it.
 pub(super) async fn play(script: &Script, tally: &Mutex<Tally>) -> Checked {
     let store = Arc::new(FaultyStore::default());
-    let cluster = start(script.layout, &store, tally).await?;
+    let channel = Channel::default();
+    let cluster = start(script.layout, &store, &channel, tally).await?;
     let log = vec![format!("-- {}", script.layout)];
-    let relations = tables();
-    let mut world = World { store, cluster, relations, views_made: 0, log, tally };
+    let relations = [tables(), vec![Channel::relation()]].concat();
+    let (views_made, has_sent) = (0, false);
+    let mut world = World { store, cluster, relations, channel, has_sent, views_made, log, tally };
     let played = world.steps(script).await;
     let log = world.log.join(";\n");
     // An engine that has failed may not stop either: the failure is what counts.
@@ -51,9 +57,15 @@ pub(super) async fn play(script: &Script, tally: &Mutex<Tally>) -> Checked {
     played.and(closed).map_err(|error| format!("{error}\n\n{log};\n"))
 }
 
-async fn start(layout: Layout, store: &Arc<FaultyStore>, tally: &Mutex<Tally>) -> Checked<Cluster> {
+async fn start(
+    layout: Layout,
+    store: &Arc<FaultyStore>,
+    channel: &Channel,
+    tally: &Mutex<Tally>,
+) -> Checked<Cluster> {
     *tally.lock().unwrap().layouts.entry(layout).or_default() += 1;
-    Cluster::open(layout, store).await.map_err(|error| format!("start as {layout}: {error:?}"))
+    let opened = Cluster::open_with(layout, store, channel).await;
+    opened.map_err(|error| format!("start as {layout}: {error:?}"))
 }
 
 impl World<'_> {
@@ -61,6 +73,7 @@ impl World<'_> {
         for table in &TABLES {
             self.run(table.ddl).await?;
         }
+        self.run(Channel::ddl()).await?;
         self.write(&script.before).await?;
         for view in &script.views {
             self.create(view).await?;
@@ -76,11 +89,29 @@ impl World<'_> {
                 }
                 Step::Create(numbers) => self.create(numbers).await?,
                 Step::Drop(number) => self.drop(usize::from(*number)).await?,
-                Step::Restart(layout, end) => self.restart(*layout, end).await?,
+                Step::Send(messages) => {
+                    self.send(messages);
+                    continue;
+                }
+                Step::Restart(layout, end, messages) => {
+                    self.send(messages);
+                    self.restart(*layout, end).await?;
+                }
             }
             self.check().await?;
         }
-        Ok(())
+        self.check().await
+    }
+
+    fn send(&mut self, messages: &[Numbers]) {
+        for numbers in messages {
+            self.log.push(format!("-- messages {:?}", self.channel.send(numbers)));
+            self.has_sent = true;
+        }
+    }
+
+    fn views(&self) -> &[Relation] {
+        &self.relations[TABLES.len() + 1..]
     }
 
     async fn run(&mut self, sql: &str) -> Checked {
@@ -113,8 +144,8 @@ impl World<'_> {
         let sql = format!("CREATE MATERIALIZED VIEW {name} AS {}", query.text());
         match self.cluster.run(&sql).await {
             Ok(_) => {
-                let views = &self.relations[TABLES.len()..];
-                let on_view = views.iter().any(|view| query.relation.reads.contains(&view.name));
+                let on_view =
+                    self.views().iter().any(|view| query.relation.reads.contains(&view.name));
                 let mut tally = self.tally.lock().unwrap();
                 tally.created += 1;
                 tally.on_views += usize::from(on_view);
@@ -138,7 +169,7 @@ impl World<'_> {
     }
 
     async fn drop(&mut self, number: usize) -> Checked {
-        let views = &self.relations[TABLES.len()..];
+        let views = self.views();
         if views.is_empty() {
             return Ok(());
         }
@@ -196,10 +227,10 @@ impl World<'_> {
         let started = match end {
             End::Clean => {
                 self.cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
-                start(layout, &store, self.tally).await?
+                start(layout, &store, &self.channel, self.tally).await?
             }
             _ => {
-                let started = start(layout, &store, self.tally).await?;
+                let started = start(layout, &store, &self.channel, self.tally).await?;
                 let stopped = self.cluster.stop().await;
                 // It has nothing to write its last checkpoint to.
                 if !matches!(end, End::DiskFails(..)) {
@@ -210,6 +241,7 @@ impl World<'_> {
         };
         self.cluster = started;
         self.store = store;
+        self.has_sent = true;
         let after = all_tables(&self.cluster.engine)?;
         if before.contains(&after) {
             return Ok(());
@@ -221,7 +253,7 @@ impl World<'_> {
     async fn tables_after(&self, sql: &str) -> Checked<Vec<Rows>> {
         let layout = Layout { processes: 1, workers: 1 };
         let store = Arc::new(self.store.fork());
-        let cluster = start(layout, &store, &Mutex::default()).await?;
+        let cluster = start(layout, &store, &self.channel, &Mutex::default()).await?;
         // A write that fails for its own reasons changes nothing.
         let _ = cluster.run(sql).await;
         let tables = all_tables(&cluster.engine);
@@ -250,9 +282,18 @@ impl World<'_> {
         Ok((store, is_acknowledged))
     }
 
-    /// The law: each view is its query over the tables.
-    async fn check(&self) -> Checked {
-        for view in &self.relations[TABLES.len()..] {
+    /// The law: each view is its query over the tables, and all messages are in their table.
+    async fn check(&mut self) -> Checked {
+        if std::mem::take(&mut self.has_sent) {
+            self.run("FLUSH").await?;
+            let (kept, sent) = (kept(&self.cluster.engine, FED)?, self.channel.rows());
+            if kept != sent {
+                return Err(format!("{FED} is not what was sent\nkept: {kept:?}\nsent: {sent:?}"));
+            }
+            let mut tally = self.tally.lock().unwrap();
+            tally.flushed += usize::from(!kept.is_empty());
+        }
+        for view in self.views() {
             let kept = kept(&self.cluster.engine, &view.name)?;
             let (name, sql) = (&view.name, &view.batch);
             let batch = self.cluster.run(sql).await;

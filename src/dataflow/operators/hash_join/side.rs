@@ -265,10 +265,14 @@ impl Side {
         if unmatched.is_empty() {
             return Ok(Vec::new());
         }
-        let columns = self.rows_of(&unmatched)?;
-        let rows: Vec<u32> = (0..unmatched.len() as u32).collect();
-        let sought = Sought { columns: &columns, hashes: &hashes, weights: &mut weights };
-        let mut touched = self.add_to_entries(sought, &rows)?;
+        let mut touched = Vec::new();
+        for run in self.runs(&unmatched, |_| 0) {
+            let columns = self.rows_of(&unmatched[run.clone()])?;
+            let rows: Vec<u32> = (0..run.len() as u32).collect();
+            let (hashes, weights) = (&hashes[run.clone()], &mut weights[run]);
+            touched
+                .extend(self.add_to_entries(Sought { columns: &columns, hashes, weights }, &rows)?);
+        }
         if let Kind::Weighted(weighted) = &mut self.kind {
             let settled = weighted.settle(unmatched, &weights);
             self.remove_empty(&settled);
