@@ -34,13 +34,14 @@ pub struct Relation {
 #[derive(Debug, Clone)]
 pub struct Catalog {
     relations: BTreeMap<String, Arc<Relation>>,
+    ids: BTreeMap<RelationId, Arc<Relation>>,
     next_id: u32,
 }
 
 impl Default for Catalog {
     /// A catalog with the predefined Iceberg catalog `lake`.
     fn default() -> Self {
-        let mut catalog = Self { relations: BTreeMap::new(), next_id: 0 };
+        let mut catalog = Self { relations: BTreeMap::new(), ids: BTreeMap::new(), next_id: 0 };
         catalog.insert(lake());
         catalog
     }
@@ -54,7 +55,7 @@ impl Catalog {
 
     /// Looks an id up.
     pub fn by_id(&self, id: RelationId) -> Option<&Arc<Relation>> {
-        self.relations.values().find(|relation| relation.id == id)
+        self.ids.get(&id)
     }
 
     /// All relations, by name.
@@ -76,13 +77,18 @@ impl Catalog {
     pub fn insert(&mut self, relation: impl Into<Arc<Relation>>) -> Arc<Relation> {
         let relation = relation.into();
         self.next_id = self.next_id.max(relation.id.0 + 1);
-        self.relations.insert(relation.name.clone(), Arc::clone(&relation));
+        self.ids.insert(relation.id, Arc::clone(&relation));
+        let before = self.relations.insert(relation.name.clone(), Arc::clone(&relation));
+        if let Some(before) = before.filter(|before| before.id != relation.id) {
+            self.ids.remove(&before.id);
+        }
         relation
     }
 
     /// Removes a relation.
     pub fn remove(&mut self, name: &str) -> Option<Arc<Relation>> {
-        self.relations.remove(name)
+        let removed = self.relations.remove(name);
+        removed.inspect(|relation| _ = self.ids.remove(&relation.id))
     }
 
     /// These relations and all that they read, directly or not.

@@ -114,6 +114,12 @@ struct Worker {
     catalog: Catalog,
     context: WorkerContext,
     fragments: BTreeMap<RelationId, Fragment>,
+    /// Fragments that read sources: the others are not asked for input.
+    reading: BTreeSet<RelationId>,
+    /// Fragments of sinks.
+    collecting: BTreeSet<RelationId>,
+    /// Fragments that may hold input of the open epoch.
+    holding: BTreeSet<RelationId>,
     inbox: Inbox,
     commands: Feed<Command>,
     reports: Feed<(usize, Report)>,
@@ -194,6 +200,9 @@ impl Worker {
             catalog: Catalog::default(),
             context: WorkerContext::default(),
             fragments: BTreeMap::new(),
+            reading: BTreeSet::new(),
+            collecting: BTreeSet::new(),
+            holding: BTreeSet::new(),
             inbox,
             commands,
             reports,
@@ -302,6 +311,7 @@ impl Worker {
             // The coordinator knows of it.
             if let Some(fragment) = self.fragments.get_mut(&relation) {
                 fragment.hold(0, data);
+                self.holding.insert(relation);
             }
         }
         taken
@@ -369,6 +379,7 @@ impl Worker {
             }
         }
         relations.retain(|relation| {
+            self.holding.remove(relation);
             let fragment = self.fragments.get_mut(relation);
             let Some(fragment) = fragment.filter(|fragment| fragment.is_admitted()) else {
                 return false;
@@ -378,10 +389,9 @@ impl Worker {
             true
         });
         let offsets = checkpoint.then(|| {
-            let reading = self
-                .fragments
-                .values()
-                .filter(|fragment| fragment.is_admitted() && !fragment.sources.is_empty());
+            let reading = self.reading.iter().filter_map(|it| self.fragments.get(it));
+            let reading =
+                reading.filter(|fragment| fragment.is_admitted() && !fragment.sources.is_empty());
             reading.map(|fragment| (fragment.relation, fragment.offsets())).collect()
         });
         self.closed.push_back(ClosedEpoch { epoch, relations, offsets });
@@ -393,13 +403,16 @@ impl Worker {
 
     /// Takes a batch from every source that has one.
     fn read_sources(&mut self) -> bool {
-        let held: usize = self.fragments.values().map(|fragment| fragment.held_bytes).sum();
-        if held >= EPOCH_BYTES_MAX || self.sources_wait_for_memory() {
+        if self.held_bytes() >= EPOCH_BYTES_MAX || self.sources_wait_for_memory() {
             return false;
         }
         let mut events = Vec::new();
         // What a new fragment reads before it takes part would only be held.
-        for fragment in self.fragments.values_mut().filter(|fragment| fragment.is_admitted()) {
+        for relation in &self.reading {
+            let Some(fragment) = self.fragments.get_mut(relation) else { continue };
+            if !fragment.is_admitted() {
+                continue;
+            }
             for (index, source) in fragment.sources.iter_mut().enumerate() {
                 if let Some(event) = source.handle.try_next() {
                     events.push((fragment.relation, index, event));
@@ -412,6 +425,12 @@ impl Worker {
         }
         self.answer_flushes();
         busy
+    }
+
+    /// Memory of the input of the open epoch.
+    fn held_bytes(&self) -> usize {
+        let holding = self.holding.iter().filter_map(|it| self.fragments.get(it));
+        holding.map(|fragment| fragment.held_bytes).sum()
     }
 
     fn take_event(&mut self, relation: RelationId, index: usize, event: SourceEvent) {
@@ -493,7 +512,10 @@ impl Worker {
                 data => Ok(data.clone()),
             });
             match projected {
-                Ok(data) if data.num_rows() > 0 => fragment.hold(feed, data),
+                Ok(data) if data.num_rows() > 0 => {
+                    fragment.hold(feed, data);
+                    self.holding.insert(relation);
+                }
                 Ok(_) => {}
                 Err(error) => return fragment.context.fail(error),
             }
@@ -503,6 +525,7 @@ impl Worker {
         if let (Ok(rows), Some(errors)) = (rows, errors.and_then(|id| self.fragments.get_mut(&id)))
         {
             errors.hold(0, Decoded::Changes(ChangeBatch::inserts(rows)));
+            self.holding.insert(errors.relation);
         }
         // Also of a batch that has offsets alone.
         self.report_dirty(&[relation]);
@@ -578,7 +601,7 @@ impl Worker {
 
     /// Writes what the operators deposited, on tokio; the worker goes on.
     fn write_checkpoint(&mut self, epoch: u64, offsets: SourceOffsets) {
-        for fragment in self.fragments.values() {
+        for fragment in self.collecting.iter().filter_map(|it| self.fragments.get(it)) {
             let Some(collected) = &fragment.collected else { continue };
             let changes = std::mem::take(&mut *collected.borrow_mut());
             if let Some(events) = &self.shared.events {

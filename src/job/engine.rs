@@ -386,21 +386,20 @@ impl Engine {
     pub fn snapshot(&self) -> Snapshot {
         // A job that had failed before the start of the process has no rows at all.
         let catalog = self.catalog();
-        let failed = catalog.iter().filter(|it| keeps_rows(&it.definition)).filter_map(|it| {
-            if self.inner.state.is_starting(it.id) {
-                return Some((it.id, being_resumed(it)));
-            }
-            let error = self.inner.state.failure(it.id)?;
+        let why = |id: &RelationId, error: Option<Error>| {
+            let it = catalog.by_id(*id).filter(|it| keeps_rows(&it.definition))?;
+            let Some(error) = error else { return Some(being_resumed(it)) };
             let message = format!("the job that keeps the rows of \"{}\" has failed", it.name);
             let noun = it.definition.noun().to_uppercase();
             let hint =
                 format!("look at SHOW JOBS; ALTER {noun} {} RESUME starts it again", it.name);
-            Some((it.id, Error::job_failed(message, &error).with_hint(hint)))
-        });
-        let failed = failed.collect();
+            Some(Error::job_failed(message, &error).with_hint(hint))
+        };
+        let failed = self.inner.state.unreadable().into_iter();
+        let failed = failed.filter_map(|(id, error)| Some((id, why(&id, error)?))).collect();
         // After that: what has been resumed by then is in it.
         let snapshots = self.inner.state.snapshots.read();
-        Snapshot { snapshots: Arc::new(snapshots), failed: Arc::new(failed) }
+        Snapshot { snapshots, failed: Arc::new(failed) }
     }
 
     /// Waits until everything that the sources held at the call is visible in views, durable, and
@@ -553,7 +552,7 @@ impl Snapshot {
     pub fn relation(&self, id: RelationId) -> Option<RelationSnapshot> {
         let failed = self.failed.get(&id).cloned();
         let shards = self.snapshots.relations.get(&id).cloned();
-        let shards = shards.or_else(|| failed.is_some().then(Vec::new))?;
+        let shards = shards.or_else(|| failed.is_some().then(|| Arc::from([])))?;
         Some(RelationSnapshot { shards, failed })
     }
 }
@@ -575,7 +574,7 @@ impl ReadToWrite {
 /// The rows of one table or view at one epoch.
 #[derive(Debug, Clone)]
 pub struct RelationSnapshot {
-    shards: Vec<RowsSnapshot>,
+    shards: Arc<[RowsSnapshot]>,
     failed: Option<Error>,
 }
 
@@ -600,7 +599,7 @@ impl RelationSnapshot {
             return Err(error.clone());
         }
         let mut batches = Vec::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             batches.extend(shard.lookup(key, wanted, projection)?);
         }
         Ok(batches)
@@ -615,7 +614,7 @@ impl RelationSnapshot {
             return Err(error.clone());
         }
         let mut batches = Vec::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             batches.extend(shard.batches(projection)?);
         }
         Ok(batches)

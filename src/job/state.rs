@@ -246,6 +246,17 @@ impl EngineState {
         self.change(relation, |job| job.failure = None);
     }
 
+    /// Relations whose rows cannot be read: those that failed with their error, and those that are
+    /// started again.
+    pub(super) fn unreadable(&self) -> Vec<(RelationId, Option<Error>)> {
+        let figures = lock(&self.figures);
+        let unreadable = figures.iter().filter_map(|(relation, job)| match &job.starting {
+            Some(_) => Some((*relation, None)),
+            None => Some((*relation, Some(job.failure.clone()?))),
+        });
+        unreadable.collect()
+    }
+
     pub(super) fn failure(&self, relation: RelationId) -> Option<Error> {
         lock(&self.figures).get(&relation).and_then(|job| job.failure.clone())
     }

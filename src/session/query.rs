@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use chrono::{DateTime, Utc};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{LogicalPlan, Values};
+use datafusion::logical_expr::{LogicalPlan, TableScan, Values};
 use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 
@@ -15,16 +16,24 @@ use super::lake_table::LakeTables;
 use super::pg_catalog::{CatalogExtras, CatalogUse};
 use super::relation_schema::RelationSchema;
 use super::session_state::Shared;
+use super::snapshot_table::SnapshotTable;
 use super::{Description, Outcome, Variables, query_error};
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::physical_plan;
+use crate::plan::{BatchPlanner, physical_plan};
 use crate::sql::{self, Bound, Statement, StatementKind};
 
-/// A plan whose tables are those of one snapshot, and the state to run it in.
+/// A plan whose tables are those of one snapshot, and what plans how it is run.
 pub(super) struct Planned {
-    state: SessionState,
+    planner: PlannedBy,
     pub(super) plan: LogicalPlan,
+}
+
+enum PlannedBy {
+    /// The planner of queries; with the moment that `now()` says.
+    Queries(Arc<BatchPlanner>, DateTime<Utc>),
+    /// The planner of questions about the catalog.
+    Catalog(Box<SessionState>),
 }
 
 /// Runs a query or EXPLAIN.
@@ -121,8 +130,9 @@ impl Planned {
         tables: &RelationSchema,
         plan: LogicalPlan,
     ) -> Result<Self> {
-        let state = shared.queries().await?.planner().state(shared.engine.env().now());
-        Ok(Self { state, plan: attached(plan, tables)? })
+        let planner = Arc::clone(shared.queries().await?.planner());
+        let planner = PlannedBy::Queries(planner, shared.engine.env().now());
+        Ok(Self { planner, plan: attached(plan, tables)? })
     }
 
     /// With values in the places of parameters.
@@ -136,14 +146,21 @@ impl Planned {
             return Err(sql::no_parameter(number));
         }
         let plan = self.plan.with_param_values(params.to_vec()).map_err(query_error)?;
-        Ok(Self { state: self.state, plan: sql::floats_beside_decimals(plan)? })
+        Ok(Self { planner: self.planner, plan: sql::floats_beside_decimals(plan)? })
     }
 
     /// Starts it.
     pub(super) async fn run(self) -> Result<Outcome> {
         let schema = Arc::clone(self.plan.schema().inner());
-        let physical = physical_plan(&self.state, &self.plan).await.map_err(query_error)?;
-        let stream = execute_stream(physical, self.state.task_ctx()).map_err(query_error)?;
+        let (physical, task) = match self.planner {
+            PlannedBy::Queries(planner, start) => {
+                (planner.physical_plan(&self.plan, start, gives_few).await, planner.task())
+            }
+            PlannedBy::Catalog(state) => {
+                (physical_plan(&state, &self.plan).await, state.task_ctx())
+            }
+        };
+        let stream = execute_stream(physical.map_err(query_error)?, task).map_err(query_error)?;
         Ok(Outcome::Rows { schema, stream })
     }
 }
@@ -156,7 +173,7 @@ async fn plan(shared: &Shared, variables: &Variables, statement: &Statement) -> 
     if named.is_question() {
         let state = catalog_state(shared, variables, &catalog).await?;
         let plan = context.plan(&state, &statement.text).await?;
-        return Ok(Planned { state, plan });
+        return Ok(Planned { planner: PlannedBy::Catalog(Box::new(state)), plan });
     }
     let tables = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
     let lake = LakeTables::load(&catalog, statement).await?;
@@ -184,6 +201,13 @@ async fn catalog_state(
     let start = shared.engine.env().now();
     let memory = shared.queries().await?.planner().memory();
     context.state(catalog, variables, Arc::new(public), start, memory)
+}
+
+/// True for a scan of a table or view of ours that gives a few rows.
+fn gives_few(scan: &TableScan) -> bool {
+    let provider = source_as_provider(&scan.source);
+    let table = provider.as_ref().ok().and_then(|table| table.downcast_ref::<SnapshotTable>());
+    table.is_some_and(|table| table.gives_few(&scan.filters))
 }
 
 /// The plan with a snapshot's rows in the place of the binder's tables, which have a schema only.

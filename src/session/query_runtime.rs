@@ -37,7 +37,7 @@ const BATCHES_AHEAD: usize = 2;
 pub(super) struct QueryRuntime {
     /// Some until it is dropped.
     threads: Option<Runtime>,
-    planner: BatchPlanner,
+    planner: Arc<BatchPlanner>,
 }
 
 impl QueryRuntime {
@@ -73,11 +73,11 @@ impl QueryRuntime {
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
             .build_arc()
             .map_err(query_error)?;
-        Ok(Self { threads: Some(threads), planner: BatchPlanner::new(memory) })
+        Ok(Self { threads: Some(threads), planner: Arc::new(BatchPlanner::new(memory)) })
     }
 
     /// Plans queries, which share its memory and disk.
-    pub(super) fn planner(&self) -> &BatchPlanner {
+    pub(super) fn planner(&self) -> &Arc<BatchPlanner> {
         &self.planner
     }
 

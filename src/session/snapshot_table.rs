@@ -38,6 +38,12 @@ impl SnapshotTable {
         Self { schema, key: key.unwrap_or_default(), rows }
     }
 
+    /// True if a scan with these filters gives a few rows only.
+    pub(super) fn gives_few(&self, filters: &[Expr]) -> bool {
+        self.rows.row_count() <= LOOKUPS_MAX
+            || matches!(wanted_keys(&self.schema, &self.key, filters), Ok(Some(_)))
+    }
+
     /// The rows that the filters can be true for, or more.
     fn batches(
         &self,

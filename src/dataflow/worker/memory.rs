@@ -88,8 +88,7 @@ impl Worker {
     /// True if a source must wait: memory is short, and what is under way will free some. Without
     /// that a batch is taken all the same, so that state that does not fit fails by name.
     pub(super) fn sources_wait_for_memory(&self) -> bool {
-        let is_held = || self.fragments.values().any(|fragment| fragment.held_bytes > 0);
-        self.shared.memory.surplus() > 0 && (!self.closed.is_empty() || is_held())
+        self.shared.memory.surplus() > 0 && (!self.closed.is_empty() || self.held_bytes() > 0)
     }
 
     /// Fails a fragment, and those that read it: their state is of no use any more. The errors

@@ -124,6 +124,9 @@ impl Worker {
     /// Drops a fragment and what it published.
     fn stop_fragment(&mut self, relation: RelationId) {
         self.fragments.remove(&relation);
+        for kind in [&mut self.reading, &mut self.collecting, &mut self.holding] {
+            kind.remove(&relation);
+        }
         self.shared.snapshots.remove(relation);
     }
 
@@ -155,6 +158,12 @@ impl Worker {
         let built = on_large_stack(|| build_fragment(timely, &builder, checked));
         if let Some(fragment) = built? {
             let relation = fragment.relation;
+            if !fragment.sources.is_empty() {
+                self.reading.insert(relation);
+            }
+            if fragment.collected.is_some() {
+                self.collecting.insert(relation);
+            }
             self.fragments.insert(relation, fragment);
             self.active.insert(relation);
         }
