@@ -88,12 +88,21 @@ pub fn batch_bytes(rows: &RecordBatch) -> usize {
 }
 
 /// Cuts `count` rows into runs of at most [`BATCH_BYTES_MAX`] bytes, or of one row.
-pub fn runs_by_bytes(count: usize, mut bytes: impl FnMut(usize) -> usize) -> Vec<Range<usize>> {
+pub fn runs_by_bytes(count: usize, bytes: impl FnMut(usize) -> usize) -> Vec<Range<usize>> {
+    runs_up_to(BATCH_BYTES_MAX, count, bytes)
+}
+
+/// Cuts `count` rows into runs of at most `most` bytes, or of one row.
+pub fn runs_up_to(
+    most: usize,
+    count: usize,
+    mut bytes: impl FnMut(usize) -> usize,
+) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
     let (mut start, mut sum) = (0, 0);
     for row in 0..count {
         let size = bytes(row);
-        if row > start && sum + size > BATCH_BYTES_MAX {
+        if row > start && sum + size > most {
             runs.push(start..row);
             (start, sum) = (row, 0);
         }

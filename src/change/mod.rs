@@ -18,13 +18,16 @@ mod consolidate;
 mod equal;
 mod hash;
 mod partition;
+mod shard;
 pub mod words;
 
 pub use chunks::{
     BATCH_BYTES_MAX, RowSizes, batch_bytes, change_chunks, chunks_by_bytes, runs_by_bytes,
+    runs_up_to,
 };
 pub use consolidate::{concat, consolidate, consolidate_in_chunks, negate, with_weights};
 pub use equal::equal_rows;
 pub use frazil_connector_api::{ChangeBatch, UpsertBatch, UpsertOp};
 pub use hash::{hash_bytes, hash_rows, mix};
-pub use partition::{part_of, partition_by, partition_by_key, partition_upserts, take_rows};
+pub use partition::{partition_by, partition_by_key, partition_upserts, take_rows};
+pub use shard::{SHARDS, ShardRange, owner_of, shard_of, shards_of};

@@ -5,16 +5,11 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
 
 use super::hash::{hash_rows, mix};
+use super::shard::{owner_of, shard_of};
 use super::{ChangeBatch, UpsertBatch, UpsertOp};
 use crate::error::Result;
 
-/// The part of a hash: from its high bits, since tables use the low ones.
-#[inline]
-pub fn part_of(hash: u64, parts: usize) -> usize {
-    ((u128::from(hash) * parts as u128) >> 64) as usize
-}
-
-/// Splits a batch by the hash of key columns; part `i` of the result goes to worker `i`.
+/// Splits a batch by the shard of key columns; part `i` of the result goes to worker `i`.
 ///
 /// Equal keys go to the same part in every process. `keys` are columns of the batch.
 ///
@@ -43,8 +38,14 @@ pub fn partition_by(
         return Ok(vec![batch.clone()]);
     }
     let hashes = hash_rows(keys, batch.num_rows())?;
-    let indices = rows_by_part(&hashes, parts, |_| false);
+    let indices = rows_by_part(&hashes, parts, owner, |_| false);
     indices.into_iter().map(|rows| take_changes(batch, rows)).collect()
+}
+
+/// The worker that owns the shard of a hash.
+#[inline]
+fn owner(hash: u64, workers: usize) -> usize {
+    owner_of(shard_of(hash), workers)
 }
 
 /// As [`partition_by_key`], by a hash that is spread over all parts also where the rows are those
@@ -61,7 +62,8 @@ pub(super) fn partition_evenly(
         keys.iter().map(|key| ArrayRef::clone(batch.rows().column(*key))).collect();
     let mut hashes = hash_rows(&keys, batch.num_rows())?;
     hashes.iter_mut().for_each(|hash| *hash = mix(*hash, 1));
-    let indices = rows_by_part(&hashes, parts, |_| false);
+    let part_of = |hash, parts| ((u128::from(hash) * parts as u128) >> 64) as usize;
+    let indices = rows_by_part(&hashes, parts, part_of, |_| false);
     indices.into_iter().map(|rows| take_changes(batch, rows)).collect()
 }
 
@@ -81,11 +83,16 @@ pub fn partition_upserts(
         keys.iter().map(|key| ArrayRef::clone(batch.rows().column(*key))).collect();
     let hashes = hash_rows(&keys, batch.num_rows())?;
     let to_all = |row: usize| batch.ops()[row] == UpsertOp::Truncate;
-    let indices = rows_by_part(&hashes, parts, to_all);
+    let indices = rows_by_part(&hashes, parts, owner, to_all);
     indices.into_iter().map(|rows| take_upserts(batch, &rows)).collect()
 }
 
-fn rows_by_part(hashes: &[u64], parts: usize, to_all: impl Fn(usize) -> bool) -> Vec<Vec<u32>> {
+fn rows_by_part(
+    hashes: &[u64],
+    parts: usize,
+    part_of: impl Fn(u64, usize) -> usize,
+    to_all: impl Fn(usize) -> bool,
+) -> Vec<Vec<u32>> {
     let mut indices = vec![Vec::with_capacity(hashes.len() / parts + 16); parts];
     for (row, hash) in hashes.iter().enumerate() {
         if to_all(row) {

@@ -14,7 +14,7 @@ use crate::plan::FragmentIdentity;
 use crate::state::SegmentRef;
 
 /// Version of the manifest's form; another one is refused.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// All that is true at one durable epoch, as one JSON object.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,8 +31,6 @@ pub struct Manifest {
     /// Its time in milliseconds since 1970 in UTC: no later epoch has an earlier one.
     #[serde(default)]
     pub now_ms: i64,
-    /// Number of workers, and of those of process 0.
-    pub layout: (usize, usize),
     /// The id that the next relation gets.
     pub next_relation: RelationId,
     /// The catalog: statements in the order in which they were applied.
@@ -84,7 +82,6 @@ impl Manifest {
             fence: 0,
             epoch: 0,
             now_ms: 0,
-            layout: (0, 0),
             next_relation: RelationId(1),
             statements: Vec::new(),
             fragments: BTreeMap::new(),
@@ -94,15 +91,6 @@ impl Manifest {
             pipelines: BTreeMap::new(),
             failed: BTreeMap::new(),
             failed_at: BTreeMap::new(),
-        }
-    }
-
-    /// From here on other workers write: if their number has changed, each needs its share of what
-    /// the former ones wrote.
-    pub fn adopt_layout(&mut self, layout: (usize, usize)) {
-        if self.layout != layout {
-            self.layout = layout;
-            self.segments.iter_mut().for_each(|segment| segment.worker = None);
         }
     }
 

@@ -230,11 +230,12 @@ mod tests {
             relation: crate::catalog::RelationId(1),
             operator: crate::state::OperatorId(uuid::Uuid::nil()),
             table: 0,
-            worker: None,
+            shards: crate::change::ShardRange::ALL,
             key_columns: 0,
             object: "state/named.seg".to_string(),
             offset: 0,
             length: 1,
+            directory: 0,
             rows: 1,
         });
         manifests.append(&mut manifest).await.unwrap();

@@ -20,12 +20,11 @@ use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
 use timely::dataflow::operators::{Capability, InputCapability};
 use timely::dataflow::{Scope, Stream};
 
-use super::context::FragmentContext;
+use super::context::{FragmentContext, StoredOperator};
 use super::errors_table::bad_message_rows;
 use super::operators::{Operator, Output};
 use super::packet::{Packet, decoded_bytes};
 use crate::error::{Error, Result, caught};
-use crate::state::OperatorId;
 
 /// Bytes of an operator's output beyond which it is sent before all input of the turn is read.
 const OUTPUT_BYTES_MAX: usize = 8 << 20;
@@ -48,19 +47,17 @@ type Puller = Box<dyn FnMut(&mut dyn FnMut(u64, Vec<Packet>))>;
 
 /// Adds an operator to a dataflow.
 ///
-/// `after_epoch` is called when the operator has ended an epoch. `id` names its deltas; an operator
-/// without state has none.
+/// `after_epoch` is called when the operator has ended an epoch. An operator without state is not
+/// `stored`.
 pub(crate) fn add_operator<'scope>(
     scope: Scope<'scope, u64>,
     inputs: Vec<Input<'scope>>,
     operator: SharedOperator,
-    id: Option<OperatorId>,
+    stored: Option<StoredOperator>,
     context: FragmentContext,
     after_epoch: Option<Box<dyn FnMut(u64)>>,
 ) -> Packets<'scope> {
     let name = operator.borrow().name();
-    let key_columns =
-        operator.borrow().state_tables().iter().map(|table| table.key_columns).collect();
     let mut builder = OperatorBuilder::new(name.to_string(), scope);
     let mut pullers: Vec<Puller> = Vec::new();
     for input in inputs {
@@ -87,8 +84,7 @@ pub(crate) fn add_operator<'scope>(
             capability,
             name,
             operator: Some(operator),
-            id,
-            key_columns,
+            stored,
             output,
             context,
             after_epoch,
@@ -133,9 +129,7 @@ struct Adapter {
     name: &'static str,
     /// `None` once the fragment has failed.
     operator: Option<SharedOperator>,
-    id: Option<OperatorId>,
-    /// Of each of the operator's state tables.
-    key_columns: Vec<usize>,
+    stored: Option<StoredOperator>,
     output: OutputBuilder<u64, CapacityContainerBuilder<Vec<Packet>>>,
     context: FragmentContext,
     after_epoch: Option<Box<dyn FnMut(u64)>>,
@@ -285,7 +279,7 @@ impl Adapter {
         for epoch in self.context.checkpoints(self.current, next) {
             let Some(operator) = self.running() else { return };
             let deltas = caught(self.name, || operator.borrow_mut().checkpoint());
-            let deposit = |deltas| self.context.deposit(epoch, self.id, deltas, &self.key_columns);
+            let deposit = |deltas| self.context.deposit(epoch, self.stored.as_ref(), deltas);
             if let Err(error) = deltas.and_then(deposit) {
                 self.fail(error);
             }

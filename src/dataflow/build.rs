@@ -20,7 +20,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use frazil_connector_api::{ChangeBatch, Decoded, Positions, Source};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -31,13 +30,15 @@ use timely::dataflow::{ProbeHandle, Scope};
 use super::adapter::{Input, Packets, SharedOperator, add_operator, epoch_of};
 use super::charges::FragmentCharges;
 use super::connect::build_source;
-use super::context::{FragmentContext, WorkerContext};
+use super::context::{FragmentContext, StoredOperator, WorkerContext};
 use super::control::{BACKFILL_EPOCHS, FragmentProgress};
 use super::fragment::{BackfillRows, Feed, Fragment, RelationInput, SourceInput};
 use super::node_operators::{CheckedRelation, hash_aggregate, hash_join, is_append_only, top_n};
 use super::operators::{ErrorsTable, Filter, Materialize, Operator, Project, UpsertTable};
 use super::packet::Packet;
-use super::route::{Route, add_route, own_rows};
+use super::placement::{Placement, Route};
+use super::route::add_route;
+use super::segments;
 use super::sink::SinkCollect;
 use super::source::{ReaderConfig, SourceHandle};
 use super::tap::Tap;
@@ -46,12 +47,16 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, caught};
 use crate::plan::{IncrementalPlan, Node, OperatorIds, rows_operator};
-use crate::state::{MemoryAccount, OperatorId, RowsSnapshot, SnapshotStore};
+use crate::state::{
+    MemoryAccount, OperatorId, RowsSnapshot, SegmentRef, SnapshotStore, StateTable,
+};
 
 /// What a worker builds with.
 pub(crate) struct Builder<'a> {
     pub(crate) config: &'a Config,
     pub(crate) env: &'a Env,
+    /// Reads what is stored.
+    pub(crate) tokio: &'a tokio::runtime::Handle,
     pub(crate) catalog: &'a Catalog,
     pub(crate) snapshots: &'a Arc<SnapshotStore>,
     pub(crate) memory: &'a Arc<MemoryAccount>,
@@ -73,11 +78,11 @@ pub(crate) struct Builder<'a> {
     pub(crate) starts: &'a BTreeMap<RelationId, Positions>,
 }
 
-/// State of a fragment as read from segments.
+/// What a fragment starts from.
 #[derive(Debug, Default)]
 pub(crate) struct Restore {
-    /// Rows by operator and state table, as they were stored.
-    pub(crate) state: BTreeMap<(OperatorId, usize), Stored>,
+    /// Segments by operator and state table, oldest first.
+    pub(crate) state: BTreeMap<(OperatorId, usize), Vec<SegmentRef>>,
     /// Where its sources are read on.
     pub(crate) offsets: BTreeMap<RelationId, Positions>,
     /// True if only the rows that the relation kept are stored: its plan starts empty and is
@@ -87,17 +92,6 @@ pub(crate) struct Restore {
     pub(crate) catches_up: bool,
     /// True if a rebuilt fragment that catches up has followers, who get the difference.
     pub(crate) is_followed: bool,
-    /// Why this worker could not read the state.
-    pub(crate) unreadable: Option<Error>,
-}
-
-/// What a worker has read of a state table.
-#[derive(Debug, Default)]
-pub(crate) struct Stored {
-    /// Segments, oldest first.
-    pub(crate) segments: Vec<RecordBatch>,
-    /// True if rows of other workers are among them.
-    pub(crate) is_shared: bool,
 }
 
 impl Builder<'_> {
@@ -353,9 +347,10 @@ impl<'scope> Parts<'_, '_, 'scope> {
         let operator = Rc::new(RefCell::new(operator));
         let stream = self.routed(stream, coming);
         let readable = Rc::clone(&operator);
-        let id = rows_operator(relation);
-        self.restore(&(Rc::clone(&operator) as SharedOperator), id, &[stored]);
-        Ok(self.readable(relation, stream, operator, move || snapshot(&readable.borrow())))
+        let kept = self.stored(&*operator.borrow(), rows_operator(relation), &[stored])?;
+        self.restore(&(Rc::clone(&operator) as SharedOperator), &kept);
+        let snapshot = move || snapshot(&readable.borrow());
+        Ok(self.readable(relation, stream, operator, kept, snapshot))
     }
 
     /// Rows that are kept as they come: a view, a table without key.
@@ -376,19 +371,19 @@ impl<'scope> Parts<'_, '_, 'scope> {
             true => columns.clone(),
             false => (0..columns.len()).collect(),
         };
-        let stored = self.kept_by(stored);
-        let id = rows_operator(relation);
+        let stored = [self.kept_by(stored)];
+        let kept = self.stored(&*operator.borrow(), rows_operator(relation), &stored)?;
         let shared = Rc::clone(&operator) as SharedOperator;
         let stream = match self.builder.restore {
             Some(restore) if restore.is_rebuilt && restore.catches_up => {
                 if restore.is_followed {
-                    let kept = caught("a view's rows", || self.keep_difference(relation, stored));
-                    kept.unwrap_or_else(|error| self.context.fail(error));
+                    let emitted = caught("a view's rows", || self.keep_difference(relation, &kept));
+                    emitted.unwrap_or_else(|error| self.context.fail(error));
                 }
                 stream
             }
             Some(restore) if restore.is_rebuilt => {
-                self.restore(&shared, id, &[stored]);
+                self.restore(&shared, &kept);
                 let (feed, former) = self.feed();
                 match caught("a view's rows", || operator.borrow().snapshot().batches(None)) {
                     Ok(former) => self
@@ -399,21 +394,22 @@ impl<'scope> Parts<'_, '_, 'scope> {
                 self.scope.concatenate([stream, former])
             }
             _ => {
-                self.restore(&shared, id, &[stored]);
+                self.restore(&shared, &kept);
                 stream
             }
         };
         let stream = self.routed(stream, self.kept_by(columns));
         let readable = Rc::clone(&operator);
-        Ok(self.readable(relation, stream, operator, move || readable.borrow().snapshot()))
+        let snapshot = move || readable.borrow().snapshot();
+        Ok(self.readable(relation, stream, operator, kept, snapshot))
     }
 
     /// Has the tap keep what a rebuilt view emits, from the retraction of its stored rows on.
-    fn keep_difference(&mut self, relation: &Relation, stored: Route) -> Result<()> {
+    fn keep_difference(&mut self, relation: &Relation, kept: &StoredOperator) -> Result<()> {
         let (schema, key) = (Arc::clone(&relation.schema), relation.upsert_key.clone());
         let former = Materialize::try_new(schema, is_append_only(relation.mode), key, 0)?;
         let former = Rc::new(RefCell::new(former));
-        self.restore(&(Rc::clone(&former) as SharedOperator), rows_operator(relation), &[stored]);
+        self.restore(&(Rc::clone(&former) as SharedOperator), kept);
         let rows = former.borrow().snapshot().batches(None)?;
         let rows = rows.into_iter().map(ChangeBatch::retractions).collect();
         self.tap.keep(Arc::clone(&relation.schema), rows)
@@ -444,13 +440,14 @@ impl<'scope> Parts<'_, '_, 'scope> {
         relation: &Relation,
         input: Input<'scope>,
         operator: SharedOperator,
+        stored: StoredOperator,
         snapshot: impl Fn() -> RowsSnapshot + 'static,
     ) -> Packets<'scope> {
-        let id = Some(rows_operator(relation));
+        let stored = Some(stored);
         let store = Arc::clone(self.builder.snapshots);
         let (relation, worker) = (relation.id, self.builder.worker);
         if worker >= self.builder.serving {
-            return self.add(vec![input], operator, id, None);
+            return self.add(vec![input], operator, stored, None);
         }
         if self.builder.restore.is_some_and(|restore| !restore.catches_up) {
             store.publish(relation, worker, self.builder.epoch.saturating_sub(1), snapshot());
@@ -462,7 +459,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
                 store.publish(relation, worker, epoch, snapshot());
             }
         };
-        self.add(vec![input], operator, id, Some(Box::new(publish)))
+        self.add(vec![input], operator, stored, Some(Box::new(publish)))
     }
 
     /// Adds an operator that keeps nothing between epochs.
@@ -475,69 +472,76 @@ impl<'scope> Parts<'_, '_, 'scope> {
         self.add(vec![Input::Local(input)], operator, None, None)
     }
 
-    /// Adds the operator of a plan node that keeps state; `stored` says for each state table where
-    /// its rows belong.
+    /// Adds the operator of a plan node that keeps state; `routes` are as in [`Parts::stored`].
     fn stateful(
         &mut self,
         plan: &IncrementalPlan,
         inputs: Vec<Input<'scope>>,
         operator: impl Operator + 'static,
-        stored: &[Route],
+        routes: &[Route],
     ) -> Result<Packets<'scope>> {
         let id = self.ids.next(plan)?;
+        let stored = self.stored(&operator, id, routes)?;
         let operator: SharedOperator = Rc::new(RefCell::new(operator));
-        self.restore(&operator, id, stored);
-        Ok(self.add(inputs, operator, Some(id), None))
+        self.restore(&operator, &stored);
+        Ok(self.add(inputs, operator, Some(stored), None))
+    }
+
+    /// What a checkpoint knows of an operator. The routes say for each state table where its rows
+    /// belong; tables beyond the last route follow that one.
+    fn stored(
+        &self,
+        operator: &dyn Operator,
+        id: OperatorId,
+        routes: &[Route],
+    ) -> Result<StoredOperator> {
+        let tables = operator.state_tables().into_iter().enumerate().map(|(table, stored)| {
+            let route = routes.get(table).or(routes.last()).cloned();
+            let route = route.ok_or_else(|| Error::internal("stored rows without a route"))?;
+            let StateTable { key_columns, row_start, .. } = stored;
+            Ok(Placement { route, key_columns, row_start })
+        });
+        Ok(StoredOperator { id, tables: tables.collect::<Result<_>>()? })
     }
 
     fn add(
         &mut self,
         inputs: Vec<Input<'scope>>,
         operator: SharedOperator,
-        id: Option<OperatorId>,
+        stored: Option<StoredOperator>,
         after_epoch: Option<Box<dyn FnMut(u64)>>,
     ) -> Packets<'scope> {
         self.operators.push(Rc::clone(&operator));
         let context = self.context.clone();
-        add_operator(self.scope, inputs, operator, id, context, after_epoch)
+        add_operator(self.scope, inputs, operator, stored, context, after_epoch)
     }
 
     /// Gives an operator its stored rows, if it starts from a checkpoint. If they do not fit, the
     /// fragment has failed.
-    fn restore(&mut self, operator: &SharedOperator, id: OperatorId, routes: &[Route]) {
+    fn restore(&mut self, operator: &SharedOperator, stored: &StoredOperator) {
         let Some(restore) = self.builder.restore else { return };
         let name = operator.borrow().name();
-        let restored = match &restore.unreadable {
-            Some(error) => Err(error.clone()),
-            None => caught(name, || self.try_restore(restore, operator, id, routes)),
-        };
+        let restored = caught(name, || self.try_restore(restore, operator, stored));
         restored.unwrap_or_else(|error| self.context.fail(error.within(name)));
     }
 
-    /// Tables beyond the last route follow that one.
     fn try_restore(
         &mut self,
         restore: &Restore,
         operator: &SharedOperator,
-        id: OperatorId,
-        routes: &[Route],
+        stored: &StoredOperator,
     ) -> Result<()> {
         let tables = operator.borrow().state_tables();
-        for (table, description) in tables.iter().enumerate() {
-            let Some(stored) = restore.state.get(&(id, table)) else { continue };
-            self.claimed.insert((id, table));
-            let route = routes.get(table).or(routes.last());
-            let came: Vec<usize> =
-                (description.row_start..description.schema.fields().len()).collect();
-            for rows in crate::state::live_rows(description, &stored.segments)? {
-                let mine = match route {
-                    Some(route) if stored.is_shared => {
-                        own_rows(&rows, &rows.project(&came)?, route, self.builder.worker)?
-                    }
-                    _ => rows,
-                };
-                if mine.num_rows() > 0 {
-                    operator.borrow_mut().restore(table, mine)?;
+        for (table, (description, placement)) in std::iter::zip(tables, &stored.tables).enumerate()
+        {
+            let Some(segments) = restore.state.get(&(stored.id, table)) else { continue };
+            self.claimed.insert((stored.id, table));
+            let shards = placement.shards_of(self.builder.worker);
+            let (env, tokio) = (self.builder.env, self.builder.tokio);
+            let mut groups = segments::read(env, tokio, description, segments.clone(), shards);
+            while let Some(group) = groups.blocking_recv() {
+                for rows in group? {
+                    operator.borrow_mut().restore(table, rows)?;
                 }
             }
         }

@@ -8,10 +8,20 @@ use frazil_connector_api::ChangeBatch;
 use timely::scheduling::Activator;
 
 use super::operators::EpochInfo;
+use super::placement::Placement;
 use crate::catalog::{Relation, RelationId};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::state::{OperatorId, StateDelta};
+
+/// What a checkpoint knows of an operator.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredOperator {
+    /// The operator.
+    pub(crate) id: OperatorId,
+    /// Each of its state tables.
+    pub(crate) tables: Vec<Placement>,
+}
 
 /// Deltas of one operator.
 #[derive(Debug)]
@@ -20,8 +30,8 @@ pub(crate) struct OperatorDelta {
     pub(crate) relation: RelationId,
     /// The operator.
     pub(crate) operator: OperatorId,
-    /// Number of leading key columns of the delta's table.
-    pub(crate) key_columns: usize,
+    /// In which shards the rows of the delta's table are.
+    pub(crate) placement: Placement,
     /// What changed.
     pub(crate) delta: StateDelta,
 }
@@ -188,27 +198,25 @@ impl FragmentContext {
         self.worker.checkpoints.borrow().range(from..to).map(|(epoch, _)| *epoch).collect()
     }
 
-    /// Adds what changed in an operator to a checkpoint; `key_columns` has a number for each of
-    /// its tables.
+    /// Adds what changed in an operator to a checkpoint.
     ///
     /// # Errors
     /// `Internal` for a delta of a table that the operator has not.
     pub(crate) fn deposit(
         &self,
         epoch: u64,
-        operator: Option<OperatorId>,
+        operator: Option<&StoredOperator>,
         deltas: Vec<StateDelta>,
-        key_columns: &[usize],
     ) -> Result<()> {
         let relation = self.relation;
         if let Some(deposited) = self.worker.checkpoints.borrow_mut().get_mut(&epoch) {
             for delta in deltas {
                 let unnamed = || Error::internal("a delta of an operator without an identity");
-                let operator = operator.ok_or_else(unnamed)?;
-                let key_columns = key_columns.get(delta.table).copied();
-                let key_columns =
-                    key_columns.ok_or_else(|| Error::internal("a delta of an unknown table"))?;
-                deposited.push(OperatorDelta { relation, operator, key_columns, delta });
+                let StoredOperator { id, tables } = operator.ok_or_else(unnamed)?;
+                let placement = tables.get(delta.table).cloned();
+                let placement =
+                    placement.ok_or_else(|| Error::internal("a delta of an unknown table"))?;
+                deposited.push(OperatorDelta { relation, operator: *id, placement, delta });
             }
         }
         Ok(())

@@ -23,6 +23,7 @@ mod fragment;
 mod node_operators;
 pub mod operators;
 mod packet;
+mod placement;
 mod route;
 mod segments;
 mod sink;

@@ -1,23 +1,19 @@
-//! Writes the deltas of a worker's operators as one object.
+//! Writes the deltas of a worker's operators as one object, and reads what is stored.
 
-use std::time::Duration;
-
+use arrow::array::RecordBatch;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
+use tokio::sync::mpsc::{Receiver, channel};
+
 use super::context::OperatorDelta;
 use crate::catalog::RelationId;
-use crate::change::batch_bytes;
+use crate::change::{ShardRange, batch_bytes};
 use crate::env::Env;
-use crate::error::{Error, ErrorKind, Result, caught};
-use crate::state::{SegmentRef, encode_delta};
-
-/// Reads of an object before its state counts as lost, and the first pause between them, doubled.
-const READ_ATTEMPTS_MAX: u32 = 6;
-const READ_PAUSE: Duration = Duration::from_millis(50);
-
-/// Bytes of rows that are encoded at once: a change of threads, as for more, takes longer.
-const ENCODED_IN_PLACE_MAX: usize = 64 << 10;
+use crate::error::{Error, Result, caught};
+use crate::state::{
+    BLOCK_BYTES_MIN, Place, SegmentRef, ShardReader, StateTable, encode_delta, table_rows,
+};
 
 /// What a worker has written of a checkpoint.
 #[derive(Debug, Default)]
@@ -46,7 +42,8 @@ pub(crate) async fn write(
     let object = format!("state/{epoch:020}-{worker}-{}.seg", env.random_id().simple());
     let name = object.clone();
     let batches = deltas.iter().flat_map(|it| it.delta.puts.iter().chain(&it.delta.deletes));
-    let is_small = batches.map(batch_bytes).sum::<usize>() < ENCODED_IN_PLACE_MAX;
+    // A change of threads takes longer than to encode a block.
+    let is_small = batches.map(batch_bytes).sum::<usize>() < BLOCK_BYTES_MIN;
     let encode = move || encode(&name, worker, &deltas);
     let (bytes, written) = match is_small {
         true => encode(),
@@ -61,30 +58,34 @@ pub(crate) async fn write(
     Ok(written)
 }
 
-/// Reads an object. A store that does not answer is tried some times: what is built on the object
-/// would have failed for good.
-///
-/// # Errors
-/// `Corrupt` if it is gone; `Unavailable`.
-pub(crate) async fn read(env: &Env, object: &str) -> Result<bytes::Bytes> {
-    let path = Path::from(object);
-    let mut attempts = 1;
-    loop {
-        let read = async { env.store().get(&path).await?.bytes().await };
-        match read.await {
-            Ok(bytes) => return Ok(bytes),
-            Err(object_store::Error::NotFound { .. }) => {
-                let message = format!("object \"{object}\" is missing");
-                return Err(Error::new(ErrorKind::Corrupt, message));
+/// Reads the newest rows of a state table in some shards, beside the worker, which takes them
+/// batch by batch. Memory is bounded by the rows of a few shards.
+pub(crate) fn read(
+    env: &Env,
+    tokio: &tokio::runtime::Handle,
+    table: StateTable,
+    segments: Vec<SegmentRef>,
+    shards: ShardRange,
+) -> Receiver<Result<Vec<RecordBatch>>> {
+    let (rows, taken) = channel(1);
+    let env = env.clone();
+    tokio.spawn(async move {
+        let read = async {
+            let mut reader =
+                ShardReader::open(env, table.key_columns, segments, shards, true).await?;
+            while let Some(group) = reader.next().await? {
+                // The worker is gone if it could not take what came before.
+                if rows.send(Ok(table_rows(&table, &group)?)).await.is_err() {
+                    break;
+                }
             }
-            Err(error) if attempts == READ_ATTEMPTS_MAX => return Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%error, object, attempts, "an object could not be read, again");
-                tokio::time::sleep(READ_PAUSE * 2_u32.pow(attempts)).await;
-                attempts += 1;
-            }
+            Ok(())
+        };
+        if let Err(error) = read.await {
+            let _ = rows.send(Err(error)).await;
         }
-    }
+    });
+    taken
 }
 
 fn encode(object: &str, worker: usize, deltas: &[OperatorDelta]) -> (Vec<u8>, Written) {
@@ -92,18 +93,22 @@ fn encode(object: &str, worker: usize, deltas: &[OperatorDelta]) -> (Vec<u8>, Wr
     let mut written = Written::default();
     for delta in deltas {
         let start = bytes.len();
-        let encoded = caught("a checkpoint", || encode_delta(&mut bytes, &delta.delta));
+        let encoded = caught("a checkpoint", || {
+            let shards = delta.placement.delta_shards(&delta.delta, worker)?;
+            encode_delta(&mut bytes, &delta.delta, shards)
+        });
         match encoded {
-            Ok((offset, length)) => written.segments.push(SegmentRef {
+            Ok(Place { offset, length, directory, rows }) => written.segments.push(SegmentRef {
                 relation: delta.relation,
                 operator: delta.operator,
                 table: delta.delta.table,
-                worker: Some(worker),
-                key_columns: delta.key_columns,
+                shards: delta.placement.shards_of(worker),
+                key_columns: delta.placement.key_columns,
                 object: object.to_string(),
                 offset,
                 length,
-                rows: delta.delta.row_count() as u64,
+                directory,
+                rows,
             }),
             Err(error) => {
                 bytes.truncate(start);

@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    CopyOptions, Error, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
@@ -32,17 +32,29 @@ pub(crate) struct FaultyStore {
     objects: InMemory,
     /// What fails, and the calls before it.
     fault: Mutex<Option<(Fault, usize)>>,
+    /// Ranges that were read, and of which objects.
+    reads: Mutex<Vec<(Path, Range<u64>)>>,
 }
 
 impl FaultyStore {
     /// A copy of all objects, whose calls are well.
     pub(crate) fn fork(&self) -> Self {
-        Self { objects: self.objects.fork(), fault: Mutex::default() }
+        Self { objects: self.objects.fork(), ..Self::default() }
     }
 
     /// Has calls fail after `calls` more.
     pub(crate) fn fail_after(&self, calls: usize, fault: Fault) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, calls));
+    }
+
+    /// Ranges of objects that were read since the last call.
+    pub(crate) fn take_reads(&self) -> Vec<(Path, Range<u64>)> {
+        std::mem::take(&mut self.reads.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note_read(&self, location: &Path, range: &Range<u64>) {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        reads.push((location.clone(), range.clone()));
     }
 
     fn call(&self, is_put: bool) -> Result<()> {
@@ -91,11 +103,15 @@ impl ObjectStore for FaultyStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.call(false)?;
+        if let Some(GetRange::Bounded(range)) = &options.range {
+            self.note_read(location, range);
+        }
         self.objects.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.call(false)?;
+        ranges.iter().for_each(|range| self.note_read(location, range));
         self.objects.get_ranges(location, ranges).await
     }
 

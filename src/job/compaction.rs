@@ -16,12 +16,13 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
 use crate::catalog::RelationId;
+use crate::change::ShardRange;
 use crate::checkpoint::Manifest;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::state::{OperatorId, Packing, SegmentRef, append_batches, merge, read_batches};
+use crate::state::{OperatorId, Packing, Place, SegmentRef, SegmentWriter, ShardReader};
 
-/// Segments of one table and worker beyond which the newest are merged.
+/// Segments with rows of one shard of a table beyond which the newest are merged.
 const SEGMENTS_MAX: usize = 12;
 /// An older segment joins a merge if it has fewer rows than this many times all newer ones.
 const RATIO: u64 = 2;
@@ -114,23 +115,51 @@ impl Merged {
     }
 }
 
-/// The merges that are due: of each table and worker with many segments a run of the newest. Short
-/// runs come first.
+/// The merges that are due: of each list of many segments a run of the newest. Short runs come
+/// first.
 fn plan(segments: &[SegmentRef]) -> Vec<Run> {
-    let table_of = |it: &SegmentRef| (it.relation, it.operator, it.table);
-    let is_shared = |it: &&SegmentRef| it.worker.is_none();
-    // A worker's newer segments hide rows of those that all share, so they are one list.
-    let shared: BTreeSet<TableKey> = segments.iter().filter(is_shared).map(table_of).collect();
-    let mut tables: BTreeMap<(TableKey, Option<usize>), Vec<&SegmentRef>> = BTreeMap::new();
-    for segment in segments {
-        let table = table_of(segment);
-        let worker = segment.worker.filter(|_| !shared.contains(&table));
-        tables.entry((table, worker)).or_default().push(segment);
-    }
-    let many = tables.into_values().filter(|segments| segments.len() > SEGMENTS_MAX);
-    let mut runs: Vec<Run> = many.map(|segments| newest_run(&segments)).collect();
+    let many = lists(segments).into_iter().filter(|list| depth(list) > SEGMENTS_MAX);
+    let mut runs: Vec<Run> = many.map(|list| newest_run(&list)).collect();
     runs.sort_by_key(|run| run.segments.iter().map(|segment| segment.rows).sum::<u64>());
     runs
+}
+
+/// The segments of each table, in lists that have no shard in common: one for each worker that
+/// writes. After a start with other workers their shards are not those of older segments, and all
+/// segments that meet are one list.
+fn lists(segments: &[SegmentRef]) -> Vec<Vec<&SegmentRef>> {
+    let mut tables: BTreeMap<TableKey, Vec<&SegmentRef>> = BTreeMap::new();
+    for segment in segments {
+        let table = (segment.relation, segment.operator, segment.table);
+        tables.entry(table).or_default().push(segment);
+    }
+    let mut lists = Vec::new();
+    for table in tables.into_values() {
+        let mut ranges: Vec<ShardRange> = table.iter().map(|segment| segment.shards).collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        let mut of_lists: Vec<ShardRange> = Vec::new();
+        for range in ranges {
+            match of_lists.last_mut() {
+                Some(last) if last.meets(range) => *last = last.union(range),
+                _ => of_lists.push(range),
+            }
+        }
+        let list = |shards: ShardRange| {
+            table.iter().copied().filter(move |segment| shards.meets(segment.shards)).collect()
+        };
+        lists.extend(of_lists.into_iter().map(list));
+    }
+    lists
+}
+
+/// How many segments have rows of one shard, at most.
+fn depth(segments: &[&SegmentRef]) -> usize {
+    let with = |shard: u16| {
+        segments.iter().filter(|it| it.shards.start <= shard && shard < it.shards.end).count()
+    };
+    // The most meet where one of them begins.
+    segments.iter().map(|segment| with(segment.shards.start)).max().unwrap_or(0)
 }
 
 fn newest_run(segments: &[&SegmentRef]) -> Run {
@@ -146,48 +175,35 @@ fn newest_run(segments: &[&SegmentRef]) -> Run {
     Run { segments: run.collect(), is_oldest: first == 0 }
 }
 
-/// Law: the live rows of the table stay the same.
+/// Law: the live rows of the table stay the same. Memory is bounded by the rows of a few shards and
+/// the bytes of the result.
 ///
 /// # Errors
 /// `Unavailable` if an object cannot be read or put.
 async fn merge_run(env: &Env, run: Run) -> Result<Merged> {
     let Run { segments: inputs, is_oldest } = run;
-    let mut batches = Vec::with_capacity(inputs.len());
-    for segment in &inputs {
-        let path = Path::from(segment.object.as_str());
-        let range = segment.offset..segment.offset + segment.length;
-        batches.extend(read_batches(&env.store().get_range(&path, range).await?)?);
-    }
     let Some(newest) = inputs.last().cloned() else { return Ok(Merged { inputs, output: None }) };
-    let key_columns = newest.key_columns;
-    let encode = move || encode(key_columns, &batches, is_oldest);
-    let (bytes, rows) = tokio::task::spawn_blocking(encode)
-        .await
-        .map_err(|error| Error::internal(format!("segments could not be merged: {error}")))??;
+    let shards = inputs.iter().fold(ShardRange::NONE, |all, it| all.union(it.shards));
+    let segments = inputs.clone();
+    let mut reader =
+        ShardReader::open(env.clone(), newest.key_columns, segments, shards, is_oldest).await?;
+    let mut writer = SegmentWriter::new(Vec::new(), Packing::Small);
+    while let Some(group) = reader.next().await? {
+        let write = move || writer.push(&group).map(|()| writer);
+        let written = tokio::task::spawn_blocking(write).await;
+        writer = written
+            .map_err(|error| Error::internal(format!("segments could not be merged: {error}")))??;
+    }
+    let (bytes, place) = writer.finish()?;
+    let Place { offset, length, directory, rows } = place;
     if rows == 0 {
         return Ok(Merged { inputs, output: None });
     }
     let object = format!("state/merged-{}.seg", uuid::Uuid::new_v4().simple());
-    let length = bytes.len() as u64;
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
     env.reach("compaction.merged");
-    let worker = newest.worker.filter(|_| inputs.iter().all(|it| it.worker == newest.worker));
-    let output = SegmentRef { object, worker, offset: 0, length, rows, ..newest };
+    let output = SegmentRef { object, shards, offset, length, directory, rows, ..newest };
     Ok(Merged { inputs, output: Some(output) })
-}
-
-fn encode(
-    key_columns: usize,
-    batches: &[arrow::array::RecordBatch],
-    drop_tombstones: bool,
-) -> Result<(Vec<u8>, u64)> {
-    let kept = merge(key_columns, batches, drop_tombstones)?;
-    let mut bytes = Vec::new();
-    if !kept.is_empty() {
-        // As they are: one batch of all could be beyond 2 GiB of text.
-        append_batches(&mut bytes, &kept, Packing::Small)?;
-    }
-    Ok((bytes, kept.iter().map(|batch| batch.num_rows() as u64).sum()))
 }
 
 #[cfg(test)]

@@ -92,7 +92,6 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     // and must not stop the engine that runs.
     let (manifests, mut manifest) = Manifests::open(env.clone()).await?;
     let leftovers = manifests.unnamed(&manifest).await?;
-    manifest.adopt_layout((peers, threads));
     let Recovered { sinks, relations, rebuilt } = recover(&mut manifest, &env, &state).await;
     let steps = relations.iter().cloned().map(Step::Make).collect();
     let change = Arc::new(CatalogChange { steps });

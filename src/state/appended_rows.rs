@@ -71,7 +71,8 @@ impl AppendedRows {
         while let Some(rows) = whole.next_completed_batch() {
             puts.push(numbered(rows)?);
         }
-        Ok(StateDelta { table, schema: state.schema, puts, deletes: Vec::new() })
+        let (schema, deletes) = (state.schema, Vec::new());
+        Ok(StateDelta { table, schema, puts, deletes, delete_shards: None })
     }
 
     /// What came is durable.

@@ -351,7 +351,7 @@ impl Arrangement {
         });
         let deletes = deletes.collect::<Result<Vec<_>>>()?;
         gone.into_iter().for_each(|slot| self.keys.remove(slot));
-        Ok(StateDelta { table, schema: state.schema, puts, deletes })
+        Ok(StateDelta { table, schema: state.schema, puts, deletes, delete_shards: None })
     }
 
     /// Takes stored rows of the state table.

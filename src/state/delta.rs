@@ -35,6 +35,8 @@ pub struct StateDelta {
     pub puts: Vec<RecordBatch>,
     /// Keys that went: the key columns only; in several batches where they are large.
     pub deletes: Vec<RecordBatch>,
+    /// Shards of the keys that went, of all batches, if the key does not tell them.
+    pub delete_shards: Option<Vec<u8>>,
 }
 
 impl StateDelta {

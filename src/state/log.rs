@@ -1,27 +1,30 @@
-//! Segments: deltas of state tables as Arrow IPC streams in one object a worker and checkpoint.
+//! Segments: rows of state tables as Arrow IPC on the object store, and what their rows mean.
 //!
 //! ```text
-//! object = [IPC stream of table a][IPC stream of table b]…     a stream = columns.., $deleted
+//! stored row = columns of the table.., $shard, $deleted
 //! ```
 
 use std::io::Cursor;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::{filter_record_batch, not};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt8Array,
+};
+use arrow::compute::{concat_batches, filter_record_batch, not};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type};
 use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{KeyTable, StateDelta, StateTable};
+use super::{KeyTable, StateTable};
 use crate::catalog::RelationId;
-use crate::change::batch_bytes;
+use crate::change::{ShardRange, batch_bytes, runs_by_bytes};
 use crate::error::{Error, ErrorKind, Result};
 
+const SHARD: &str = "$shard";
 const DELETED: &str = "$deleted";
 
 /// What a checkpoint knows a stateful operator by: a digest of what the operator computes, so that
@@ -39,8 +42,8 @@ pub struct SegmentRef {
     pub operator: OperatorId,
     /// State table of the operator.
     pub table: usize,
-    /// Worker that needs it; `None`: all, each its share, since the number of workers has changed.
-    pub worker: Option<usize>,
+    /// Shards that its rows are in.
+    pub shards: ShardRange,
     /// Number of key columns, so that segments can be merged without their operator.
     pub key_columns: usize,
     /// Path on the object store.
@@ -49,33 +52,10 @@ pub struct SegmentRef {
     pub offset: u64,
     /// Length in bytes.
     pub length: u64,
+    /// Bytes of these, at their end, that tell where its blocks are; 0: it is one block.
+    pub directory: u64,
     /// Rows, tombstones included.
     pub rows: u64,
-}
-
-/// Appends a delta to an object's bytes; returns its place as (offset, length).
-///
-/// # Errors
-/// Arrow's only.
-pub fn encode_delta(object: &mut Vec<u8>, delta: &StateDelta) -> Result<(u64, u64)> {
-    let schema = stored_schema(&delta.schema);
-    let stored = |mut columns: Vec<ArrayRef>, row_count: usize, is_deleted: bool| {
-        let deleted = if is_deleted { BooleanBuffer::new_set } else { BooleanBuffer::new_unset };
-        columns.push(Arc::new(BooleanArray::from(deleted(row_count))));
-        RecordBatch::try_new(Arc::clone(&schema), columns)
-    };
-    let mut batches = Vec::with_capacity(delta.puts.len() + delta.deletes.len());
-    for puts in delta.puts.iter().filter(|puts| puts.num_rows() > 0) {
-        batches.push(stored(puts.columns().to_vec(), puts.num_rows(), false)?);
-    }
-    for deletes in delta.deletes.iter().filter(|deletes| deletes.num_rows() > 0) {
-        let gone = deletes.num_rows();
-        let values = delta.schema.fields()[deletes.num_columns()..].iter();
-        let values = values.map(|field| new_null_array(field.data_type(), gone));
-        let columns = deletes.columns().iter().map(Arc::clone).chain(values);
-        batches.push(stored(columns.collect(), gone, true)?);
-    }
-    append_batches(object, &batches, Packing::Fast)
 }
 
 /// Bytes of rows from which they are compressed: a compressor's own buffers cost more than a few
@@ -116,9 +96,11 @@ pub fn append_batches(
     Ok((offset, object.len() as u64 - offset))
 }
 
-fn stored_schema(schema: &SchemaRef) -> SchemaRef {
+/// The schema of a table's stored rows.
+pub(super) fn stored_schema(schema: &SchemaRef) -> SchemaRef {
     let stored = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true);
     let mut fields: Vec<Field> = schema.fields().iter().map(stored).collect();
+    fields.push(Field::new(SHARD, DataType::UInt8, false));
     fields.push(Field::new(DELETED, DataType::Boolean, false));
     Arc::new(Schema::new(fields))
 }
@@ -128,43 +110,48 @@ fn stored_schema(schema: &SchemaRef) -> SchemaRef {
 /// # Errors
 /// `Corrupt`.
 pub fn read_batches(bytes: &[u8]) -> Result<Vec<RecordBatch>> {
-    let reader = StreamReader::try_new(Cursor::new(bytes), None)?;
-    Ok(reader.collect::<std::result::Result<_, _>>()?)
+    let read = || StreamReader::try_new(Cursor::new(bytes), None)?.collect();
+    let batches: std::result::Result<_, arrow::error::ArrowError> = read();
+    batches.map_err(|error| corrupt("stored rows cannot be decoded").with_detail(error.to_string()))
 }
 
-/// Live rows of segments, with the columns and nullability of the state table.
+/// Stored rows that are live with the columns and nullability of the state table, put together.
 ///
 /// # Errors
-/// `Corrupt` if a segment does not have the table's columns.
-pub fn live_rows(table: &StateTable, segments: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
-    let merged = merge(table.key_columns, segments, true)?;
+/// `Corrupt` if they do not have the table's columns.
+pub fn table_rows(table: &StateTable, stored: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
     let width = table.schema.fields().len();
-    merged
-        .into_iter()
-        .map(|batch| {
-            if batch.num_columns() != width + 1 {
-                return Err(corrupt("a segment has other columns than its operator"));
-            }
-            let columns = batch.columns()[..width].to_vec();
-            Ok(RecordBatch::try_new(Arc::clone(&table.schema), columns)?)
-        })
-        .collect()
+    let of_table = |run: Range<usize>| {
+        let stored = &stored[run];
+        if stored.iter().any(|batch| batch.num_columns() != width + 2) {
+            return Err(corrupt("a segment has other columns than its operator"));
+        }
+        let whole = concat_batches(&stored[0].schema(), stored)?;
+        let columns = whole.columns()[..width].to_vec();
+        let options = RecordBatchOptions::new().with_row_count(Some(whole.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&table.schema), columns, &options)?)
+    };
+    let runs = runs_by_bytes(stored.len(), |at| batch_bytes(&stored[at]));
+    runs.into_iter().map(of_table).collect()
 }
 
 /// Keeps the newest row of each key; `segments` are oldest first. Tombstones go if the oldest
-/// segment of the table is among them (`drop_tombstones`).
+/// segment of the table is among them (`drop_tombstones`). Keys of one segment are unique
+/// (`is_one_segment`).
 ///
 /// Law: reading the result in the place of `segments` gives the same table.
 ///
 /// # Errors
 /// Arrow's only.
-pub fn merge(
+pub(super) fn merge(
     key_columns: usize,
     segments: &[RecordBatch],
+    is_one_segment: bool,
     drop_tombstones: bool,
 ) -> Result<Vec<RecordBatch>> {
     let mut kept = Vec::with_capacity(segments.len());
     let mut seen = match segments {
+        _ if is_one_segment => None,
         [] | [_] => None,
         [first, ..] => Some(SeenKeys::try_new(&first.columns()[..key_columns])?),
     };
@@ -191,11 +178,18 @@ pub fn merge(
 
 fn deleted_column(batch: &RecordBatch) -> Result<&BooleanArray> {
     // A column of the table may have its name.
-    batch
-        .columns()
-        .last()
-        .and_then(|column| column.as_any().downcast_ref::<BooleanArray>())
-        .ok_or_else(|| corrupt("a segment has no tombstone column"))
+    let column = batch.columns().last().and_then(|column| column.as_boolean_opt());
+    column.ok_or_else(|| corrupt("a segment has no tombstone column"))
+}
+
+/// The shards of stored rows.
+///
+/// # Errors
+/// `Corrupt` if they have none.
+pub(super) fn shard_column(batch: &RecordBatch) -> Result<&UInt8Array> {
+    let place = batch.num_columns().checked_sub(2);
+    let column = place.and_then(|place| batch.column(place).as_primitive_opt::<UInt8Type>());
+    column.ok_or_else(|| corrupt("a segment has no shard column"))
 }
 
 /// The keys that newer segments had.
@@ -222,7 +216,7 @@ impl SeenKeys {
     }
 }
 
-fn corrupt(message: &str) -> Error {
+pub(super) fn corrupt(message: &str) -> Error {
     Error::new(ErrorKind::Corrupt, message)
 }
 
@@ -240,24 +234,20 @@ mod tests {
     }
 
     fn delta(puts: &[(i64, &str)], deletes: &[i64]) -> RecordBatch {
-        let keys = Int64Array::from(puts.iter().map(|(key, _)| *key).collect::<Vec<_>>());
-        let values = StringArray::from(puts.iter().map(|(_, value)| *value).collect::<Vec<_>>());
-        let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values)];
-        let puts = RecordBatch::try_new(table().schema, columns).unwrap();
-        let key_schema = Arc::new(table().schema.project(&[0]).unwrap());
-        let deletes: ArrayRef = Arc::new(Int64Array::from(deletes.to_vec()));
-        let deletes = RecordBatch::try_new(key_schema, vec![deletes]).unwrap();
-        let mut object = vec![7; 5];
-        let delta = StateDelta {
-            table: 0,
-            schema: table().schema,
-            puts: vec![puts],
-            deletes: vec![deletes],
-        };
-        let (offset, length) = encode_delta(&mut object, &delta).unwrap();
-        let stored = &object[offset as usize..(offset + length) as usize];
-        let batches = read_batches(stored).unwrap();
-        arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap()
+        let puts = puts.iter().map(|(key, value)| (*key, Some(*value), false));
+        let rows = puts.chain(deletes.iter().map(|key| (*key, None, true)));
+        let rows: Vec<(i64, Option<&str>, bool)> = rows.collect();
+        let keys = Int64Array::from_iter_values(rows.iter().map(|row| row.0));
+        let values = StringArray::from_iter(rows.iter().map(|row| row.1));
+        let shards = UInt8Array::from_iter_values(rows.iter().map(|row| row.0 as u8));
+        let deleted = BooleanArray::from(rows.iter().map(|row| row.2).collect::<Vec<_>>());
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(keys), Arc::new(values), Arc::new(shards), Arc::new(deleted)];
+        RecordBatch::try_new(stored_schema(&table().schema), columns).unwrap()
+    }
+
+    fn live(segments: &[RecordBatch]) -> Vec<String> {
+        rows(&table_rows(&table(), &merge(1, segments, false, true).unwrap()).unwrap())
     }
 
     fn rows(batches: &[RecordBatch]) -> Vec<String> {
@@ -281,8 +271,7 @@ mod tests {
             delta(&[(1, "x")], &[2]),
             delta(&[(2, "y")], &[3]),
         ];
-        let live = live_rows(&table(), &segments).unwrap();
-        assert_eq!(rows(&live), ["1 x", "2 y"]);
+        assert_eq!(live(&segments), ["1 x", "2 y"]);
     }
 
     #[test]
@@ -290,7 +279,7 @@ mod tests {
         let older = delta(&[(1, "a"), (2, "b")], &[]);
         let newer = [delta(&[(3, "c")], &[1]), delta(&[(3, "d")], &[2])];
         let mut segments = vec![older];
-        segments.extend(merge(1, &newer, false).unwrap());
-        assert_eq!(rows(&live_rows(&table(), &segments).unwrap()), ["3 d"]);
+        segments.extend(merge(1, &newer, false, false).unwrap());
+        assert_eq!(live(&segments), ["3 d"]);
     }
 }

@@ -12,6 +12,7 @@
 mod appended_rows;
 mod arrangement;
 mod bits;
+mod blocks;
 mod cold_rows;
 mod delta;
 mod key_index;
@@ -20,17 +21,18 @@ mod log;
 mod memory_account;
 mod row_number;
 mod segments;
+mod shard_reader;
 mod snapshots;
 
 pub use appended_rows::{AppendedRows, append_indices};
 pub use arrangement::{Arrangement, Identity, check_columns};
+pub use blocks::{BLOCK_BYTES_MIN, DeltaShards, Place, SegmentWriter, encode_delta};
 pub use cold_rows::MovedRows;
 pub use delta::{StateDelta, StateTable};
 pub use key_table::{KeyTable, NO_SLOT};
-pub use log::{
-    OperatorId, Packing, SegmentRef, append_batches, encode_delta, live_rows, merge, read_batches,
-};
+pub use log::{OperatorId, Packing, SegmentRef, append_batches, read_batches, table_rows};
 pub use memory_account::{Charge, MemoryAccount, MemoryKind, MemoryUse};
 pub use row_number::RowNumber;
 pub use segments::{Location, NO_ROW, RowsSnapshot, Segments};
+pub use shard_reader::ShardReader;
 pub use snapshots::{SnapshotStore, Snapshots};

@@ -292,7 +292,7 @@ impl HashAggregate {
         let gone = self.keys.key_runs(gone);
         let deletes = gone.map(|gone| self.key_rows(gone));
         let deletes = deletes.collect::<Result<Vec<_>>>()?;
-        Ok(StateDelta { table: 0, schema, puts, deletes })
+        Ok(StateDelta { table: 0, schema, puts, deletes, delete_shards: None })
     }
 
     fn key_rows(&self, slots: &[u32]) -> Result<RecordBatch> {
@@ -335,7 +335,7 @@ impl HashAggregate {
                     }
                 }
             }
-            deltas.push(StateDelta { table, schema, puts, deletes });
+            deltas.push(StateDelta { table, schema, puts, deletes, delete_shards: None });
         }
         Ok(deltas)
     }

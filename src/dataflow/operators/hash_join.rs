@@ -444,8 +444,8 @@ impl Operator for HashJoin {
 
     fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
         let mut idle_keys = Vec::new();
-        let left = self.sides[LEFT].delta(LEFT, &mut idle_keys)?;
-        let right = self.sides[RIGHT].delta(RIGHT, &mut idle_keys)?;
+        let left = self.sides[LEFT].delta(LEFT, &self.keys, &mut idle_keys)?;
+        let right = self.sides[RIGHT].delta(RIGHT, &self.keys, &mut idle_keys)?;
         for slot in idle_keys {
             if self.sides.iter().all(|side| side.head(slot) == NO_SLOT) {
                 self.keys.remove(slot);

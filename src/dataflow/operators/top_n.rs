@@ -252,7 +252,7 @@ impl Operator for TopN {
         });
         let deletes = deletes.collect::<Result<Vec<_>>>()?;
         self.dirty.clear();
-        Ok(vec![StateDelta { table: 0, schema, puts, deletes }])
+        Ok(vec![StateDelta { table: 0, schema, puts, deletes, delete_shards: None }])
     }
 
     fn restore(&mut self, _table: usize, rows: RecordBatch) -> Result<()> {

@@ -6,16 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-
 use super::Worker;
 use crate::catalog::RelationId;
 use crate::dataflow::build::{Builder, Restore, build_fragment};
 use crate::dataflow::control::{Recovery, Report};
-use crate::dataflow::{CatalogChange, CheckedRelation, Step, segments};
-use crate::error::{Error, ErrorKind, Result, caught};
+use crate::dataflow::{CatalogChange, CheckedRelation, Step};
+use crate::error::{Error, Result};
 use crate::plan::on_large_stack;
-use crate::state::{SegmentRef, read_batches};
 
 impl Worker {
     /// Applies a change to the catalog and builds or drops the fragments; all or nothing.
@@ -70,7 +67,7 @@ impl Worker {
         change: &CatalogChange,
         recovery: &Recovery,
     ) -> Result<()> {
-        let mut state = self.read_state(recovery);
+        let mut state = stored_state(recovery);
         let resumed = |step: &Step| match step {
             Step::Resume(checked) => Some(Arc::clone(checked)),
             _ => None,
@@ -101,7 +98,7 @@ impl Worker {
         self.fence = recovery.fence;
         let (epoch, now_ms) = recovery.last_epoch;
         self.context.note_time(epoch, now_ms);
-        let mut state = self.read_state(recovery);
+        let mut state = stored_state(recovery);
         self.enter(change);
         for checked in change.made() {
             let relation = checked.relation();
@@ -141,6 +138,7 @@ impl Worker {
         let builder = Builder {
             config: &shared.config,
             env: &shared.env,
+            tokio: &shared.tokio,
             catalog: &self.catalog,
             snapshots: &shared.snapshots,
             memory: &shared.memory,
@@ -169,52 +167,21 @@ impl Worker {
         }
         Ok(())
     }
+}
 
-    /// Reads the segments of a manifest, by fragment.
-    fn read_state(&self, recovery: &Recovery) -> BTreeMap<RelationId, Restore> {
-        let mut state: BTreeMap<RelationId, Restore> = BTreeMap::new();
-        let mut object: Option<(String, bytes::Bytes)> = None;
-        for segment in &recovery.segments {
-            let is_mine = segment.worker.is_none_or(|worker| worker == self.index);
-            let restore = state.entry(segment.relation).or_default();
-            if !is_mine || restore.unreadable.is_some() {
-                continue;
-            }
-            match self.read_segment(segment, &mut object) {
-                Ok(batches) => {
-                    let stored = restore.state.entry((segment.operator, segment.table));
-                    let stored = stored.or_default();
-                    stored.segments.extend(batches);
-                    stored.is_shared |= segment.worker.is_none();
-                }
-                Err(error) => restore.unreadable = Some(error),
-            }
-        }
-        for relation in &recovery.rebuilt {
-            state.entry(*relation).or_default().is_rebuilt = true;
-        }
-        for (relation, offsets) in &recovery.offsets {
-            state.entry(*relation).or_default().offsets = offsets.clone();
-        }
-        state
+/// What fragments start from, of what a manifest has.
+fn stored_state(recovery: &Recovery) -> BTreeMap<RelationId, Restore> {
+    let mut state: BTreeMap<RelationId, Restore> = BTreeMap::new();
+    for segment in &recovery.segments {
+        let restore = state.entry(segment.relation).or_default();
+        let stored = restore.state.entry((segment.operator, segment.table)).or_default();
+        stored.push(segment.clone());
     }
-
-    /// The rows of a segment; `object` is the last object that was read.
-    fn read_segment(
-        &self,
-        segment: &SegmentRef,
-        object: &mut Option<(String, bytes::Bytes)>,
-    ) -> Result<Vec<RecordBatch>> {
-        if object.as_ref().is_none_or(|(name, _)| *name != segment.object) {
-            let bytes = segments::read(&self.shared.env, &segment.object);
-            *object = Some((segment.object.clone(), self.shared.tokio.block_on(bytes)?));
-        }
-        let range = segment.offset as usize..(segment.offset + segment.length) as usize;
-        let bytes = object.as_ref().and_then(|(_, bytes)| bytes.get(range));
-        let bytes = bytes.ok_or_else(|| {
-            let message = format!("object \"{}\" is shorter than it was", segment.object);
-            Error::new(ErrorKind::Corrupt, message)
-        })?;
-        caught("a segment", || read_batches(bytes))
+    for relation in &recovery.rebuilt {
+        state.entry(*relation).or_default().is_rebuilt = true;
     }
+    for (relation, offsets) in &recovery.offsets {
+        state.entry(*relation).or_default().offsets = offsets.clone();
+    }
+    state
 }

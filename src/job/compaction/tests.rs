@@ -5,7 +5,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use object_store::memory::InMemory;
 
 use super::*;
-use crate::state::{StateDelta, StateTable, encode_delta, live_rows};
+use crate::change::{hash_rows, shard_of, shards_of};
+use crate::state::{DeltaShards, StateDelta, StateTable, encode_delta, table_rows};
 
 fn table() -> StateTable {
     let fields =
@@ -13,62 +14,95 @@ fn table() -> StateTable {
     StateTable { schema: Arc::new(Schema::new(fields)), key_columns: 1, row_start: 0 }
 }
 
-/// Writes keys with a value, and tombstones, as a segment of a worker.
-async fn segment(env: &Env, puts: &[i64], value: i64, gone: &[i64], worker: usize) -> SegmentRef {
-    let column = |values: Vec<i64>| Arc::new(Int64Array::from(values)) as ArrayRef;
-    let columns = vec![column(puts.to_vec()), column(vec![value; puts.len()])];
+fn column(values: Vec<i64>) -> ArrayRef {
+    Arc::new(Int64Array::from(values))
+}
+
+fn shards(keys: &[i64]) -> Vec<u8> {
+    let hashes = hash_rows(&[column(keys.to_vec())], keys.len()).unwrap();
+    hashes.into_iter().map(shard_of).collect()
+}
+
+/// Writes keys with a value, and tombstones, as a segment of some shards.
+async fn segment(
+    env: &Env,
+    keys: &[i64],
+    value: i64,
+    gone: &[i64],
+    of_worker: ShardRange,
+) -> SegmentRef {
+    let shards = DeltaShards { puts: vec![shards(keys)], deletes: vec![shards(gone)] };
+    let columns = vec![column(keys.to_vec()), column(vec![value; keys.len()])];
     let puts = RecordBatch::try_new(table().schema, columns).unwrap();
     let key = Arc::new(table().key_schema());
     let deletes = vec![RecordBatch::try_new(key, vec![column(gone.to_vec())]).unwrap()];
-    let delta = StateDelta { table: 0, schema: table().schema, puts: vec![puts], deletes };
-    let rows = delta.row_count() as u64;
+    let (schema, puts) = (table().schema, vec![puts]);
+    let delta = StateDelta { table: 0, schema, puts, deletes, delete_shards: None };
     let mut bytes = Vec::new();
-    let (offset, length) = encode_delta(&mut bytes, &delta).unwrap();
+    let place = encode_delta(&mut bytes, &delta, shards).unwrap();
+    let Place { offset, length, directory, rows } = place;
     let object = format!("state/{}.seg", uuid::Uuid::new_v4().simple());
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await.unwrap();
     SegmentRef {
         relation: RelationId(1),
         operator: OperatorId(uuid::Uuid::nil()),
         table: 0,
-        worker: Some(worker),
+        shards: of_worker,
         key_columns: 1,
         object,
         offset,
         length,
+        directory,
         rows,
     }
 }
 
-async fn rows(env: &Env, segments: &[SegmentRef], worker: usize) -> BTreeMap<i64, i64> {
-    let mut batches = Vec::new();
-    for segment in segments.iter().filter(|segment| segment.worker == Some(worker)) {
-        let path = Path::from(segment.object.as_str());
-        let bytes = env.store().get(&path).await.unwrap().bytes().await.unwrap();
-        batches.extend(read_batches(&bytes).unwrap());
-    }
-    let live = live_rows(&table(), &batches).unwrap();
+async fn rows(env: &Env, segments: &[SegmentRef], shards: ShardRange) -> BTreeMap<i64, i64> {
+    let mut reader =
+        ShardReader::open(env.clone(), 1, segments.to_vec(), shards, true).await.unwrap();
     let column = |batch: &RecordBatch, at: usize| {
         batch.column(at).as_primitive::<Int64Type>().values().to_vec()
     };
-    live.iter().flat_map(|batch| std::iter::zip(column(batch, 0), column(batch, 1))).collect()
+    let mut rows = BTreeMap::new();
+    while let Some(group) = reader.next().await.unwrap() {
+        for batch in table_rows(&table(), &group).unwrap() {
+            for (key, value) in std::iter::zip(column(&batch, 0), column(&batch, 1)) {
+                assert_eq!(rows.insert(key, value), None, "key {key} comes twice");
+            }
+        }
+    }
+    rows
 }
 
-/// Law: whatever comes while merges run, the live rows are those of all segments.
+/// Law: whatever comes while merges run, whoever wrote it and whoever reads it, the live rows are
+/// those of all segments.
 #[tokio::test]
 async fn a_merge_beside_newer_segments_keeps_the_rows() {
     let env = Env::real(Arc::new(InMemory::new())).unwrap();
     let mut segments = Vec::new();
-    let mut models = [BTreeMap::new(), BTreeMap::new()];
+    let mut model = BTreeMap::new();
     let mut planned: Vec<Run> = Vec::new();
-    let mut most = 0;
-    for number in 0..200_i64 {
-        for (worker, model) in models.iter_mut().enumerate() {
-            let puts: Vec<i64> = (0..3).map(|row| (number * 7 + row * 5) % 40).collect();
-            let gone = [(number * 11 + 1) % 40].into_iter().filter(|key| !puts.contains(key));
-            let gone: Vec<i64> = gone.collect();
-            puts.iter().for_each(|key| _ = model.insert(*key, number));
-            gone.iter().for_each(|key| _ = model.remove(key));
-            segments.push(segment(&env, &puts, number, &gone, worker).await);
+    let (mut most, mut workers) = (0, 1);
+    for number in 0..300_i64 {
+        // A start with other workers.
+        if number % 60 == 59 {
+            workers = [1, 3, 2, 4, 2][number as usize / 60];
+        }
+        let puts: Vec<i64> = (0..9).map(|row| (number * 7 + row * 5) % 120).collect();
+        let gone = [(number * 11 + 1) % 120].into_iter().filter(|key| !puts.contains(key));
+        let gone: Vec<i64> = gone.collect();
+        puts.iter().for_each(|key| _ = model.insert(*key, number));
+        gone.iter().for_each(|key| _ = model.remove(key));
+        for worker in 0..workers {
+            let own = shards_of(worker, workers);
+            let mine = |keys: &[i64]| -> Vec<i64> {
+                let keys = std::iter::zip(keys, shards(keys));
+                keys.filter(|(_, shard)| own.contains(*shard)).map(|(key, _)| *key).collect()
+            };
+            let (puts, gone) = (mine(&puts), mine(&gone));
+            if !puts.is_empty() || !gone.is_empty() {
+                segments.push(segment(&env, &puts, number, &gone, own).await);
+            }
         }
         // A merge takes as long as seven checkpoints.
         if number % 7 == 0 {
@@ -78,10 +112,15 @@ async fn a_merge_beside_newer_segments_keeps_the_rows() {
             }
             planned = plan(&segments);
         }
-        for (worker, model) in models.iter().enumerate() {
-            assert_eq!(rows(&env, &segments, worker).await, *model, "checkpoint {number}");
+        let readers = 1 + number as usize % 5;
+        let mut read = BTreeMap::new();
+        for reader in 0..readers {
+            let own = rows(&env, &segments, shards_of(reader, readers)).await;
+            assert!(own.keys().all(|key| !read.contains_key(key)), "a row has two owners");
+            read.extend(own);
         }
-        most = most.max(segments.len());
+        assert_eq!(read, model, "checkpoint {number}");
+        most = most.max(segments.len() / workers);
     }
     assert!(most <= 2 * (SEGMENTS_MAX + 14), "{most} segments");
 }
@@ -91,7 +130,7 @@ async fn a_merge_whose_inputs_have_gone_is_garbage() {
     let env = Env::real(Arc::new(InMemory::new())).unwrap();
     let mut segments = Vec::new();
     for number in 0..20 {
-        segments.push(segment(&env, &[number], 1, &[], 0).await);
+        segments.push(segment(&env, &[number], 1, &[], ShardRange::ALL).await);
     }
     let compactor = Compactor::new(env.clone());
     let run = plan(&segments).remove(0);

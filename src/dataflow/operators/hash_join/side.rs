@@ -11,11 +11,11 @@ use datafusion::physical_plan::PhysicalExpr;
 use super::lists::Lists;
 use super::weighted_rows::{Kept, Sought, WeightedRows};
 use super::{InputKind, JoinInput};
-use crate::change::{ChangeBatch, consolidate, hash_rows, take_rows};
+use crate::change::{ChangeBatch, consolidate, hash_rows, shard_of, take_rows};
 use crate::env::Scratch;
 use crate::error::Result;
 use crate::state::{
-    AppendedRows, Location, MovedRows, NO_ROW, NO_SLOT, RowNumber, Segments, StateDelta,
+    AppendedRows, KeyTable, Location, MovedRows, NO_ROW, NO_SLOT, RowNumber, Segments, StateDelta,
     StateTable, append_indices, check_columns,
 };
 
@@ -300,15 +300,27 @@ impl Side {
         RowNumber::table(&[self.schema.fields().to_vec(), vec![weight]].concat())
     }
 
-    /// What changed since the last call; adds the keys of entries that went to `idle_keys`.
-    pub(super) fn delta(&mut self, table: usize, idle_keys: &mut Vec<u32>) -> Result<StateDelta> {
+    /// What changed since the last call; adds the keys of entries that went to `idle_keys`. `keys`
+    /// are those of both sides.
+    pub(super) fn delta(
+        &mut self,
+        table: usize,
+        keys: &KeyTable,
+        idle_keys: &mut Vec<u32>,
+    ) -> Result<StateDelta> {
         let layout = self.state_table();
         let weighted = match &mut self.kind {
             Kind::Appended(appended) => return appended.delta(table),
             Kind::Weighted(weighted) => weighted,
         };
         let put = weighted.take_changed()?;
-        let deleted = RowNumber::columns(weighted.take_deleted(idle_keys).into_iter());
+        let deleted = weighted.take_deleted(idle_keys);
+        // A number does not tell the key, by which rows are spread.
+        let mut delete_shards = Vec::with_capacity(deleted.keys.len());
+        for run in keys.key_runs(&deleted.keys) {
+            delete_shards.extend(hash_rows(&keys.keys(run)?, run.len())?.into_iter().map(shard_of));
+        }
+        let deleted = RowNumber::columns(deleted.numbers.into_iter());
         let deletes = vec![RecordBatch::try_new(Arc::new(layout.key_schema()), deleted)?];
         let mut puts = Vec::new();
         for run in self.runs(&put, |_| 24) {
@@ -321,7 +333,8 @@ impl Side {
             columns.push(weights);
             puts.push(RecordBatch::try_new(Arc::clone(&layout.schema), columns)?);
         }
-        Ok(StateDelta { table, schema: layout.schema, puts, deletes })
+        let (schema, delete_shards) = (layout.schema, Some(delete_shards));
+        Ok(StateDelta { table, schema, puts, deletes, delete_shards })
     }
 
     /// The rows of stored ones.

@@ -93,8 +93,25 @@ pub(super) struct WeightedRows {
     multiples: usize,
     dirty: Vec<u32>,
     /// Durable rows that went since the last checkpoint, and the slots of their keys.
-    deleted: Vec<RowNumber>,
+    deleted: Deleted,
+    /// Slots of the keys of all rows that went since then.
     idle_keys: Vec<u32>,
+}
+
+/// Durable rows that went.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    /// Their names.
+    pub(super) numbers: Vec<RowNumber>,
+    /// By row: the slot of its key.
+    pub(super) keys: Vec<u32>,
+}
+
+impl Deleted {
+    fn push(&mut self, number: RowNumber, key: u32) {
+        self.numbers.push(number);
+        self.keys.push(key);
+    }
 }
 
 /// Rows to be found, with the weights that are to be added to their entries.
@@ -156,7 +173,7 @@ impl WeightedRows {
             unmatched: Vec::new(),
             multiples: 0,
             dirty: Vec::new(),
-            deleted: Vec::new(),
+            deleted: Deleted::default(),
             idle_keys: Vec::new(),
         }
     }
@@ -216,7 +233,7 @@ impl WeightedRows {
             let Ok(writer) = u16::try_from(last) else {
                 // Too many starts of the engine: the row is stored again, under a new number.
                 last = 0;
-                self.deleted.push(*number);
+                self.deleted.push(*number, self.entries[*id as usize].key);
                 self.dirty.push(*id);
                 continue;
             };
@@ -357,7 +374,7 @@ impl WeightedRows {
         let entry = &self.entries[id as usize];
         let (key, hash) = (entry.key, entry.hash);
         if entry.tag.has(Tag::DURABLE) {
-            self.deleted.push(self.number(id));
+            self.deleted.push(self.number(id), key);
         }
         // A negative one of unique rows is not in the index.
         if let Ok(found) = self.index.find_entry(spread(half_of(hash)), |(_, other)| *other == id) {
@@ -445,7 +462,7 @@ impl WeightedRows {
     }
 
     /// Durable rows that went since the last call; adds the slots of keys that lost a row.
-    pub(super) fn take_deleted(&mut self, idle_keys: &mut Vec<u32>) -> Vec<RowNumber> {
+    pub(super) fn take_deleted(&mut self, idle_keys: &mut Vec<u32>) -> Deleted {
         idle_keys.append(&mut self.idle_keys);
         std::mem::take(&mut self.deleted)
     }
@@ -455,6 +472,7 @@ impl WeightedRows {
         self.index.allocation_size()
             + self.entries.capacity() * size_of::<Entry>()
             + (ids.iter().map(|ids| ids.capacity()).sum::<usize>() + self.idle_keys.capacity()) * 4
-            + self.deleted.capacity() * size_of::<RowNumber>()
+            + self.deleted.numbers.capacity() * size_of::<RowNumber>()
+            + self.deleted.keys.capacity() * 4
     }
 }
