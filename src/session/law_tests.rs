@@ -26,6 +26,7 @@ mod dml;
 mod expression;
 mod found;
 mod law;
+mod layouts;
 mod query;
 mod schema;
 mod script;
