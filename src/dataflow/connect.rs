@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
-    Connectors, Format, Include, Including, Options, Sink, SinkConnector, SinkMode, Source,
-    SourceConnector,
+    Connectors, Format, Include, Including, Options, SinkCommitter, SinkConnector, SinkMode,
+    Source, SourceConnector,
 };
 use frazil_format::{FormatSpec, build_format};
 use uuid::Uuid;
@@ -107,7 +107,7 @@ pub fn build_sink(
     schema: SchemaRef,
     mode: SinkMode,
     id: Uuid,
-) -> Result<Box<dyn Sink>> {
+) -> Result<Box<dyn SinkCommitter>> {
     let mut options = options.clone();
     let connector = options.require("connector")?;
     let known = || SINKS.into_iter().chain(env.connectors().sinks());

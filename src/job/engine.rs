@@ -288,7 +288,7 @@ impl Engine {
         let schema = Arc::clone(&new.schema);
         let mode = def.mode.clone();
         let sink = build_sink(self.env(), &def.connector, Arc::clone(&schema), mode, id)?;
-        let slot = SinkSlot::new(new.id, new.name.clone(), id, schema, sink);
+        let slot = SinkSlot::new(new.id, new.name.clone(), id, schema, &def.mode, sink);
         slot.charge_to(self.memory());
         let status = slot.open().await?;
         self.check_target(catalog, def, &status)?;

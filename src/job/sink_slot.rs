@@ -1,8 +1,8 @@
 //! [`SinkSlot`]: a sink, its pending changes, and its two phases.
 //!
 //! ```text
-//! changes ─► log ─► [manifest n] ─► write + prepare ─► [manifest m] ─► commit, until it succeeds
-//!  checkpoint n: names the log      beside all else      names the committable, not the log
+//! changes ─► log ─► [manifest n] ─► writers, merge ─► [manifest m] ─► commit, until it succeeds
+//!  checkpoint n: names the log      beside all else     names the committable, not the log
 //! ```
 //!
 //! **Invariant:** at every manifest each change is in exactly one of: the target, the committable,
@@ -16,12 +16,13 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
     ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, LastCommit, Resume, Retry,
-    Sink, SinkStatus,
+    SinkCommitter, SinkMode, SinkStatus,
 };
 use futures::FutureExt;
 use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
+use self::writers::{Writers, panicked};
 use super::sink_log::{self, MERGE_BYTES_MAX, Pending, to_merge};
 use super::sink_problem::{Severity, SinkProblem};
 use crate::catalog::RelationId;
@@ -31,18 +32,22 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{Charge, MemoryAccount, MemoryKind};
 
+mod writers;
+
 /// What becomes of a sink that is stopped.
 const STOPPED: &str = "the sink is stopped and keeps its changes until ALTER SINK … RESUME";
 
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A conflict is over when it is told: the pauses after it are shorter by this factor.
+const CONFLICT_FACTOR: u32 = 10;
 
 /// A sink in use: locked while it writes or commits.
 pub(super) type BusySink = OwnedMutexGuard<OpenSink>;
 
 /// A sink, and whether it knows its target.
 pub(super) struct OpenSink {
-    sink: Box<dyn Sink>,
+    sink: Box<dyn SinkCommitter>,
     opened: bool,
 }
 
@@ -52,6 +57,8 @@ pub(super) struct SinkSlot {
     pub(super) name: String,
     id: Uuid,
     schema: SchemaRef,
+    /// The key by which writers share changes; empty for an append-only sink.
+    key: Vec<usize>,
     sink: Arc<tokio::sync::Mutex<OpenSink>>,
     progress: Mutex<Progress>,
     /// True once the sink is dropped.
@@ -116,11 +123,16 @@ impl SinkSlot {
         name: String,
         id: Uuid,
         schema: SchemaRef,
-        sink: Box<dyn Sink>,
+        mode: &SinkMode,
+        sink: Box<dyn SinkCommitter>,
     ) -> Self {
+        let key = match mode {
+            SinkMode::AppendOnly => Vec::new(),
+            SinkMode::Upsert { key } => key.clone(),
+        };
         let sink = Arc::new(tokio::sync::Mutex::new(OpenSink { sink, opened: false }));
         let (progress, dropped) = (Mutex::default(), watch::Sender::new(false));
-        Self { relation, name, id, schema, sink, progress, dropped }
+        Self { relation, name, id, schema, key, sink, progress, dropped }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -161,7 +173,7 @@ impl SinkSlot {
     pub(super) async fn undo_open(&self) {
         self.drop_sink();
         let mut sink = Arc::clone(&self.sink).lock_owned().await;
-        if let Err(error) = caught(sink.sink.undo_open()).await {
+        if let Err(error) = caught(sink.sink.drop_target()).await {
             tracing::warn!(sink = self.name, %error, "the target of a failed sink stays");
         }
     }
@@ -406,16 +418,46 @@ impl SinkSlot {
             bytes if bytes > MERGE_BYTES_MAX => taken.chunks(1),
             _ => taken.chunks(taken.len().max(1)),
         };
+        let bytes = taken.iter().map(|pending| pending.bytes).sum();
+        let mut writers = Writers::new(&mut *sink.sink, &self.key, bytes)?;
+        let written = self.write_groups(groups, &mut writers, env).await;
+        self.set_reading(0);
+        let (fragments, finished) = match written {
+            Ok(()) => writers.finish().await,
+            Err(error) => {
+                writers.abort().await;
+                (Vec::new(), Err(error))
+            }
+        };
+        let merged = match finished {
+            Ok(()) => sink.sink.merge(mark, fragments.clone()).await,
+            Err(error) => Err(error),
+        };
+        if merged.is_err()
+            && let Err(error) = sink.sink.abort(fragments).await
+        {
+            tracing::warn!(sink = self.name, %error, "files of a failed prepare stay");
+        }
+        merged
+    }
+
+    /// Has writers encode the sum of each group.
+    async fn write_groups(
+        &self,
+        groups: std::slice::Chunks<'_, Pending>,
+        writers: &mut Writers<'_>,
+        env: &Env,
+    ) -> frazil_connector_api::Result<()> {
         for group in groups {
             let changes = self.net_changes(group, env).await.map_err(|error| match error.kind {
                 ErrorKind::Unavailable => ConnectorError::unavailable(error.to_string()),
                 _ => ConnectorError::internal(error.to_string()),
             })?;
             if changes.num_rows() > 0 {
-                sink.sink.write(changes).await?;
+                writers.write(changes).await?;
             }
         }
-        sink.sink.prepare(mark).await
+        Ok(())
     }
 
     /// The sum of pending changes, which is in memory until the next call or the end of the
@@ -462,6 +504,13 @@ impl SinkSlot {
     /// Second phase: tries until the changes are visible, or the sink is dropped, which gives
     /// `None`. `report` gets each failure.
     ///
+    /// | outcome | reaction |
+    /// |---|---|
+    /// | `Conflict`: another writer was faster | the same committable again, after a short pause |
+    /// | `Unknown`: no answer | the same; the sink looks first; the pause grows |
+    /// | an error that may heal | the same |
+    /// | another error | the sink is stopped; the manifest keeps the committable |
+    ///
     /// # Errors
     /// What will never succeed; the sink is stopped then.
     pub(super) async fn commit(
@@ -474,42 +523,55 @@ impl SinkSlot {
         let mut dropped = self.dropped.subscribe();
         let mut attempts = 0;
         while !*dropped.borrow() {
-            let outcome = match busy.opened {
-                true => caught(busy.sink.commit(committable)).await,
-                // Opening commits what is prepared.
-                false => {
-                    let opened = caught(self.reopen(&mut busy)).await;
-                    opened.map(|()| CommitOutcome::AlreadyVisible)
-                }
-            };
+            let outcome = caught(self.try_commit(&mut busy, committable)).await;
             let outcome = match env.fails("sink.reply_lost") {
-                true => Err(ConnectorError::unavailable("the reply of the commit was lost")),
+                true => Ok(CommitOutcome::Unknown { reason: "its reply was lost".to_string() }),
                 false => outcome,
             };
-            let error = match outcome {
-                Ok(outcome) => {
+            attempts += 1;
+            let (reason, pause) = match outcome {
+                Ok(outcome @ CommitOutcome::Committed { .. }) => {
                     env.reach("sink.committed");
-                    let mut progress = self.progress();
-                    progress.last = LastCommit::Visible(committable.mark);
+                    self.progress().last = LastCommit::Visible(committable.mark);
+                    if let Err(error) = caught(busy.sink.maintain()).await {
+                        tracing::warn!(sink = self.name, %error, "replaced files stay");
+                    }
                     return Ok(Some((outcome, busy.sink.status())));
                 }
-                Err(error) => error,
+                Ok(CommitOutcome::Conflict { reason }) => {
+                    (reason, pause(attempts) / CONFLICT_FACTOR)
+                }
+                Ok(CommitOutcome::Unknown { reason }) => (
+                    format!("it is not known whether the commit was made: {reason}"),
+                    pause(attempts),
+                ),
+                // An error that may heal does not cost the sink what it knows of its target.
+                Err(error) if error.retry == Retry::Never => {
+                    busy.opened = false;
+                    let problem = self.note(&error, env.elapsed());
+                    return Err(Error::new(ErrorKind::JobFailed, problem.error));
+                }
+                Err(error) => (error.to_string(), pause(attempts)),
             };
-            // An error that may heal does not cost the sink what it knows of its target.
-            if error.retry == Retry::Never {
-                busy.opened = false;
-                let problem = self.note(&error, env.elapsed());
-                return Err(Error::new(ErrorKind::JobFailed, problem.error));
-            }
-            attempts += 1;
-            tracing::warn!(sink = self.name, %error, attempts, "commit failed, again");
-            report(attempts, error.to_string());
+            tracing::warn!(sink = self.name, reason, attempts, "not committed yet, again");
+            report(attempts, reason);
             tokio::select! {
                 _ = dropped.wait_for(|dropped| *dropped) => {}
-                () = tokio::time::sleep(pause(attempts)) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         Ok(None)
+    }
+
+    async fn try_commit(
+        &self,
+        sink: &mut OpenSink,
+        committable: &Committable,
+    ) -> frazil_connector_api::Result<CommitOutcome> {
+        if !sink.opened {
+            self.reopen(sink).await?;
+        }
+        sink.sink.commit(committable).await
     }
 
     /// Opens the sink in the background of a start, and commits what the manifest of the last
@@ -547,12 +609,7 @@ async fn caught<T>(
 ) -> frazil_connector_api::Result<T> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(outcome) => outcome,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let text = text.unwrap_or("no message");
-            Err(ConnectorError::internal(format!("the connector panicked: {text}")))
-        }
+        Err(panic) => Err(panicked(&*panic)),
     }
 }
 

@@ -326,7 +326,8 @@ async fn restore_sink(
     options.take("create_table_if_not_exists");
     let mode = def.mode.clone();
     let sink = build_sink(env, &options, Arc::clone(&schema), mode, record.id)?;
-    let slot = SinkSlot::new(relation.id, relation.name.clone(), record.id, schema, sink);
+    let name = relation.name.clone();
+    let slot = SinkSlot::new(relation.id, name, record.id, schema, &def.mode, sink);
     slot.restore(record, fence, env).await?;
     Ok(Some(Arc::new(slot)))
 }

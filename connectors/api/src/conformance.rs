@@ -4,7 +4,9 @@
 //! [`TextFormat`] stands in for a real format there.
 
 mod reading;
+mod sink_run;
 mod text_format;
 
 pub use reading::{Reading, assert_restartable, read_all};
+pub use sink_run::SinkRun;
 pub use text_format::TextFormat;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 #[cfg(doc)]
 use crate::ConnectorError;
-use crate::{Format, OptionSpec, Options, Result, Sink, SinkMode, Source};
+use crate::{Format, OptionSpec, Options, Result, SinkCommitter, SinkMode, Source};
 
 /// Makes sources of one kind.
 pub trait SourceConnector: Debug + Send + Sync {
@@ -48,7 +48,7 @@ pub trait SinkConnector: Debug + Send + Sync {
     fn options(&self) -> &[OptionSpec];
 
     /// Makes the sink that the options of a WITH clause describe. It must not ask the outside
-    /// before [`Sink::open`].
+    /// before [`SinkCommitter::open`].
     ///
     /// `schema` has the columns of the changes. `id` names the sink for its whole life.
     ///
@@ -60,7 +60,7 @@ pub trait SinkConnector: Debug + Send + Sync {
         schema: SchemaRef,
         mode: SinkMode,
         id: Uuid,
-    ) -> Result<Box<dyn Sink>>;
+    ) -> Result<Box<dyn SinkCommitter>>;
 }
 
 /// Connectors that a program adds to those of the engine.

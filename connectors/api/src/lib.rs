@@ -1,8 +1,9 @@
 //! The contract between the engine and everything outside.
 //!
 //! ```text
-//! bytes ──Decoder──► Decoded ──► engine ──► ChangeBatch ──Sink──► Committable ──commit──► target
-//!        (SourceReader)                                 (net changes of some epochs)
+//! bytes ──Decoder──► Decoded ──► engine ──► ChangeBatch ──SinkWriter──► Fragment
+//!        (SourceReader)                  (net changes of some epochs)
+//!                         Fragments ──SinkCommitter──► Committable ──commit──► target
 //! ```
 //!
 //! **Invariant:** no I/O, no DataFusion, nothing of the engine: a connector depends on this crate
@@ -34,7 +35,8 @@ pub use intake::Intake;
 pub use options::{OptionDefault, OptionSpec, Options};
 pub use position::{Position, Positions};
 pub use sink::{
-    CommitMark, CommitOutcome, Committable, LastCommit, Resume, Sink, SinkMode, SinkStatus,
+    CommitMark, CommitOutcome, Committable, Fragment, LastCommit, Resume, SinkCommitter, SinkMode,
+    SinkStatus, SinkWriter,
 };
 pub use source::{BadMessage, Source, SourceBatch, SourcePoll, SourceReader, SplitId};
 pub use upsert::{UpsertBatch, UpsertOp, origins_schema};

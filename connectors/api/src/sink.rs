@@ -1,4 +1,4 @@
-//! [`Sink`]: a target that takes net changes and shows them once.
+//! [`SinkCommitter`] and [`SinkWriter`]: a target that takes net changes and shows them once.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -85,16 +85,35 @@ pub struct Resume {
     pub last: LastCommit,
 }
 
-/// What a commit found.
+/// What a writer has made of its share of the changes: a part of a committable.
+///
+/// It is small and in text, so that it can travel from the writer to the committer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fragment {
+    /// The sink's own description, as JSON text.
+    pub payload: String,
+}
+
+/// How a commit ended. Each outcome asks for another reaction of the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitOutcome {
-    /// The changes are visible now.
+    /// The changes are visible, by this call or by an earlier one.
     Committed {
         /// The target's name for it, such as an Iceberg snapshot id.
         snapshot: String,
     },
-    /// They were visible before the call.
-    AlreadyVisible,
+    /// Nothing of it is visible: another writer has changed the target meanwhile. The same
+    /// committable is committed again, soon.
+    Conflict {
+        /// What the target said.
+        reason: String,
+    },
+    /// The request was sent, and there is no answer: the changes may be visible, or become so.
+    /// Nothing of the committable may be removed. The next call looks before it sends anything.
+    Unknown {
+        /// Why there is no answer.
+        reason: String,
+    },
 }
 
 /// Figures for `SHOW SINKS` and the progress display.
@@ -112,57 +131,105 @@ pub struct SinkStatus {
     pub state_bytes: u64,
 }
 
-/// Writes net changes into a target, in two phases.
+/// Makes the changes of writers visible, in two phases. There is one per sink.
 ///
 /// ```text
-/// open(resume) ─► { write* ─► prepare(mark n) ─► [manifest n is durable] ─► commit(n) }*
+/// open(resume) ─► { writer 0 ─ write* ─ finish ─┐
+///                   writer 1 ─ write* ─ finish ─┴► merge(mark n) ─► [manifest n is durable]
+///                   ─► commit(n), until it is Committed ─► maintain }*
 /// ```
 ///
 /// Law: after `commit(n)` the target equals the sum of all changes written up to checkpoint n,
-/// however often a crash, a lost reply or a repeated call came between.
-/// **Invariant:** `prepare` of n+1 is called only after `commit` of n succeeded. So the target's
-/// last commit is either the one that the data directory knows as the newest, or the one before it.
+/// however often a crash, a lost reply or a repeated call came between, and however many writers
+/// shared them. `conformance::assert_exactly_once` checks it.
+///
+/// **Invariants:** writers are made only after `commit` of the checkpoint before is `Committed`. So
+/// the target's last commit is either the one that the data directory knows as the newest, or the
+/// one before it. No writer exists while the committer merges or commits.
 #[async_trait]
-pub trait Sink: Send {
+pub trait SinkCommitter: Send {
     /// Makes the target if it is to be made, compares its last commit with what `resume` knows,
-    /// commits what is prepared and not visible, and loads what the writer must know. Called
-    /// first, and again after any error.
+    /// commits what is prepared and not visible, and loads what writers must know. Called first,
+    /// and again after any error and any [`SinkCommitter::abort`].
     ///
     /// # Errors
     /// `Config` or `Target` if the target does not fit, or has a commit that the data directory
     /// does not know; `Fenced` if that commit is of a newer process; `Unavailable` if the target is
-    /// out of reach.
+    /// out of reach or did not take what is prepared.
     async fn open(&mut self, resume: &Resume) -> Result<()>;
 
-    /// Takes changes, already net over the epochs between two checkpoints.
+    /// One more writer for the next merge.
     ///
     /// # Errors
-    /// `Unavailable`; or `Target` if a retraction comes to an append-only sink.
-    async fn write(&mut self, changes: ChangeBatch) -> Result<()>;
+    /// `Internal` if the sink is not open.
+    fn writer(&mut self) -> Result<Box<dyn SinkWriter>>;
 
-    /// Makes all that was written durable; `None` if nothing was.
+    /// Puts together what all writers made since the last merge, in any order, and makes it
+    /// durable; `None` if there is nothing to commit. Nothing is visible yet.
     ///
     /// # Errors
-    /// `Unavailable`.
-    async fn prepare(&mut self, mark: CommitMark) -> Result<Option<Committable>>;
+    /// `Unavailable`. The caller aborts then.
+    async fn merge(
+        &mut self,
+        mark: CommitMark,
+        fragments: Vec<Fragment>,
+    ) -> Result<Option<Committable>>;
 
-    /// Makes a committable visible. Calling it again, after an error or from another process, is
-    /// harmless.
+    /// Tries once to make a committable visible. Calling it again, after any outcome or error or
+    /// from another process, is harmless.
     ///
     /// # Errors
     /// `Fenced` if a newer process has committed; `Target` if the target has a commit that is
-    /// neither this one nor the one before it; `Unavailable` if the outcome is unknown.
+    /// neither this one nor the one before it; `Unavailable` if nothing was sent, since the target
+    /// is out of reach.
     async fn commit(&mut self, committable: &Committable) -> Result<CommitOutcome>;
+
+    /// Removes what fragments describe: they will not be merged, since a writer or the merge has
+    /// failed. The sink is opened again before anything else.
+    ///
+    /// # Errors
+    /// `Unavailable`: what is left is seen by nobody.
+    async fn abort(&mut self, fragments: Vec<Fragment>) -> Result<()>;
+
+    /// Removes what commits have replaced. Called after a commit; what a crash or an error leaves
+    /// is seen by nobody.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn maintain(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Takes back a target that `open` has made and nothing was committed to: the CREATE SINK that
     /// opened the sink has failed.
     ///
     /// # Errors
     /// `Unavailable`.
-    async fn undo_open(&mut self) -> Result<()> {
+    async fn drop_target(&mut self) -> Result<()> {
         Ok(())
     }
 
     /// Figures.
     fn status(&self) -> SinkStatus;
+}
+
+/// Encodes one share of the changes between two commits. Writers of a sink work at the same time.
+///
+/// All changes of one key go to the same writer, in their order.
+#[async_trait]
+pub trait SinkWriter: Send {
+    /// Takes changes, each batch net.
+    ///
+    /// # Errors
+    /// `Unavailable`; or `Target` if a retraction comes to an append-only sink.
+    async fn write(&mut self, changes: ChangeBatch) -> Result<()>;
+
+    /// Ends the writer and describes what it made; `None` if that is nothing.
+    ///
+    /// # Errors
+    /// `Unavailable`; what was made is removed.
+    async fn finish(self: Box<Self>) -> Result<Option<Fragment>>;
+
+    /// Ends the writer and removes what it made, as far as that is possible.
+    async fn abort(self: Box<Self>);
 }

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use frazil_connector_api::{ChangeBatch, CommitMark, LastCommit, Options, Resume, Sink, SinkMode};
+use frazil_connector_api::conformance::SinkRun;
+use frazil_connector_api::{ChangeBatch, CommitMark, LastCommit, Options, Resume, SinkMode};
 use frazil_iceberg::build_iceberg_sink;
 use uuid::Uuid;
 
@@ -45,7 +46,7 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
-fn sink(folder: &std::path::Path, version: &str) -> Box<dyn Sink> {
+fn sink(folder: &std::path::Path, version: &str) -> SinkRun {
     let text = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let options = Options::new([
         ("catalog.uri".to_string(), format!("sqlite://{}", text("catalog.db"))),
@@ -56,7 +57,8 @@ fn sink(folder: &std::path::Path, version: &str) -> Box<dyn Sink> {
         ("format_version".to_string(), version.to_string()),
     ]);
     let mode = SinkMode::Upsert { key: vec![0] };
-    build_iceberg_sink(options, schema(), mode, Uuid::from_u128(1)).expect("options are right")
+    let sink = build_iceberg_sink(options, schema(), mode.clone(), Uuid::from_u128(1));
+    SinkRun::new(sink.expect("options are right"), &mode, 1)
 }
 
 /// The batches of one checkpoint; `live` are the keys that exist.

@@ -8,9 +8,10 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
+use frazil_connector_api::conformance::SinkRun;
 use frazil_connector_api::{
     ChangeBatch, CommitMark, Committable, ConnectorError, LastCommit, Options, Result, Resume,
-    Sink, SinkMode,
+    SinkCommitter, SinkMode,
 };
 use futures::TryStreamExt;
 use iceberg::MetadataLocation;
@@ -40,6 +41,8 @@ pub(crate) enum Event {
     Before(Act),
     /// The swap is made, another engine commits after it, and the reply is lost.
     LostThen(Option<Act>),
+    /// The request is lost.
+    Lost,
 }
 
 /// What another engine does to the table.
@@ -74,6 +77,9 @@ pub(crate) struct Lake {
 }
 
 pub(crate) const SINK: Uuid = Uuid::from_u128(5);
+
+/// Writers that share a commit of the sink under test.
+const WRITERS: usize = 2;
 
 fn rows_schema() -> SchemaRef {
     let field = |name| Field::new(name, DataType::Int64, false);
@@ -137,16 +143,20 @@ impl Lake {
     }
 
     /// The sink under test.
-    pub(crate) fn sink(&self, mode: SinkMode) -> Box<dyn Sink> {
+    pub(crate) fn sink(&self, mode: SinkMode) -> SinkRun {
+        SinkRun::new(self.committer(&mode), &mode, WRITERS)
+    }
+
+    fn committer(&self, mode: &SinkMode) -> Box<dyn SinkCommitter> {
         let lake = self.clone();
         let door = Arc::new(move |inner| -> Arc<dyn CommitSink> {
             Arc::new(Meddling { inner, lake: lake.clone() })
         });
-        build_iceberg_sink_behind(self.options(), rows_schema(), mode, SINK, door).unwrap()
+        build_iceberg_sink_behind(self.options(), rows_schema(), mode.clone(), SINK, door).unwrap()
     }
 
     /// The sink under test, keyed by `id`, opened for the first time.
-    pub(crate) async fn upsert_sink(&self) -> Box<dyn Sink> {
+    pub(crate) async fn upsert_sink(&self) -> SinkRun {
         let mut sink = self.sink(SinkMode::Upsert { key: vec![0] });
         sink.open(&Resume::default()).await.unwrap();
         sink
@@ -346,8 +356,8 @@ impl Lake {
         let number = Uuid::new_v4().as_u128() as i64 & 0xff_ffff;
         let (id, value) = (-1 - number, number);
         let mode = SinkMode::AppendOnly;
-        let mut sink =
-            build_iceberg_sink(self.options(), rows_schema(), mode, Uuid::new_v4()).unwrap();
+        let sink = build_iceberg_sink(self.options(), rows_schema(), mode.clone(), Uuid::new_v4());
+        let mut sink = SinkRun::new(sink.unwrap(), &mode, 1);
         sink.open(&Resume::default()).await.unwrap();
         let committable = prepare(&mut sink, 1, &[(id, value, 1)]).await;
         sink.commit(&committable).await.unwrap();
@@ -364,7 +374,8 @@ impl Lake {
         let spec = metadata.default_partition_spec();
         let mut partitioner = Partitioner::new(spec, &schema).unwrap();
         let folder = DataFolder::new(metadata.location());
-        let mut writer = DataWriter::new(io.clone(), folder, schema, spec.spec_id(), &[], 0);
+        let mut writer =
+            DataWriter::new(io.clone(), folder, schema, spec.spec_id(), &[], Arc::default());
         for live in live_files(io, metadata, &mut manifests).await.unwrap() {
             let path = live.file.file_path();
             let file = parquet_file::open(io, path).await.unwrap();
@@ -443,7 +454,7 @@ pub(crate) fn visible(committable: &Committable) -> Resume {
 
 /// Writes changes and prepares them.
 pub(crate) async fn prepare(
-    sink: &mut Box<dyn Sink>,
+    sink: &mut SinkRun,
     checkpoint: u64,
     rows: &[(i64, i64, i64)],
 ) -> Committable {
@@ -482,6 +493,7 @@ impl CommitSink for Meddling {
                 }
                 Err(ConnectorError::unavailable("connection reset"))
             }
+            Some(Event::Lost) => Err(ConnectorError::unavailable("connection refused")),
         }
     }
 }

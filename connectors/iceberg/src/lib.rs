@@ -23,6 +23,7 @@ mod reader;
 mod sink;
 mod table;
 mod upsert;
+mod writer;
 
 use commit::{committable, marker, relocate, row_delta, stored_file, summary};
 use files::{columns, data_writer, deletion_vector, parquet_file, position_delete};

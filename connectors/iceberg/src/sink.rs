@@ -1,36 +1,30 @@
-//! [`IcebergSink`]: the sink of the contract.
+//! [`IcebergSink`]: the committer of the contract; [`crate::writer`] has the writers.
 //!
 //! ```text
-//! write:   net changes ─► keys out of the index, places marked ─► rows into Parquet, keys in
-//! prepare: close data files, write deletes (v3 vectors | v2 positions) ─► committable
+//! writers: net changes ─► keys out of the index, places marked ─► rows into Parquet, keys in
+//! merge:   data files of all writers, marks ─► deletes (v3 vectors | v2 positions) ─► committable
 //! commit:  one Iceberg snapshot with all of it
 //! ```
-//!
-//! **Invariant:** retractions of a batch are taken before its insertions, so that an update, which
-//! is both, ends as the insertion; batches are taken in the order in which they are written.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use frazil_connector_api::{
-    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, LastCommit, OptionSpec,
-    Options, Result, Resume, Sink, SinkConnector, SinkMode, SinkStatus,
+    CommitMark, CommitOutcome, Committable, ConnectorError, Fragment, LastCommit, OptionSpec,
+    Options, Result, Resume, SinkCommitter, SinkConnector, SinkMode, SinkStatus, SinkWriter,
 };
 use iceberg::TableCreation;
 use iceberg::spec::{FormatVersion, TableMetadata};
 use uuid::Uuid;
 
-use crate::catalog::{Access, Catalog, CommitSink, LoadedTable, sync_folder};
+use crate::catalog::{Access, Catalog, CommitSink, LoadedTable, TableName, sync_folder};
 use crate::columns::Columns;
-use crate::commit::{Committer, Landed};
-use crate::committable::Payload;
-use crate::data_writer::{DataFolder, DataWriter, Written};
+use crate::commit::{Committer, Landed, Tried};
+use crate::committable::{Payload, partition_type};
+use crate::data_writer::{DataFolder, DataWriter, FileNumbers};
 use crate::error::target;
-use crate::key_index::Place;
 use crate::live_files::{Manifests, live_files};
 use crate::marker::{check_resume, last_commit};
 use crate::options::{OPTIONS, SinkOptions};
@@ -39,6 +33,7 @@ use crate::relocate::RowKey;
 use crate::row_delta::{RowDelta, remove_files};
 use crate::schema::{Conform, check_fits, iceberg_schema};
 use crate::upsert::UpsertState;
+use crate::writer::{FilePart, IcebergWriter, SharedState};
 
 /// `connector = 'iceberg'`.
 #[derive(Debug)]
@@ -59,7 +54,7 @@ impl SinkConnector for Iceberg {
         schema: SchemaRef,
         mode: SinkMode,
         id: Uuid,
-    ) -> Result<Box<dyn Sink>> {
+    ) -> Result<Box<dyn SinkCommitter>> {
         build_iceberg_sink(options, schema, mode, id)
     }
 }
@@ -80,7 +75,7 @@ pub fn build_iceberg_sink(
     schema: SchemaRef,
     mode: SinkMode,
     sink_id: Uuid,
-) -> Result<Box<dyn Sink>> {
+) -> Result<Box<dyn SinkCommitter>> {
     build_iceberg_sink_behind(options, schema, mode, sink_id, Arc::new(|door| door))
 }
 
@@ -94,7 +89,7 @@ pub fn build_iceberg_sink_behind(
     mode: SinkMode,
     sink_id: Uuid,
     door: DoorFactory,
-) -> Result<Box<dyn Sink>> {
+) -> Result<Box<dyn SinkCommitter>> {
     let options = SinkOptions::parse(options)?;
     if let SinkMode::Upsert { key } = &mode
         && (key.is_empty() || key.iter().any(|&at| at >= schema.fields().len()))
@@ -102,7 +97,7 @@ pub fn build_iceberg_sink_behind(
         return Err(ConnectorError::config("an upsert sink needs a primary key of its columns"));
     }
     let plan = Plan { options, schema, mode, sink_id, door };
-    Ok(Box::new(IcebergSink { plan, opened: None, made: None }))
+    Ok(Box::new(IcebergSink { plan, opened: None, made: None, replaced: Vec::new() }))
 }
 
 struct IcebergSink {
@@ -110,6 +105,8 @@ struct IcebergSink {
     opened: Option<Opened>,
     /// The metadata of a table that this sink has made.
     made: Option<String>,
+    /// Files that commits have taken the place of.
+    replaced: Vec<String>,
 }
 
 /// What the sink was told; does not change.
@@ -127,7 +124,7 @@ impl fmt::Debug for IcebergSink {
     }
 }
 
-/// What the writer is made for. A table whose shape changes needs another writer.
+/// What writers are made for. A table whose shape changes needs other ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Shape {
     version: FormatVersion,
@@ -154,10 +151,9 @@ struct Opened {
     door: Arc<dyn CommitSink>,
     table: LoadedTable,
     manifests: Manifests,
-    conform: Conform,
-    partitioner: Partitioner,
-    writer: DataWriter,
-    upsert: Option<UpsertState>,
+    conform: Arc<Conform>,
+    numbers: FileNumbers,
+    upsert: Option<SharedState>,
 }
 
 impl Plan {
@@ -281,30 +277,59 @@ impl Plan {
                 Some(UpsertState::load(io, version, &columns, (key, nullable), live).await?)
             }
         };
+        let next_number = upsert.as_ref().map_or(0, UpsertState::next_number);
+        let shape = Shape::of(metadata);
+        Ok(Opened {
+            shape,
+            catalog,
+            door,
+            table,
+            manifests,
+            conform: Arc::new(conform),
+            numbers: Arc::new(next_number.into()),
+            upsert: upsert.map(SharedState::new),
+        })
+    }
+
+    /// One more writer for an open table.
+    fn writer(&self, opened: &Opened) -> Result<IcebergWriter> {
+        let metadata = &opened.table.metadata;
+        let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
+        let Shape { schema_id, spec_id, .. } = opened.shape;
         let unique: Vec<String> = match self.key() {
             [only] => vec![self.schema.field(*only).name().clone()],
             _ => Vec::new(),
         };
-        let writer = DataWriter::new(
-            io.clone(),
+        let data = DataWriter::new(
+            opened.catalog.io().clone(),
             DataFolder::new(metadata.location()),
             schema.clone(),
-            spec.spec_id(),
+            spec_id,
             &unique,
-            upsert.as_ref().map_or(0, UpsertState::next_number),
+            Arc::clone(&opened.numbers),
         );
-        let partitioner = Partitioner::new(spec, &schema)?;
-        let shape = Shape::of(metadata);
-        Ok(Opened { shape, catalog, door, table, manifests, conform, partitioner, writer, upsert })
+        let index = opened.upsert.as_ref().map(|state| {
+            let (encoder, key) = state.lock().key_encoder();
+            (state.clone(), encoder, key)
+        });
+        Ok(IcebergWriter {
+            table: self.options.table.clone(),
+            schema_id,
+            spec_id,
+            partition: partition_type(metadata, spec_id)?,
+            conform: Arc::clone(&opened.conform),
+            partitioner: Partitioner::new(spec, schema)?,
+            data,
+            index,
+        })
     }
 }
 
 #[async_trait]
-impl Sink for IcebergSink {
+impl SinkCommitter for IcebergSink {
     async fn open(&mut self, resume: &Resume) -> Result<()> {
-        if let Some(mut before) = self.opened.take() {
-            before.writer.discard().await;
-        }
+        // The old index goes before the new one comes.
+        drop(self.opened.take());
         let access = match self.plan.options.create_if_not_exists {
             true => Access::Create,
             false => Access::Write,
@@ -328,7 +353,14 @@ impl Sink for IcebergSink {
             Some(pending) => {
                 let (table, key) = (&self.plan.options.table, self.plan.row_key());
                 let committer = Committer { catalog: &catalog, door: &*door, table, key };
-                committer.commit(pending, None, &mut manifests).await?.table
+                match committer.commit(pending, None, &mut manifests).await? {
+                    Tried::Landed(landed) => {
+                        self.replaced.extend(landed.replaced);
+                        landed.table
+                    }
+                    Tried::Conflict => return Err(not_committed(table, OTHER_WRITER)),
+                    Tried::Unknown(reason) => return Err(not_committed(table, &reason)),
+                }
             }
         };
         self.opened = Some(self.plan.build(catalog, door, table, manifests).await?);
@@ -337,42 +369,26 @@ impl Sink for IcebergSink {
         Ok(())
     }
 
-    async fn undo_open(&mut self) -> Result<()> {
+    async fn drop_target(&mut self) -> Result<()> {
         let (Some(opened), Some(location)) = (self.opened.take(), self.made.take()) else {
             return Ok(());
         };
         opened.catalog.remove(&self.plan.options.table, &location).await
     }
 
-    async fn write(&mut self, changes: ChangeBatch) -> Result<()> {
-        if changes.num_rows() == 0 {
-            return Ok(());
-        }
-        let name = self.plan.options.table.clone();
-        let opened = self.opened()?;
-        let rows = opened.conform.apply(changes.rows())?;
-        if opened.upsert.is_some() {
-            return opened.upsert(&changes, rows).await;
-        }
-        let Some(weights) = changes.weights() else {
-            return opened.append(&rows).await.map(drop);
-        };
-        if let Some(row) = weights.values().iter().position(|&weight| weight < 0) {
-            return Err(target(format!(
-                "row {row} of a batch retracts, but the sink into \"{name}\" is append-only"
-            ))
-            .with_hint("use type = 'upsert' with a primary_key"));
-        }
-        let repeats = weights.values().iter().enumerate();
-        let repeats = repeats.flat_map(|(row, &n)| std::iter::repeat_n(row as u32, n as usize));
-        let rows = take_record_batch(&rows, &UInt32Array::from_iter_values(repeats))?;
-        opened.append(&rows).await.map(drop)
+    fn writer(&mut self) -> Result<Box<dyn SinkWriter>> {
+        let opened = self.opened.as_ref().ok_or_else(not_open)?;
+        Ok(Box::new(self.plan.writer(opened)?))
     }
 
-    async fn prepare(&mut self, mark: CommitMark) -> Result<Option<Committable>> {
+    async fn merge(
+        &mut self,
+        mark: CommitMark,
+        fragments: Vec<Fragment>,
+    ) -> Result<Option<Committable>> {
         let sink_id = self.plan.sink_id;
-        let opened = self.opened()?;
-        let Some(delta) = opened.finish().await? else { return Ok(None) };
+        let opened = self.opened.as_mut().ok_or_else(not_open)?;
+        let Some(delta) = opened.merge(&fragments).await? else { return Ok(None) };
         let metadata = &opened.table.metadata;
         let previous = last_commit(metadata, sink_id)?.map(|last| last.id);
         let payload = Payload::new(metadata, sink_id, mark.id, previous, delta)?;
@@ -380,26 +396,47 @@ impl Sink for IcebergSink {
     }
 
     async fn commit(&mut self, committable: &Committable) -> Result<CommitOutcome> {
-        if self.opened.is_none() {
+        let Some(opened) = &mut self.opened else {
             // An earlier try has committed, and could not read the table after that.
             let last = LastCommit::Prepared(committable.clone());
             let fence = committable.mark.fence;
             self.open(&Resume { is_new: false, fence, last }).await?;
-            return Ok(CommitOutcome::AlreadyVisible);
-        }
-        let (name, key) = (self.plan.options.table.clone(), self.plan.row_key());
-        let opened = self.opened()?;
+            let snapshot = Payload::parse(committable)?.snapshot_id.to_string();
+            return Ok(CommitOutcome::Committed { snapshot });
+        };
+        let (name, key) = (&self.plan.options.table, self.plan.row_key());
         let committer =
-            Committer { catalog: &opened.catalog, door: &*opened.door, table: &name, key };
+            Committer { catalog: &opened.catalog, door: &*opened.door, table: name, key };
         let known = Some(opened.table.metadata.current_snapshot_id());
-        let landed = committer.commit(committable, known, &mut opened.manifests).await?;
-        let Landed { outcome, table, foreign } = landed;
+        let Landed { snapshot, table, foreign, replaced } =
+            match committer.commit(committable, known, &mut opened.manifests).await? {
+                Tried::Landed(landed) => landed,
+                Tried::Conflict => {
+                    return Ok(CommitOutcome::Conflict { reason: OTHER_WRITER.to_string() });
+                }
+                Tried::Unknown(reason) => return Ok(CommitOutcome::Unknown { reason }),
+            };
+        self.replaced.extend(replaced);
         opened.table = table;
         let is_reshaped = Shape::of(&opened.table.metadata) != opened.shape;
         if is_reshaped || (foreign && opened.upsert.is_some()) {
             self.rebuild().await?;
         }
-        Ok(outcome)
+        Ok(CommitOutcome::Committed { snapshot })
+    }
+
+    async fn abort(&mut self, fragments: Vec<Fragment>) -> Result<()> {
+        let opened = self.opened.take().ok_or_else(not_open)?;
+        let parts = fragments.iter().map(FilePart::parse).collect::<Result<Vec<_>>>()?;
+        let paths = parts.iter().flat_map(FilePart::paths).map(str::to_string);
+        remove_files(opened.catalog.io(), &paths.collect::<Vec<_>>()).await;
+        Ok(())
+    }
+
+    async fn maintain(&mut self) -> Result<()> {
+        let opened = self.opened.as_ref().ok_or_else(not_open)?;
+        remove_files(opened.catalog.io(), &std::mem::take(&mut self.replaced)).await;
+        Ok(())
     }
 
     fn status(&self) -> SinkStatus {
@@ -415,25 +452,31 @@ impl Sink for IcebergSink {
             target: self.plan.options.table.to_string(),
             location: metadata.map(|it| it.location().to_string()).unwrap_or_default(),
             snapshot: snapshot.map(|snapshot| snapshot.snapshot_id().to_string()),
-            row_count: upsert.map(UpsertState::row_count).or_else(rows_told),
-            state_bytes: upsert.map_or(0, UpsertState::memory_bytes),
+            row_count: upsert.map(|state| state.lock().row_count()).or_else(rows_told),
+            state_bytes: upsert.map_or(0, |state| state.lock().memory_bytes()),
         }
     }
 }
 
-impl IcebergSink {
-    fn opened(&mut self) -> Result<&mut Opened> {
-        self.opened.as_mut().ok_or_else(|| ConnectorError::internal("the sink is not open"))
-    }
+/// Why a commit meets a conflict.
+const OTHER_WRITER: &str = "another writer has changed the table meanwhile";
 
+fn not_open() -> ConnectorError {
+    ConnectorError::internal("the sink is not open")
+}
+
+fn not_committed(table: &TableName, reason: &str) -> ConnectorError {
+    ConnectorError::unavailable(format!("cannot commit to table \"{table}\": {reason}"))
+}
+
+impl IcebergSink {
     /// Learns a table that someone else has changed as well: its rows, or its shape.
     async fn rebuild(&mut self) -> Result<()> {
-        let Some(opened) = self.opened.take() else { return Ok(()) };
-        if !opened.is_empty() {
-            return Err(ConnectorError::unavailable(format!(
-                "table \"{}\" was changed by another writer",
-                self.plan.options.table
-            )));
+        let Some(mut opened) = self.opened.take() else { return Ok(()) };
+        if let Some(state) = &mut opened.upsert
+            && !state.sole()?.is_unmarked()
+        {
+            return Err(ConnectorError::internal("a commit before all changes were merged"));
         }
         let Opened { catalog, door, table, manifests, upsert, .. } = opened;
         // The old index goes before the new one comes.
@@ -443,80 +486,27 @@ impl IcebergSink {
     }
 }
 
-/// Rows of a batch that went into one file.
-struct Appended {
-    written: Written,
-    /// Their numbers in the batch; none for all.
-    rows: Option<UInt32Array>,
-}
-
 impl Opened {
-    fn is_empty(&self) -> bool {
-        self.writer.is_empty() && self.upsert.as_ref().is_none_or(UpsertState::is_unmarked)
-    }
-
-    /// Writes rows, which are in the files' schema, into the files of their partitions.
-    async fn append(&mut self, rows: &RecordBatch) -> Result<Vec<Appended>> {
-        let mut appended = Vec::new();
-        for part in self.partitioner.split(rows)? {
-            let written = match &part.rows {
-                None => self.writer.write(&part.partition, rows).await?,
-                Some(numbers) => {
-                    let rows = take_record_batch(rows, numbers)?;
-                    self.writer.write(&part.partition, &rows).await?
-                }
-            };
-            appended.push(Appended { written, rows: part.rows });
-        }
-        Ok(appended)
-    }
-
-    /// Takes net changes by key; `rows` are their rows in the files' schema.
-    async fn upsert(&mut self, changes: &ChangeBatch, rows: RecordBatch) -> Result<()> {
-        let not_open = || ConnectorError::internal("the sink has no index");
-        let keys = self.upsert.as_ref().ok_or_else(not_open)?.keys(&rows)?;
-        let (rows, kept) = match changes.weights() {
-            None => (rows, None),
-            Some(weights) => {
-                let weights = weights.values();
-                let state = self.upsert.as_mut().ok_or_else(not_open)?;
-                state.remove(&keys, (0..weights.len()).filter(|&row| weights[row] < 0));
-                let kept = (0..weights.len() as u32).filter(|&row| weights[row as usize] > 0);
-                let kept = UInt32Array::from_iter_values(kept);
-                (take_record_batch(&rows, &kept)?, Some(kept))
-            }
-        };
-        if rows.num_rows() == 0 {
-            return Ok(());
-        }
-        let appended = self.append(&rows).await?;
-        let state = self.upsert.as_mut().ok_or_else(not_open)?;
-        for Appended { written, rows: part } in appended {
-            if written.opened {
-                state.open_file(written.number);
-            }
-            let count = part.as_ref().map_or(rows.num_rows(), |part| part.len());
-            let places = (0..count).map(|at| {
-                let row = part.as_ref().map_or(at, |part| part.value(at) as usize);
-                let row = kept.as_ref().map_or(row, |kept| kept.value(row) as usize);
-                (row, Place { file: written.number, pos: written.base + at as u32 })
-            });
-            state.insert(&keys, places);
-        }
-        Ok(())
-    }
-
-    /// Ends a checkpoint; none if nothing was written. All files are durable on return.
-    async fn finish(&mut self) -> Result<Option<RowDelta>> {
-        if self.is_empty() {
-            return Ok(None);
-        }
+    /// Puts together what writers made; none if nothing is to be committed. All files are durable
+    /// on return.
+    async fn merge(&mut self, fragments: &[Fragment]) -> Result<Option<RowDelta>> {
         let io = self.catalog.io();
+        let metadata = &self.table.metadata;
         let Shape { spec_id, schema_id, .. } = self.shape;
-        let mut closed = self.writer.close().await?;
+        let (partition, schema) = (partition_type(metadata, spec_id)?, metadata.current_schema());
+        let mut closed = Vec::new();
+        for fragment in fragments {
+            let part = FilePart::parse(fragment)?;
+            if (part.schema_id, part.spec_id) != (schema_id, spec_id) {
+                return Err(ConnectorError::internal("a fragment was written for another table"));
+            }
+            closed.extend(part.closed_files(&partition, schema)?);
+        }
+        closed.sort_by_key(|file| file.number);
+        let folder = DataFolder::new(metadata.location());
         let (mut deletes, mut dead) = (Vec::new(), Vec::new());
         if let Some(state) = &mut self.upsert {
-            let folder = self.writer.folder().clone();
+            let state = state.sole()?;
             let ended = state.delete_files(io, spec_id, &mut closed, &folder).await?;
             remove_files(io, &ended.unused).await;
             (deletes, dead) = (ended.files, ended.dead);
@@ -525,7 +515,7 @@ impl Opened {
             return Ok(None);
         }
         if !closed.is_empty() || !deletes.is_empty() {
-            sync_folder(&self.writer.folder().new_path("parquet"))?;
+            sync_folder(&folder.new_path("parquet"))?;
         }
         let data = closed.into_iter().map(|closed| closed.file).collect();
         let (written, superseded) = (Vec::new(), Vec::new());

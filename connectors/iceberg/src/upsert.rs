@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::Array;
 use frazil_connector_api::{ConnectorError, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::io::FileIO;
@@ -46,6 +46,8 @@ pub(crate) struct UpsertState {
     encoder: Arc<KeyEncoder>,
     index: KeyIndex,
     files: Vec<FileState>,
+    /// Files from this number on are new since the last checkpoint.
+    first_new: u32,
     /// Places that were deleted since the last checkpoint.
     marks: Vec<u64>,
 }
@@ -123,8 +125,9 @@ impl UpsertState {
             },
             vector: file.vector,
         });
-        let files = files.collect();
-        Ok(Self { version, key, encoder, index, files, marks: Vec::new() })
+        let files: Vec<_> = files.collect();
+        let first_new = files.len() as u32;
+        Ok(Self { version, key, encoder, index, files, first_new, marks: Vec::new() })
     }
 
     /// Number of files; the next new file has this number.
@@ -152,10 +155,9 @@ impl UpsertState {
         (self.index.memory_bytes() + files + self.marks.capacity() * size_of::<u64>()) as u64
     }
 
-    /// Encodes the keys of rows in the files' schema.
-    pub(crate) fn keys(&self, rows: &RecordBatch) -> Result<Keys> {
-        let columns: Vec<_> = self.key.iter().map(|&at| rows.column(at).clone()).collect();
-        self.encoder.encode(&columns)
+    /// What encodes the keys of rows in the files' schema, and the indexes of their columns.
+    pub(crate) fn key_encoder(&self) -> (Arc<KeyEncoder>, Vec<usize>) {
+        (Arc::clone(&self.encoder), self.key.clone())
     }
 
     /// Forgets keys whose rows are retracted, and marks their places.
@@ -195,10 +197,11 @@ impl UpsertState {
         self.index.insert(keys, rows, |place| marks.push(place.to_u64()));
     }
 
-    /// Takes note of a new file; it is described by [`UpsertState::delete_files`].
+    /// Takes note of a new file; it is described by [`UpsertState::delete_files`]. Writers draw
+    /// numbers without gaps, and take note of them in any order.
     pub(crate) fn open_file(&mut self, number: u32) {
-        debug_assert_eq!(number, self.next_number(), "files are numbered without gaps");
-        self.files.push(FileState {
+        let count = self.files.len().max(number as usize + 1);
+        self.files.resize_with(count, || FileState {
             path: String::new(),
             spec_id: 0,
             partition: Struct::empty(),
@@ -218,7 +221,8 @@ impl UpsertState {
         closed: &mut Vec<ClosedFile>,
         folder: &DataFolder,
     ) -> Result<Deletes> {
-        let first_new = closed.first().map_or(self.next_number(), |file| file.number);
+        let next = self.next_number();
+        let first_new = std::mem::replace(&mut self.first_new, next);
         for ClosedFile { number, file } in closed.iter() {
             let state = &mut self.files[*number as usize];
             state.path = file.file_path().to_string();

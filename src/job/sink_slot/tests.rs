@@ -5,21 +5,44 @@ use std::collections::{BTreeMap, VecDeque};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
-use frazil_connector_api::Result as Answer;
+use frazil_connector_api::{Fragment, Result as Answer, SinkWriter};
 use object_store::memory::InMemory;
 
 use super::*;
 
-/// Sums up the weights of the rows that it is given.
-#[derive(Default)]
+/// Sums up the weights of the rows that its writers get.
+#[derive(Clone, Default)]
 struct Sums(Arc<Mutex<BTreeMap<i64, i64>>>);
 
 #[async_trait]
-impl Sink for Sums {
+impl SinkCommitter for Sums {
     async fn open(&mut self, _: &Resume) -> Answer<()> {
         Ok(())
     }
 
+    fn writer(&mut self) -> Answer<Box<dyn SinkWriter>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    async fn merge(&mut self, mark: CommitMark, _: Vec<Fragment>) -> Answer<Option<Committable>> {
+        Ok(Some(Committable { mark, payload: String::new() }))
+    }
+
+    async fn commit(&mut self, _: &Committable) -> Answer<CommitOutcome> {
+        Ok(committed())
+    }
+
+    async fn abort(&mut self, _: Vec<Fragment>) -> Answer<()> {
+        Ok(())
+    }
+
+    fn status(&self) -> SinkStatus {
+        SinkStatus::default()
+    }
+}
+
+#[async_trait]
+impl SinkWriter for Sums {
     async fn write(&mut self, changes: ChangeBatch) -> Answer<()> {
         let keys = changes.rows().column(0).as_primitive::<Int64Type>().values().clone();
         let weights = changes.weight_column();
@@ -30,17 +53,15 @@ impl Sink for Sums {
         Ok(())
     }
 
-    async fn prepare(&mut self, mark: CommitMark) -> Answer<Option<Committable>> {
-        Ok(Some(Committable { mark, payload: String::new() }))
+    async fn finish(self: Box<Self>) -> Answer<Option<Fragment>> {
+        Ok(None)
     }
 
-    async fn commit(&mut self, _: &Committable) -> Answer<CommitOutcome> {
-        Ok(CommitOutcome::AlreadyVisible)
-    }
+    async fn abort(self: Box<Self>) {}
+}
 
-    fn status(&self) -> SinkStatus {
-        SinkStatus::default()
-    }
+fn committed() -> CommitOutcome {
+    CommitOutcome::Committed { snapshot: "7".to_string() }
 }
 
 fn batch(rows: &[(i64, i64)]) -> ChangeBatch {
@@ -53,7 +74,8 @@ fn slot(sums: &Arc<Mutex<BTreeMap<i64, i64>>>) -> Arc<SinkSlot> {
     let schema = batch(&[]).schema();
     let sink = Box::new(Sums(Arc::clone(sums)));
     let id = Uuid::from_u128(7);
-    Arc::new(SinkSlot::new(RelationId(1), "daily".to_string(), id, schema, sink))
+    let mode = SinkMode::Upsert { key: vec![0] };
+    Arc::new(SinkSlot::new(RelationId(1), "daily".to_string(), id, schema, &mode, sink))
 }
 
 /// Law: what waits is the sum of all changes, across a restart, in a few objects; and what the
@@ -106,15 +128,22 @@ enum Call {
     /// Prepares nothing.
     Nothing,
     Unavailable,
+    Conflict,
+    Unknown,
     Refused,
     Panics,
 }
 
-/// A sink whose calls of prepare and commit have scripted outcomes; later calls succeed.
+/// A sink whose calls of merge and commit have scripted outcomes; later calls succeed.
 #[derive(Clone, Default)]
 struct Scripted {
     calls: Arc<Mutex<VecDeque<Call>>>,
     resumes: Arc<Mutex<Vec<Resume>>>,
+    /// Committables of the calls of commit.
+    commits: Arc<Mutex<Vec<Committable>>>,
+    /// Calls of abort and of maintain.
+    aborts: Arc<Mutex<u32>>,
+    maintained: Arc<Mutex<u32>>,
 }
 
 impl Scripted {
@@ -122,7 +151,8 @@ impl Scripted {
         self.calls.lock().unwrap().extend(calls);
         let (schema, sink) = (batch(&[]).schema(), Box::new(self.clone()));
         let id = Uuid::from_u128(7);
-        Arc::new(SinkSlot::new(RelationId(1), "s".to_string(), id, schema, sink))
+        let (name, mode) = ("s".to_string(), SinkMode::Upsert { key: vec![0] });
+        Arc::new(SinkSlot::new(RelationId(1), name, id, schema, &mode, sink))
     }
 
     fn next(&self) -> Answer<Call> {
@@ -131,13 +161,13 @@ impl Scripted {
             Call::Unavailable => Err(ConnectorError::unavailable("connection refused")),
             Call::Refused => Err(ConnectorError::config("column is missing").with_hint("add it")),
             Call::Panics => panic!("a fault of the connector"),
-            Call::Succeeds | Call::Nothing => Ok(call),
+            _ => Ok(call),
         }
     }
 }
 
 #[async_trait]
-impl Sink for Scripted {
+impl SinkCommitter for Scripted {
     async fn open(&mut self, resume: &Resume) -> Answer<()> {
         self.resumes.lock().unwrap().push(resume.clone());
         match resume.last.committable() {
@@ -146,11 +176,11 @@ impl Sink for Scripted {
         }
     }
 
-    async fn write(&mut self, _: ChangeBatch) -> Answer<()> {
-        Ok(())
+    fn writer(&mut self) -> Answer<Box<dyn SinkWriter>> {
+        Ok(Box::new(Sums::default()))
     }
 
-    async fn prepare(&mut self, mark: CommitMark) -> Answer<Option<Committable>> {
+    async fn merge(&mut self, mark: CommitMark, _: Vec<Fragment>) -> Answer<Option<Committable>> {
         let payload = String::new();
         Ok(match self.next()? {
             Call::Nothing => None,
@@ -158,8 +188,24 @@ impl Sink for Scripted {
         })
     }
 
-    async fn commit(&mut self, _: &Committable) -> Answer<CommitOutcome> {
-        self.next().map(|_| CommitOutcome::AlreadyVisible)
+    async fn commit(&mut self, committable: &Committable) -> Answer<CommitOutcome> {
+        self.commits.lock().unwrap().push(committable.clone());
+        let reason = "because".to_string();
+        Ok(match self.next()? {
+            Call::Conflict => CommitOutcome::Conflict { reason },
+            Call::Unknown => CommitOutcome::Unknown { reason },
+            _ => committed(),
+        })
+    }
+
+    async fn abort(&mut self, _: Vec<Fragment>) -> Answer<()> {
+        *self.aborts.lock().unwrap() += 1;
+        Ok(())
+    }
+
+    async fn maintain(&mut self) -> Answer<()> {
+        *self.maintained.lock().unwrap() += 1;
+        Ok(())
     }
 
     fn status(&self) -> SinkStatus {
@@ -231,6 +277,7 @@ async fn a_sink_out_of_reach_is_tried_again_after_a_pause() {
     let slot = scripted.slot([Call::Unavailable, Call::Unavailable, Call::Nothing]);
     for attempts in 1..3 {
         let problem = due(&slot, u64::from(attempts), &env).await.err().unwrap();
+        assert_eq!(*scripted.aborts.lock().unwrap(), attempts);
         assert_eq!(problem.severity, Severity::Retried { attempts });
         assert!(!slot.is_free(env.elapsed()) && slot.is_free(env.elapsed() + pause(attempts)));
         assert!(slot.is_failing());
@@ -271,6 +318,26 @@ async fn a_commit_that_cannot_succeed_ends() {
     }
 }
 
+/// A conflict and a lost reply keep the sink open and have the same committable committed again;
+/// what commits have replaced is removed once, after them.
+#[tokio::test]
+async fn a_conflict_and_an_unknown_outcome_are_tried_again() {
+    let (env, scripted) = (env(&Arc::default()), Scripted::default());
+    let slot = scripted.slot([Call::Succeeds, Call::Conflict, Call::Unknown, Call::Conflict]);
+    let (busy, committable) = named(&slot, 1, &env).await;
+    let told = Mutex::new(Vec::new());
+    let report = |attempts, error| told.lock().unwrap().push((attempts, error));
+    let (outcome, _) = slot.commit(busy, &committable, &env, report).await.unwrap().unwrap();
+    assert_eq!(outcome, committed());
+    let unknown = "it is not known whether the commit was made: because".to_string();
+    let conflict = || "because".to_string();
+    assert_eq!(*told.lock().unwrap(), [(1, conflict()), (2, unknown), (3, conflict())]);
+    assert_eq!(*scripted.commits.lock().unwrap(), vec![committable.clone(); 4]);
+    assert_eq!(scripted.resumes.lock().unwrap().len(), 1, "it was opened once");
+    assert_eq!((*scripted.maintained.lock().unwrap(), *scripted.aborts.lock().unwrap()), (1, 0));
+    assert_eq!(slot.record().last, LastCommit::Visible(committable.mark));
+}
+
 /// DROP SINK ends a commit that is tried again and again.
 #[tokio::test]
 async fn a_dropped_sink_does_not_commit_any_more() {
@@ -301,3 +368,4 @@ async fn commits_have_ids_of_their_own() {
 }
 
 mod law;
+mod writers;

@@ -169,7 +169,8 @@ impl Payload {
     }
 }
 
-fn partition_type(metadata: &TableMetadata, spec_id: i32) -> Result<StructType> {
+/// The type of the partitions of a spec that the table has.
+pub(crate) fn partition_type(metadata: &TableMetadata, spec_id: i32) -> Result<StructType> {
     let (spec, schema) = spec_and_schema(metadata, spec_id)?;
     spec.partition_type(&schema)
         .context(|| format!("partition spec {spec_id} does not fit the table's schema"))

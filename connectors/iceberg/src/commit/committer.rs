@@ -1,19 +1,19 @@
 //! [`Committer`]: makes a committable visible, once, whatever the catalog answers.
 //!
 //! ```text
-//! ┌─► load ─► the table's last commit of the sink ─ newer fence, or unknown ─► error
-//! │             │ the one before       └─ this one ─► done
-//! │             ▼
-//! │           stage on that same metadata ─► swap ─ok─► done
-//! └──────────── conflict, error, lost reply ◄──┘
+//! load ─► the table's last commit of the sink ─ newer fence, or unknown ─► error
+//!           │ the one before       └─ this one ─► Committed
+//!           ▼
+//!         stage on that same metadata ─► swap ─ made ─────► Committed
+//!                                         ├─ not made ────► Conflict: staged files are removed
+//!                                         └─ no answer ───► Unknown: they stay
 //! ```
 //!
+//! One call is one try; the engine calls again until it is `Committed`.
 //! **Invariant:** the table's last commit is read from the same metadata that the swap is made on,
 //! so that a late or lost reply cannot make changes visible twice; see [`crate::marker`].
 
-use std::time::Duration;
-
-use frazil_connector_api::{CommitOutcome, Committable, ConnectorError, Result, Retry};
+use frazil_connector_api::{Committable, Result, Retry};
 use iceberg::spec::TableMetadata;
 
 use crate::catalog::{Catalog, CommitSink, LoadedTable, TableName};
@@ -24,19 +24,28 @@ use crate::marker::{Standing, marker, standing};
 use crate::relocate::{RowKey, as_vectors, has_old_deletes, relocated};
 use crate::row_delta::{self, Staged, missing_targets, stage, telling_manifests};
 
-const ATTEMPTS_MAX: u32 = 10;
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-
 const DELETE_OLD_METADATA: &str = "write.metadata.delete-after-commit.enabled";
 
-/// The state of a table after a commit.
+/// How a try to commit ended.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    Landed(Landed),
+    /// Another writer was faster.
+    Conflict,
+    /// The catalog has not answered; it may have made the swap.
+    Unknown(String),
+}
+
+/// The state of a table that has a commit.
 #[derive(Debug)]
 pub(crate) struct Landed {
-    pub(crate) outcome: CommitOutcome,
+    /// The commit's snapshot.
+    pub(crate) snapshot: String,
     pub(crate) table: LoadedTable,
     /// True if the table's rows may not be what the caller's index and this commit make them.
     pub(crate) foreign: bool,
+    /// Files that this commit has taken the place of; nothing reads them any more.
+    pub(crate) replaced: Vec<String>,
 }
 
 /// Commits to one table.
@@ -49,59 +58,52 @@ pub(crate) struct Committer<'a> {
 }
 
 impl Committer<'_> {
-    /// Commits; `known` is the snapshot that the caller's index was built on, if it has one.
+    /// Tries once; `known` is the snapshot that the caller's index was built on, if it has one.
+    /// Nothing is taken for granted of the table: others may have rewritten, upgraded or compacted
+    /// it since the files were written.
     ///
     /// # Errors
     /// `Fenced` if a newer process has committed; `Target` if the table does not take the files;
-    /// `Unavailable` if the catalog stays out of reach or busy.
+    /// `Unavailable` if the catalog or a file is out of reach: nothing is swapped then.
     pub(crate) async fn commit(
         &self,
         committable: &Committable,
         known: Option<Option<i64>>,
         manifests: &mut Manifests,
-    ) -> Result<Landed> {
+    ) -> Result<Tried> {
         let payload = Payload::parse(committable)?;
-        let mut staged_before = false;
-        let mut last: Option<ConnectorError> = None;
-        for attempt in 0..ATTEMPTS_MAX {
-            if attempt > 0 {
-                tokio::time::sleep((PAUSE_MIN * 2_u32.pow(attempt - 1)).min(PAUSE_MAX)).await;
-            }
-            let base = match self.load().await {
-                Ok(base) => base,
-                Err(error) if error.retry == Retry::Backoff => {
-                    last = Some(error);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let Payload { sink_id, previous, .. } = payload;
-            let standing =
-                standing(self.table, &base.metadata, sink_id, previous, &committable.mark)?;
-            if standing == Standing::Visible {
-                let foreign = is_foreign(&base.metadata, payload.snapshot_id, known);
-                let outcome = match staged_before {
-                    true => committed(&payload),
-                    false => CommitOutcome::AlreadyVisible,
-                };
-                return Ok(Landed { outcome, table: base, foreign });
-            }
-            match self.attempt(&base, &payload, committable, manifests).await {
-                Ok(Some(table)) => {
-                    let foreign = is_foreign(&table.metadata, payload.snapshot_id, known);
-                    return Ok(Landed { outcome: committed(&payload), table, foreign });
-                }
-                Ok(None) => last = None,
-                Err(error) if error.retry == Retry::Backoff => last = Some(error),
-                Err(error) => return Err(error),
-            }
-            staged_before = true;
+        let base = self.load().await?;
+        let Payload { sink_id, previous, snapshot_id, .. } = payload;
+        let landed = |table: LoadedTable, replaced| {
+            let foreign = is_foreign(&table.metadata, snapshot_id, known);
+            Tried::Landed(Landed { snapshot: snapshot_id.to_string(), table, foreign, replaced })
+        };
+        let standing = standing(self.table, &base.metadata, sink_id, previous, &committable.mark)?;
+        if standing == Standing::Visible {
+            return Ok(landed(base, Vec::new()));
         }
-        let message = format!("cannot commit to table \"{}\"", self.table);
-        Err(match last {
-            Some(cause) => ConnectorError::unavailable(message).with_source(cause),
-            None => ConnectorError::unavailable(format!("{message}: others commit all the time")),
-        })
+        let io = self.catalog.io();
+        let staged = self.staged(&base, &payload, committable, manifests).await?;
+        match self.door.swap(self.table, &base.location, &staged.table.location).await {
+            Ok(true) => {}
+            Ok(false) => {
+                row_delta::remove_files(io, &staged.files).await;
+                return Ok(Tried::Conflict);
+            }
+            Err(error) if error.retry == Retry::Backoff => {
+                return Ok(Tried::Unknown(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+        let Staged { table, manifests: list, expired, superseded, data, .. } = staged;
+        manifests.add_home(data);
+        manifests.keep(&list, iceberg::spec::ManifestContentType::Deletes);
+        let mut replaced = superseded;
+        let wanted = table.metadata.properties().get(DELETE_OLD_METADATA);
+        if wanted.is_some_and(|value| value == "true") {
+            replaced.extend(expired);
+        }
+        Ok(landed(table, replaced))
     }
 
     async fn load(&self) -> Result<LoadedTable> {
@@ -111,15 +113,14 @@ impl Committer<'_> {
         })
     }
 
-    /// Stages and swaps once; `None` if someone else was faster. Nothing is taken for granted of
-    /// the table: others may have rewritten, upgraded or compacted it since the files were written.
-    async fn attempt(
+    /// The snapshot that the swap would make the table's newest.
+    async fn staged(
         &self,
         base: &LoadedTable,
         payload: &Payload,
         committable: &Committable,
         manifests: &mut Manifests,
-    ) -> Result<Option<LoadedTable>> {
+    ) -> Result<Staged> {
         let marker = marker(payload.sink_id, payload.snapshot_id, &committable.mark);
         let io = self.catalog.io();
         let list = telling_manifests(io, &base.metadata).await?;
@@ -131,21 +132,7 @@ impl Committer<'_> {
         if !gone.is_empty() {
             delta = relocated(io, &base.metadata, &self.key, delta, &gone, manifests).await?;
         }
-        let staged = stage(io, base, list, delta, &marker, manifests).await?;
-        let moved = self.door.swap(self.table, &base.location, &staged.table.location).await?;
-        if !moved {
-            row_delta::remove_files(io, &staged.files).await;
-            return Ok(None);
-        }
-        let Staged { table, manifests: list, expired, superseded, data, .. } = staged;
-        row_delta::remove_files(io, &superseded).await;
-        manifests.add_home(data);
-        let wanted = table.metadata.properties().get(DELETE_OLD_METADATA);
-        if wanted.is_some_and(|value| value == "true") {
-            row_delta::remove_files(io, &expired).await;
-        }
-        manifests.keep(&list, iceberg::spec::ManifestContentType::Deletes);
-        Ok(Some(table))
+        stage(io, base, list, delta, &marker, manifests).await
     }
 }
 
@@ -158,8 +145,4 @@ fn is_foreign(metadata: &TableMetadata, ours: i64, known: Option<Option<i64>>) -
         Some(newest) if newest.snapshot_id() == ours => newest.parent_snapshot_id() != known,
         _ => true,
     }
-}
-
-fn committed(payload: &Payload) -> CommitOutcome {
-    CommitOutcome::Committed { snapshot: payload.snapshot_id.to_string() }
 }

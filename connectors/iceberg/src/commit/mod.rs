@@ -12,4 +12,4 @@ pub(crate) mod row_delta;
 pub(crate) mod stored_file;
 pub(crate) mod summary;
 
-pub(crate) use committer::{Committer, Landed};
+pub(crate) use committer::{Committer, Landed, Tried};

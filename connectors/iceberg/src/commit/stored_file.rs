@@ -105,6 +105,11 @@ impl StoredFile {
         })
     }
 
+    /// Its path.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The file again; `schema` is the one that it was written with.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arrow::array::RecordBatch;
 use frazil_connector_api::{ConnectorError, Result};
@@ -20,6 +21,7 @@ use parquet::schema::types::ColumnPath;
 use uuid::Uuid;
 
 use crate::error::ErrorContext;
+use crate::row_delta;
 
 /// A file is closed when it is about this long.
 const FILE_BYTES_TARGET: usize = 128 << 20;
@@ -82,7 +84,10 @@ impl DataFolder {
     }
 }
 
-/// Writes the data files of one sink between two checkpoints.
+/// The number that the next data file gets; all writers of a sink draw from it.
+pub(crate) type FileNumbers = Arc<AtomicU32>;
+
+/// Writes the data files of one share of a sink's changes between two checkpoints.
 pub(crate) struct DataWriter {
     io: FileIO,
     folder: DataFolder,
@@ -90,32 +95,22 @@ pub(crate) struct DataWriter {
     builder: ParquetWriterBuilder,
     open: HashMap<Arc<Struct>, OpenFile>,
     closed: Vec<ClosedFile>,
-    next_number: u32,
+    numbers: FileNumbers,
 }
 
 impl DataWriter {
-    /// For a table; files are numbered from `next_number`.
+    /// For a table.
     pub(crate) fn new(
         io: FileIO,
         folder: DataFolder,
         schema: SchemaRef,
         spec_id: i32,
         unique: &[String],
-        next_number: u32,
+        numbers: FileNumbers,
     ) -> Self {
         let builder = ParquetWriterBuilder::new(properties(unique), schema);
         let open = HashMap::new();
-        Self { io, folder, spec_id, builder, open, closed: Vec::new(), next_number }
-    }
-
-    /// Whether nothing was written since the last [`DataWriter::close`].
-    pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.closed.is_empty()
-    }
-
-    /// The folder that it writes to.
-    pub(crate) fn folder(&self) -> &DataFolder {
-        &self.folder
+        Self { io, folder, spec_id, builder, open, closed: Vec::new(), numbers }
     }
 
     /// Appends rows to the open file of a partition.
@@ -131,8 +126,8 @@ impl DataWriter {
             let output = output.context(|| format!("cannot make data file \"{path}\""))?;
             let writer = self.builder.build(output).await;
             let writer = writer.context(|| format!("cannot make data file \"{path}\""))?;
-            let file = OpenFile { number: self.next_number, path, rows: 0, writer };
-            self.next_number += 1;
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+            let file = OpenFile { number, path, rows: 0, writer };
             self.open.insert(partition.clone(), file);
         }
         let file = self.open.get_mut(partition).expect("the partition's file is open");
@@ -151,25 +146,32 @@ impl DataWriter {
         Ok(written)
     }
 
-    /// Closes all files; they are durable on return. In the order of their numbers.
+    /// Closes all files; they are durable once their folder is.
+    ///
+    /// # Errors
+    /// `Unavailable`; [`DataWriter::discard`] removes what there is.
     pub(crate) async fn close(&mut self) -> Result<Vec<ClosedFile>> {
-        let mut closed = std::mem::take(&mut self.closed);
-        for (partition, file) in std::mem::take(&mut self.open) {
-            closed.push(close_file(self.spec_id, &partition, file).await?);
+        let partitions: Vec<_> = self.open.keys().cloned().collect();
+        for partition in partitions {
+            let Some(file) = self.open.remove(&partition) else { continue };
+            let path = file.path.clone();
+            match close_file(self.spec_id, &partition, file).await {
+                Ok(closed) => self.closed.push(closed),
+                Err(error) => {
+                    row_delta::remove_files(&self.io, &[path]).await;
+                    return Err(error);
+                }
+            }
         }
-        closed.sort_by_key(|file| file.number);
-        Ok(closed)
+        Ok(std::mem::take(&mut self.closed))
     }
 
-    /// Removes the files that no committable names.
+    /// Removes the files that no fragment describes.
     pub(crate) async fn discard(&mut self) {
         let open = std::mem::take(&mut self.open).into_values().map(|file| file.path);
         let closed = std::mem::take(&mut self.closed).into_iter();
-        for path in open.chain(closed.map(|closed| closed.file.file_path().to_string())) {
-            if let Err(error) = self.io.delete(&path).await {
-                tracing::debug!(path, %error, "cannot remove an unused data file");
-            }
-        }
+        let paths = open.chain(closed.map(|closed| closed.file.file_path().to_string()));
+        row_delta::remove_files(&self.io, &paths.collect::<Vec<_>>()).await;
     }
 }
 

@@ -6,9 +6,8 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Int16Array, Int64Array, RecordBatch, StringViewArray,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use frazil_connector_api::{
-    ChangeBatch, ConnectorErrorKind, Options, Result, Resume, Sink, SinkMode,
-};
+use frazil_connector_api::conformance::SinkRun;
+use frazil_connector_api::{ChangeBatch, ConnectorErrorKind, Options, Result, Resume, SinkMode};
 use frazil_iceberg::{IcebergCatalog, build_iceberg_sink};
 use futures::TryStreamExt;
 use uuid::Uuid;
@@ -18,8 +17,9 @@ use crate::harness::{Layout, catalog_options, mark, options, schema, visible};
 const V3: Layout = Layout { version: "3", partition_by: None, key: &[0] };
 const KEY: SinkMode = SinkMode::AppendOnly;
 
-fn build(options: Options, schema: SchemaRef, mode: SinkMode) -> Result<Box<dyn Sink>> {
-    build_iceberg_sink(options, schema, mode, Uuid::from_u128(5))
+fn build(options: Options, schema: SchemaRef, mode: SinkMode) -> Result<SinkRun> {
+    let sink = build_iceberg_sink(options, schema, mode.clone(), Uuid::from_u128(5))?;
+    Ok(SinkRun::new(sink, &mode, 2))
 }
 
 fn with(options: &Options, name: &str, value: &str) -> Options {
@@ -151,7 +151,7 @@ async fn keys_may_be_null() {
         let key = Field::new("k", DataType::Int64, nullable);
         Arc::new(Schema::new(vec![key, Field::new("v", DataType::Int64, false)]))
     };
-    let write = async |sink: &mut Box<dyn Sink>, number, rows: &[(Option<i64>, i64, i64)]| {
+    let write = async |sink: &mut SinkRun, number, rows: &[(Option<i64>, i64, i64)]| {
         let keys: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>());
         let values: ArrayRef = Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>());
         let weights = rows.iter().map(|row| row.2).collect::<Int64Array>();

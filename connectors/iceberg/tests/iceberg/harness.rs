@@ -10,9 +10,10 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
+use frazil_connector_api::conformance::SinkRun;
 use frazil_connector_api::{
     ChangeBatch, CommitMark, Committable, ConnectorError, LastCommit, Options, Result, Resume,
-    Sink, SinkMode,
+    SinkMode,
 };
 use frazil_iceberg::{
     CommitSink, DoorFactory, IcebergCatalog, IcebergTable, TableName, build_iceberg_sink,
@@ -20,6 +21,9 @@ use frazil_iceberg::{
 };
 use futures::TryStreamExt;
 use uuid::Uuid;
+
+/// Writers that share a commit.
+const WRITERS: usize = 2;
 
 pub(crate) const SINK: Uuid = Uuid::from_u128(0xf4a2_11ce);
 const DAY: i64 = 86_400_000_000;
@@ -196,10 +200,11 @@ pub(crate) fn options(folder: &Path, table: &str, layout: Layout) -> Options {
 }
 
 /// An upsert sink whose commits go through `door`.
-pub(crate) fn sink(folder: &Path, table: &str, layout: Layout, door: &Door) -> Box<dyn Sink> {
+pub(crate) fn sink(folder: &Path, table: &str, layout: Layout, door: &Door) -> SinkRun {
     let mode = SinkMode::Upsert { key: layout.key.to_vec() };
     let options = options(folder, table, layout);
-    build_iceberg_sink_behind(options, schema(), mode, SINK, door.factory()).unwrap()
+    let sink = build_iceberg_sink_behind(options, schema(), mode.clone(), SINK, door.factory());
+    SinkRun::new(sink.unwrap(), &mode, WRITERS)
 }
 
 /// A commit of its own for a checkpoint.
@@ -295,8 +300,9 @@ impl Foreign {
         let number = self.ids.lock().unwrap().0.len() as i64;
         let row = Row { id: 1_000_000 + number, value: FOREIGN_VALUE };
         let given = options(&self.folder, "t", self.layout);
-        let sink = build_iceberg_sink(given, schema(), SinkMode::AppendOnly, Uuid::new_v4());
-        let mut sink = sink.unwrap();
+        let mode = SinkMode::AppendOnly;
+        let sink = build_iceberg_sink(given, schema(), mode.clone(), Uuid::new_v4());
+        let mut sink = SinkRun::new(sink.unwrap(), &mode, 1);
         sink.open(&Resume::default()).await.unwrap();
         sink.write(ChangeBatch::inserts(batch(&[row]))).await.unwrap();
         let committable = sink.prepare(mark(1, 1)).await.unwrap().unwrap();

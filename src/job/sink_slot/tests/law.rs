@@ -11,7 +11,6 @@ type Rows = BTreeMap<i64, i64>;
 struct Ledger {
     target: Arc<Mutex<(BTreeSet<Uuid>, Rows)>>,
     prepared: Arc<Mutex<BTreeMap<Uuid, Rows>>>,
-    written: Rows,
     fails: Arc<Mutex<bool>>,
 }
 
@@ -49,7 +48,8 @@ impl Ledger {
     fn slot(&self) -> Arc<SinkSlot> {
         let (schema, sink) = (batch(&[]).schema(), Box::new(self.clone()));
         let id = Uuid::from_u128(7);
-        Arc::new(SinkSlot::new(RelationId(1), "s".to_string(), id, schema, sink))
+        let (name, mode) = ("s".to_string(), SinkMode::Upsert { key: vec![0] });
+        Arc::new(SinkSlot::new(RelationId(1), name, id, schema, &mode, sink))
     }
 
     /// What the target shows once all that a manifest names is committed.
@@ -70,23 +70,29 @@ impl Ledger {
 }
 
 #[async_trait]
-impl Sink for Ledger {
+impl SinkCommitter for Ledger {
     async fn open(&mut self, resume: &Resume) -> Answer<()> {
-        self.written.clear();
         if let Some(committable) = resume.last.committable() {
             self.show(committable);
         }
         Ok(())
     }
 
-    async fn write(&mut self, changes: ChangeBatch) -> Answer<()> {
-        add(&mut self.written, &sums(&changes));
-        Ok(())
+    fn writer(&mut self) -> Answer<Box<dyn SinkWriter>> {
+        Ok(Box::new(Share::default()))
     }
 
-    async fn prepare(&mut self, mark: CommitMark) -> Answer<Option<Committable>> {
+    async fn merge(
+        &mut self,
+        mark: CommitMark,
+        fragments: Vec<Fragment>,
+    ) -> Answer<Option<Committable>> {
         self.may_fail()?;
-        let rows = std::mem::take(&mut self.written);
+        let mut rows = Rows::new();
+        for fragment in fragments {
+            let share: Vec<(i64, i64)> = serde_json::from_str(&fragment.payload).unwrap();
+            add(&mut rows, &share.into_iter().collect());
+        }
         if rows.is_empty() {
             return Ok(None);
         }
@@ -99,9 +105,32 @@ impl Sink for Ledger {
         Ok(CommitOutcome::Committed { snapshot: committable.mark.id.to_string() })
     }
 
+    async fn abort(&mut self, _: Vec<Fragment>) -> Answer<()> {
+        Ok(())
+    }
+
     fn status(&self) -> SinkStatus {
         SinkStatus::default()
     }
+}
+
+/// A writer that describes the sum of its share.
+#[derive(Default)]
+pub(super) struct Share(Rows);
+
+#[async_trait]
+impl SinkWriter for Share {
+    async fn write(&mut self, changes: ChangeBatch) -> Answer<()> {
+        add(&mut self.0, &sums(&changes));
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Answer<Option<Fragment>> {
+        let rows: Vec<_> = self.0.into_iter().collect();
+        Ok(Some(Fragment { payload: serde_json::to_string(&rows).unwrap() }))
+    }
+
+    async fn abort(self: Box<Self>) {}
 }
 
 /// Numbers that look random, the same for each seed.
