@@ -499,4 +499,6 @@ impl CommitSink for Meddling {
 }
 
 #[cfg(test)]
+mod law;
+#[cfg(test)]
 mod tests;
