@@ -1,9 +1,10 @@
 """What a restart costs, with the same and with other numbers of workers; run by `benches/restart`.
 
-Loads ROWS rows into a table with a join view and an aggregate over it, replaces a fifth of them, and
-starts again with each of the numbers of workers in turn. Prints for each start the time until the
-view can be read, the resident memory one second later (steady), the sum of SHOW MEMORY, the peak
-before (VmHWM), and how many bytes the process has read, beside the size of the stored state. Asserts that the views are what
+Loads ROWS rows into a table with a join view and an aggregate over it, and replaces a fifth of them:
+once for each number of workers, whose resident memory at the end is the steady memory. Then starts
+what the first number of workers has stored with each of the others in turn. Prints for each start
+the time until the views can be read, the peak of resident memory until then (VmHWM), and how many
+bytes the process has read, beside the size of the stored state. Asserts that the views are what
 they were. The goal is a peak of at most 1.3 times the steady memory, and state read once.
 """
 
@@ -54,40 +55,59 @@ def load(connection, rows):
                            f"FROM {keys} AS keys(g)")
 
 
+class Bench:
+    def __init__(self, args, root):
+        self.args, self.root = args, root
+        self.expected = None
+
+    def server(self, data, workers):
+        server = Frazil(self.args.bin, f"{self.root}/{data}", f"{self.root}/log", workers=workers)
+        return server.start()
+
+    def load(self, data, workers):
+        """Stores the rows; the resident memory of the process that has taken them."""
+        server = self.server(data, workers)
+        with server.connect() as connection:
+            load(connection, self.args.rows)
+            found = [connection.execute(view).fetchall() for view in VIEWS]
+        time.sleep(1)
+        steady = status(server.child.pid, "VmRSS")
+        server.stop()
+        assert self.expected in (None, found), f"{found} instead of {self.expected}"
+        self.expected = found
+        return steady
+
+    def restart(self, data, workers, steady):
+        start = time.monotonic()
+        server = self.server(data, workers)
+        with server.connect(seconds=3600) as connection:
+            connection.execute("SELECT count(*) FROM d")
+            seconds, pid = time.monotonic() - start, server.child.pid
+            peak, read = status(pid, "VmHWM"), read_bytes(pid)
+            found = [connection.execute(view).fetchall() for view in VIEWS]
+        assert found == self.expected, f"{found} instead of {self.expected}"
+        server.stop()
+        stored = stored_bytes(f"{self.root}/{data}")
+        print(f"{workers} workers: {seconds:.1f} s, peak {peak / MIB:.0f} MiB, steady "
+              f"{steady / MIB:.0f} MiB, ratio {peak / steady:.2f}; read {read / MIB:.0f} MiB of "
+              f"{stored / MIB:.0f} MiB", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--workers", default="2,2,4,1")
+    parser.add_argument("--workers", default="2,4,8,1")
     parser.add_argument("--bin", default=default_bin())
     args = parser.parse_args()
     numbers = [int(number) for number in args.workers.split(",")]
     root = tempfile.mkdtemp(prefix="frazil-restart-")
-    expected = None
     try:
+        bench = Bench(args, root)
+        steady = {}
         for workers in numbers:
-            server = Frazil(args.bin, f"{root}/data", f"{root}/log", workers=workers)
-            start = time.monotonic()
-            server.start()
-            pid = server.child.pid
-            with server.connect(seconds=3600) as connection:
-                if expected is None:
-                    load(connection, args.rows)
-                    expected = [connection.execute(view).fetchall() for view in VIEWS]
-                    server.stop()
-                    continue
-                connection.execute("SELECT count(*) FROM d")
-                seconds, peak, read = time.monotonic() - start, status(pid, "VmHWM"), read_bytes(pid)
-                time.sleep(1)
-                steady = status(pid, "VmRSS")
-                account = sum(int(row[2]) for row in connection.execute("SHOW MEMORY").fetchall())
-                found = [connection.execute(view).fetchall() for view in VIEWS]
-                assert found == expected, f"{found} instead of {expected}"
-            stored = stored_bytes(f"{root}/data")
-            print(f"{workers} workers: {seconds:.1f} s, steady {steady / MIB:.0f} MiB ("
-                  f"{account / MIB:.0f} MiB in SHOW MEMORY), peak {peak / MIB:.0f} MiB, "
-                  f"{peak / steady:.2f} times; read {read / MIB:.0f} MiB of {stored / MIB:.0f} MiB",
-                  flush=True)
-            server.stop()
+            steady[workers] = bench.load(f"data-{workers}", workers)
+        for workers in [numbers[0], *numbers[1:], numbers[0]]:
+            bench.restart(f"data-{numbers[0]}", workers, steady[workers])
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

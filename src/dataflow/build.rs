@@ -48,7 +48,8 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result, caught};
 use crate::plan::{IncrementalPlan, Node, OperatorIds, rows_operator};
 use crate::state::{
-    MemoryAccount, OperatorId, RowsSnapshot, SegmentRef, SnapshotStore, StateTable,
+    MemoryAccount, NewestRows, OperatorId, RowsSnapshot, SegmentRef, SnapshotStore, StateTable,
+    table_rows,
 };
 
 /// What a worker builds with.
@@ -538,9 +539,10 @@ impl<'scope> Parts<'_, '_, 'scope> {
             self.claimed.insert((stored.id, table));
             let shards = placement.shards_of(self.builder.worker);
             let (env, tokio) = (self.builder.env, self.builder.tokio);
-            let mut groups = segments::read(env, tokio, description, segments.clone(), shards);
+            let mut groups = segments::read(env, tokio, segments.clone(), shards);
+            let mut newest = NewestRows::new(description.key_columns, true);
             while let Some(group) = groups.blocking_recv() {
-                for rows in group? {
+                for rows in table_rows(&description, &newest.of(group?)?)? {
                     operator.borrow_mut().restore(table, rows)?;
                 }
             }

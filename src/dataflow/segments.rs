@@ -1,6 +1,5 @@
 //! Writes the deltas of a worker's operators as one object, and reads what is stored.
 
-use arrow::array::RecordBatch;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
@@ -11,9 +10,7 @@ use crate::catalog::RelationId;
 use crate::change::{ShardRange, batch_bytes};
 use crate::env::Env;
 use crate::error::{Error, Result, caught};
-use crate::state::{
-    BLOCK_BYTES_MIN, Place, SegmentRef, ShardReader, StateTable, encode_delta, table_rows,
-};
+use crate::state::{BLOCK_BYTES_MIN, Place, SegmentRef, ShardGroup, ShardReader, encode_delta};
 
 /// What a worker has written of a checkpoint.
 #[derive(Debug, Default)]
@@ -58,31 +55,28 @@ pub(crate) async fn write(
     Ok(written)
 }
 
-/// Reads the newest rows of a state table in some shards, beside the worker, which takes them
-/// batch by batch. Memory is bounded by the rows of a few shards.
+/// Reads what a state table has of some shards, beside the worker, which takes it group by group.
 pub(crate) fn read(
     env: &Env,
     tokio: &tokio::runtime::Handle,
-    table: StateTable,
     segments: Vec<SegmentRef>,
     shards: ShardRange,
-) -> Receiver<Result<Vec<RecordBatch>>> {
-    let (rows, taken) = channel(1);
+) -> Receiver<Result<ShardGroup>> {
+    let (groups, taken) = channel(1);
     let env = env.clone();
     tokio.spawn(async move {
         let read = async {
-            let mut reader =
-                ShardReader::open(env, table.key_columns, segments, shards, true).await?;
+            let mut reader = ShardReader::open(env, segments, shards).await?;
             while let Some(group) = reader.next().await? {
                 // The worker is gone if it could not take what came before.
-                if rows.send(Ok(table_rows(&table, &group)?)).await.is_err() {
+                if groups.send(Ok(group)).await.is_err() {
                     break;
                 }
             }
             Ok(())
         };
         if let Err(error) = read.await {
-            let _ = rows.send(Err(error)).await;
+            let _ = groups.send(Err(error)).await;
         }
     });
     taken

@@ -20,7 +20,9 @@ use crate::change::ShardRange;
 use crate::checkpoint::Manifest;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::state::{OperatorId, Packing, Place, SegmentRef, SegmentWriter, ShardReader};
+use crate::state::{
+    NewestRows, OperatorId, Packing, Place, SegmentRef, SegmentWriter, ShardReader,
+};
 
 /// Segments with rows of one shard of a table beyond which the newest are merged.
 const SEGMENTS_MAX: usize = 12;
@@ -184,14 +186,16 @@ async fn merge_run(env: &Env, run: Run) -> Result<Merged> {
     let Run { segments: inputs, is_oldest } = run;
     let Some(newest) = inputs.last().cloned() else { return Ok(Merged { inputs, output: None }) };
     let shards = inputs.iter().fold(ShardRange::NONE, |all, it| all.union(it.shards));
-    let segments = inputs.clone();
-    let mut reader =
-        ShardReader::open(env.clone(), newest.key_columns, segments, shards, is_oldest).await?;
+    let mut reader = ShardReader::open(env.clone(), inputs.clone(), shards).await?;
+    let mut rows = NewestRows::new(newest.key_columns, is_oldest);
     let mut writer = SegmentWriter::new(Vec::new(), Packing::Small);
     while let Some(group) = reader.next().await? {
-        let write = move || writer.push(&group).map(|()| writer);
+        let write = move || {
+            writer.push(&rows.of(group)?)?;
+            Ok::<_, Error>((rows, writer))
+        };
         let written = tokio::task::spawn_blocking(write).await;
-        writer = written
+        (rows, writer) = written
             .map_err(|error| Error::internal(format!("segments could not be merged: {error}")))??;
     }
     let (bytes, place) = writer.finish()?;

@@ -34,5 +34,5 @@ pub use log::{OperatorId, Packing, SegmentRef, append_batches, read_batches, tab
 pub use memory_account::{Charge, MemoryAccount, MemoryKind, MemoryUse};
 pub use row_number::RowNumber;
 pub use segments::{Location, NO_ROW, RowsSnapshot, Segments};
-pub use shard_reader::ShardReader;
+pub use shard_reader::{NewestRows, ShardGroup, ShardReader};
 pub use snapshots::{SnapshotStore, Snapshots};

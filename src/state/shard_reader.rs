@@ -1,4 +1,5 @@
-//! [`ShardReader`]: reads the rows of some shards of a state table, a group of shards at a time.
+//! [`ShardReader`] and [`NewestRows`]: the rows of some shards of a state table, a group of shards
+//! at a time.
 //!
 //! ```text
 //! segments, oldest first:  [0..2][2..3][3..7]…   [0..256]   [0..5][5..9]…
@@ -32,22 +33,35 @@ use crate::error::{Error, ErrorKind, Result, caught};
 
 /// Bytes of rows in a group, about; the rows of one shard are in one.
 const GROUP_BYTES: u64 = if cfg!(test) { 500 } else { 4 << 20 };
-/// Reads that are under way at once.
-const READS: usize = 8;
+/// Reads that are under way at once. Of a local store each is a thread that keeps memory.
+const READS: usize = 2;
 /// Reads of an object before its state counts as lost, and the first pause between them, doubled.
 const READ_ATTEMPTS_MAX: u32 = 6;
 const READ_PAUSE: Duration = Duration::from_millis(50);
 
-/// Reads rows by shard; see the module.
+/// Reads blocks by shard; see the module.
 #[derive(Debug)]
 pub struct ShardReader {
     env: Env,
-    key_columns: usize,
-    drops_tombstones: bool,
     /// What is not read yet, oldest segment first.
     segments: Vec<Unread>,
     /// Groups to come.
     groups: VecDeque<ShardRange>,
+}
+
+/// What is read of a group of shards: still encoded.
+#[derive(Debug)]
+pub struct ShardGroup {
+    shards: ShardRange,
+    pieces: Vec<Piece>,
+}
+
+/// Makes rows of the groups of a [`ShardReader`], one after the other. It works on the thread of
+/// its caller, who keeps the rows: an allocator keeps what one thread allocates and another frees.
+#[derive(Debug)]
+pub struct NewestRows {
+    key_columns: usize,
+    drops_tombstones: bool,
     /// Blocks that also have rows of later groups.
     kept: Vec<Piece>,
 }
@@ -83,31 +97,24 @@ struct Read {
 }
 
 impl ShardReader {
-    /// A reader of the rows in `shards` of one state table's segments, oldest first; without
-    /// tombstones if the table has no older segment than these.
+    /// A reader of the rows in `shards` of one state table's segments, oldest first.
     ///
     /// # Errors
     /// `Corrupt` if an object is gone or is not what it was; `Unavailable`.
-    pub async fn open(
-        env: Env,
-        key_columns: usize,
-        segments: Vec<SegmentRef>,
-        shards: ShardRange,
-        drops_tombstones: bool,
-    ) -> Result<Self> {
+    pub async fn open(env: Env, segments: Vec<SegmentRef>, shards: ShardRange) -> Result<Self> {
         let needed = segments.into_iter().filter(|segment| segment.shards.meets(shards));
         let unread = needed.map(|segment| unread(&env, segment, shards));
         let segments: Vec<Unread> =
             futures::stream::iter(unread).buffered(READS).try_collect().await?;
         let groups = groups(&segments, shards);
-        Ok(Self { env, key_columns, drops_tombstones, segments, groups, kept: Vec::new() })
+        Ok(Self { env, segments, groups })
     }
 
-    /// The newest row of each key of the next group, with its columns as stored; `None` at the end.
+    /// The next group; `None` at the end.
     ///
     /// # Errors
     /// As [`ShardReader::open`].
-    pub async fn next(&mut self) -> Result<Option<Vec<RecordBatch>>> {
+    pub async fn next(&mut self) -> Result<Option<ShardGroup>> {
         let Some(group) = self.groups.pop_front() else { return Ok(None) };
         let reads = self.take_reads(group);
         let env = &self.env;
@@ -116,7 +123,7 @@ impl ShardReader {
             Ok::<_, Error>((read.segment, read.blocks, bytes))
         });
         let mut read = futures::stream::iter(read).buffered(READS);
-        let mut pieces = std::mem::take(&mut self.kept);
+        let mut pieces = Vec::new();
         while let Some((segment, blocks, bytes)) = read.try_next().await? {
             let mut start = 0;
             for Block { shards, length, .. } in blocks {
@@ -125,17 +132,7 @@ impl ShardReader {
                 start += length as usize;
             }
         }
-        drop(read);
-        let (key_columns, drops_tombstones) = (self.key_columns, self.drops_tombstones);
-        let merge = move || {
-            caught("a segment", || merge_group(pieces, group, key_columns, drops_tombstones))
-        };
-        let merged = tokio::task::spawn_blocking(merge).await;
-        let merged = merged
-            .map_err(|error| Error::internal(format!("segments could not be read: {error}")))?;
-        let (rows, kept) = merged?;
-        self.kept = kept;
-        Ok(Some(rows))
+        Ok(Some(ShardGroup { shards: group, pieces }))
     }
 
     /// The blocks of a group that are not read yet.
@@ -207,37 +204,46 @@ fn groups(segments: &[Unread], shards: ShardRange) -> VecDeque<ShardRange> {
     groups
 }
 
-/// The newest rows of a group, and the blocks that later groups need.
-fn merge_group(
-    mut pieces: Vec<Piece>,
-    group: ShardRange,
-    key_columns: usize,
-    drops_tombstones: bool,
-) -> Result<(Vec<RecordBatch>, Vec<Piece>)> {
-    // Those that were kept are of any segment. The order of blocks in a segment does not matter.
-    pieces.sort_by_key(|piece| piece.segment);
-    let ends = pieces.first().zip(pieces.last());
-    let is_one_segment = ends.is_none_or(|(first, last)| first.segment == last.segment);
-    let (mut rows, mut kept) = (Vec::new(), Vec::new());
-    for Piece { segment, shards, rows: stored } in pieces {
-        let batches = match stored {
-            Rows::Encoded(bytes) => read_batches(&bytes)?,
-            Rows::Decoded(batches) => batches,
-        };
-        for batch in &batches {
-            let of_group = match group.covers(shards) {
-                true => batch.clone(),
-                false => rows_in(batch, group)?,
+impl NewestRows {
+    /// For a table with this number of key columns; without tombstones if the table has no older
+    /// segment than those that are read.
+    pub fn new(key_columns: usize, drops_tombstones: bool) -> Self {
+        Self { key_columns, drops_tombstones, kept: Vec::new() }
+    }
+
+    /// The newest row of each key of the next group, with its columns as stored.
+    ///
+    /// # Errors
+    /// `Corrupt` if the bytes are not what they were.
+    pub fn of(&mut self, group: ShardGroup) -> Result<Vec<RecordBatch>> {
+        let ShardGroup { shards: group, pieces: read } = group;
+        let mut pieces = std::mem::take(&mut self.kept);
+        pieces.extend(read);
+        // The order of blocks in a segment does not matter.
+        pieces.sort_by_key(|piece| piece.segment);
+        let ends = pieces.first().zip(pieces.last());
+        let is_one_segment = ends.is_none_or(|(first, last)| first.segment == last.segment);
+        let mut rows = Vec::new();
+        for Piece { segment, shards, rows: stored } in pieces {
+            let batches = match stored {
+                Rows::Encoded(bytes) => caught("a segment", || read_batches(&bytes))?,
+                Rows::Decoded(batches) => batches,
             };
-            if of_group.num_rows() > 0 {
-                rows.push(of_group);
+            for batch in &batches {
+                let of_group = match group.covers(shards) {
+                    true => batch.clone(),
+                    false => rows_in(batch, group)?,
+                };
+                if of_group.num_rows() > 0 {
+                    rows.push(of_group);
+                }
+            }
+            if shards.end > group.end {
+                self.kept.push(Piece { segment, shards, rows: Rows::Decoded(batches) });
             }
         }
-        if shards.end > group.end {
-            kept.push(Piece { segment, shards, rows: Rows::Decoded(batches) });
-        }
+        merge(self.key_columns, &rows, is_one_segment, self.drops_tombstones)
     }
-    Ok((merge(key_columns, &rows, is_one_segment, drops_tombstones)?, kept))
 }
 
 /// Stored rows that are in some shards.

@@ -58,14 +58,14 @@ async fn segment(
 }
 
 async fn rows(env: &Env, segments: &[SegmentRef], shards: ShardRange) -> BTreeMap<i64, i64> {
-    let mut reader =
-        ShardReader::open(env.clone(), 1, segments.to_vec(), shards, true).await.unwrap();
+    let mut reader = ShardReader::open(env.clone(), segments.to_vec(), shards).await.unwrap();
+    let mut newest = NewestRows::new(1, true);
     let column = |batch: &RecordBatch, at: usize| {
         batch.column(at).as_primitive::<Int64Type>().values().to_vec()
     };
     let mut rows = BTreeMap::new();
     while let Some(group) = reader.next().await.unwrap() {
-        for batch in table_rows(&table(), &group).unwrap() {
+        for batch in table_rows(&table(), &newest.of(group).unwrap()).unwrap() {
             for (key, value) in std::iter::zip(column(&batch, 0), column(&batch, 1)) {
                 assert_eq!(rows.insert(key, value), None, "key {key} comes twice");
             }

@@ -83,11 +83,12 @@ async fn read(
     shards: ShardRange,
 ) -> Result<(BTreeMap<i64, String>, usize)> {
     let env = Env::real(Arc::clone(store) as Arc<dyn ObjectStore>)?;
-    let mut reader = ShardReader::open(env, 1, segments.to_vec(), shards, true).await?;
+    let mut reader = ShardReader::open(env, segments.to_vec(), shards).await?;
+    let mut newest = NewestRows::new(1, true);
     let (mut rows, mut most) = (BTreeMap::new(), 0);
     while let Some(group) = reader.next().await? {
         let before = rows.len();
-        for batch in table_rows(&table(), &group)? {
+        for batch in table_rows(&table(), &newest.of(group)?)? {
             let keys = batch.column(0).as_primitive::<Int64Type>().values();
             let values = batch.column(1).as_string::<i32>();
             for (key, value) in std::iter::zip(keys, values.iter()) {
