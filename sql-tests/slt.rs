@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test runner that tells its seed")]
 
 mod churn;
+mod stored;
 mod wire;
 
 use std::fmt;
@@ -70,8 +71,14 @@ impl Server {
 
     /// A server with settings in TOML.
     async fn start_with(settings: &str) -> Self {
+        let write = |data: &Path| std::fs::write(data.join("frazil.toml"), settings).unwrap();
+        Self::over(write).await
+    }
+
+    /// A server over a data directory that is filled first.
+    async fn over(fill: impl FnOnce(&Path)) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
-        std::fs::write(data_dir.path().join("frazil.toml"), settings).unwrap();
+        fill(data_dir.path());
         let (child, port, client) = Self::spawn(data_dir.path()).await;
         Self { child, data_dir, port, client }
     }
@@ -86,11 +93,15 @@ impl Server {
 
     async fn spawn(data_dir: &Path) -> (Child, u16, tokio_postgres::Client) {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_frazil"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_frazil"));
+        command
             .args(["serve", "--workers", "2", "--checkpoint-interval-ms", "20", "--data-dir"])
-            .arg(data_dir)
-            .arg("--config")
-            .arg(data_dir.join("frazil.toml"))
+            .arg(data_dir);
+        let config = data_dir.join("frazil.toml");
+        if config.exists() {
+            command.arg("--config").arg(config);
+        }
+        let mut child = command
             .args(["--pg-listen", &format!("127.0.0.1:{port}")])
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())

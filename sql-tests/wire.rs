@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::{Server, SqlError};
@@ -232,9 +234,7 @@ fn any_number_of_rows_may_be_asked_for() {
         let server = Server::start().await;
         let mut socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let body = [&196_608_u32.to_be_bytes()[..], b"user\0root\0database\0dev\0\0"].concat();
-        let length = u32::try_from(body.len() + 4).unwrap();
-        socket.write_all(&[&length.to_be_bytes()[..], &body].concat()).unwrap();
+        socket.write_all(&startup()).unwrap();
         assert!(tags(&mut socket).ends_with('Z'));
         for (rows, expected) in [
             (0, "12DDDCZ"),
@@ -255,5 +255,64 @@ fn any_number_of_rows_may_be_asked_for() {
             socket.write_all(&messages.concat()).unwrap();
             assert_eq!(tags(&mut socket), expected, "{rows}");
         }
+    });
+}
+
+/// The message that begins a session.
+fn startup() -> Vec<u8> {
+    let body = [&196_608_u32.to_be_bytes()[..], b"user\0root\0database\0dev\0\0"].concat();
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [&length.to_be_bytes()[..], &body].concat()
+}
+
+/// Damaged, truncated and random messages, before and after the start of a session.
+#[test]
+fn garbage_on_the_wire_harms_its_connection_alone() {
+    run(async {
+        let mut server = Server::start().await;
+        server
+            .query("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (7)")
+            .await
+            .unwrap();
+        let whole: Vec<Vec<u8>> = vec![
+            message(b'Q', b"SELECT id FROM t\0"),
+            message(b'P', b"s\0SELECT id FROM t WHERE id = $1\0\0\x01\0\0\0\x17"),
+            message(b'B', b"p\0s\0\0\x01\0\x01\0\x01\0\0\0\x04\0\0\0\x07\0\x01\0\x01"),
+            message(b'D', b"Pp\0"),
+            message(b'E', b"p\0\0\0\0\0"),
+            message(b'C', b"Ss\0"),
+            message(b'S', b""),
+            message(b'd', b"1\tx\n"),
+            message(b'c', b""),
+            message(b'f', b"no\0"),
+            message(b'F', b"\0\0\0\x01\0\0\0\0\0\0"),
+            message(b'p', b"secret\0"),
+        ];
+        let mut random = StdRng::seed_from_u64(super::seed());
+        let port = server.port;
+        for _ in 0..400 {
+            let mut bytes = if random.random_ratio(4, 5) { startup() } else { Vec::new() };
+            for _ in 0..random.random_range(1..8) {
+                bytes.extend_from_slice(&whole[random.random_range(0..whole.len())]);
+            }
+            for _ in 0..random.random_range(0..4) {
+                let at = random.random_range(0..bytes.len());
+                match random.random_range(0..4) {
+                    0 => bytes.truncate(at + 1),
+                    1 => bytes[at] = random.random(),
+                    2 => bytes[at] ^= 1 << random.random_range(0..8),
+                    _ => bytes.insert(at, random.random()),
+                }
+            }
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+            // The server may have closed the connection by then.
+            let _ = stream.write_all(&bytes);
+            let _ = stream.read(&mut [0; 4096]);
+        }
+        assert!(server.child.try_wait().unwrap().is_none(), "the server ended");
+        assert_eq!(server.sorted("SELECT id FROM t").await.unwrap(), [["7"]]);
+        let again = server.connect().await;
+        assert!(again.simple_query("SELECT id FROM t").await.is_ok());
     });
 }

@@ -16,11 +16,12 @@ const WEIGHT: &str = "$weight";
 const OP: &str = "$op";
 const UNCHANGED: &str = "$unchanged:";
 const ORIGIN: &str = "$origin:";
+const CHECKSUM_BYTES: usize = size_of::<u32>();
 
 /// A batch and the worker that it is meant for.
 ///
-/// Within a process it moves as it is; between processes it travels as one Arrow IPC stream, with
-/// the weights or operations as further columns.
+/// Within a process it moves as it is; between processes it travels as a CRC-32 and one Arrow IPC
+/// stream, with the weights or operations as further columns.
 #[derive(Debug, Clone)]
 pub(crate) struct Packet {
     /// Index of the worker that takes it; ignored where a stream stays on its worker.
@@ -129,9 +130,13 @@ fn encode(data: &Decoded) -> Result<Vec<u8>> {
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
-    let mut writer = arrow_ipc::writer::StreamWriter::try_new(Vec::new(), &schema)?;
+    let room = vec![0; CHECKSUM_BYTES];
+    let mut writer = arrow_ipc::writer::StreamWriter::try_new(room, &schema)?;
     writer.write(&batch)?;
-    Ok(writer.into_inner()?)
+    let mut bytes = writer.into_inner()?;
+    let checksum = crc32fast::hash(&bytes[CHECKSUM_BYTES..]);
+    bytes[..CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    Ok(bytes)
 }
 
 fn change_columns(changes: &ChangeBatch) -> Vec<(String, ArrayRef)> {
@@ -156,6 +161,11 @@ fn upsert_columns(upserts: &UpsertBatch) -> Vec<(String, ArrayRef)> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Decoded> {
+    // Arrow takes lengths and offsets as they are: damaged ones would end the process.
+    let (checksum, bytes) = bytes.split_first_chunk().ok_or_else(|| corrupt("no checksum"))?;
+    if crc32fast::hash(bytes) != u32::from_le_bytes(*checksum) {
+        return Err(corrupt("its checksum is wrong"));
+    }
     let mut reader = arrow_ipc::reader::StreamReader::try_new(Cursor::new(bytes), None)?;
     let batch = reader.next().ok_or_else(|| corrupt("no batch"))??;
     let schema = batch.schema();
@@ -211,6 +221,8 @@ mod tests {
     use super::*;
     use arrow::array::StringArray;
     use frazil_connector_api::{BadMessage, SplitId};
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
 
     fn rows() -> RecordBatch {
         let id: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
@@ -263,5 +275,36 @@ mod tests {
         assert!(upserts.refused(1, "x").is_none());
         let refused = upserts.refused(0, "x").unwrap();
         assert_eq!((refused.offset, refused.payload), (9, Some(b"p".to_vec())));
+    }
+
+    /// Whatever bytes another process sends: a batch or an error.
+    #[test]
+    fn damaged_batches_are_errors() {
+        let mut random = StdRng::seed_from_u64(11);
+        let ops = vec![UpsertOp::Upsert, UpsertOp::Delete];
+        let marks = vec![None, Some(BooleanBuffer::from(vec![true, false]))];
+        let weights = Int64Array::from(vec![2, -1]);
+        let whole = [
+            encode(&Decoded::Upserts(UpsertBatch::try_new(rows(), ops, marks).unwrap())).unwrap(),
+            encode(&Decoded::Changes(ChangeBatch::try_new(rows(), weights).unwrap())).unwrap(),
+        ];
+        let mut refused = 0;
+        for round in 0..4000 {
+            let mut bytes = whole[round % 2].clone();
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(0..bytes.len());
+                match random.random_range(0..4) {
+                    0 => bytes.truncate(at.max(1)),
+                    1 => bytes[at] = random.random(),
+                    2 => bytes[at] ^= 1 << random.random_range(0..8),
+                    _ => _ = bytes.remove(at),
+                }
+                if bytes.is_empty() {
+                    break;
+                }
+            }
+            refused += usize::from(decode(&bytes).is_err());
+        }
+        assert!(refused > 3900, "{refused} of 4000 were refused");
     }
 }
