@@ -39,7 +39,8 @@ const STOPPED: &str = "the sink is stopped and keeps its changes until ALTER SIN
 
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A conflict is over when it is told: the pauses after it are shorter by this factor.
+/// The other commit is complete when a conflict is reported: the pauses before the next try are
+/// shorter by this factor.
 const CONFLICT_FACTOR: u32 = 10;
 
 /// A sink in use: locked while it writes or commits.

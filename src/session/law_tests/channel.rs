@@ -52,8 +52,8 @@ impl Channel {
         }
     }
 
-    /// Sends changes that the numbers choose: rows of keys, and deletes of keys that are there.
-    /// Gives the messages.
+    /// Sends random upserts, and deletes of existing keys; `numbers` choose them. Returns the
+    /// messages.
     pub(super) fn send(&self, numbers: &Numbers) -> Vec<String> {
         let mut tape = Tape::new(numbers);
         let mut sent = Vec::new();

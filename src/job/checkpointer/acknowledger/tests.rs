@@ -1,4 +1,4 @@
-//! A source that keeps what it is told.
+//! A source that records the positions that are acknowledged to it.
 
 use frazil_connector_api::{ConnectorError, Result, SourceReader, SplitId};
 
