@@ -1,12 +1,11 @@
 """A Kafka broker (KRaft, one node), and Kafka Connect with Debezium, from jars."""
 
-import base64
 import json
 import os
+import secrets
 import subprocess
 import urllib.error
 import urllib.request
-import uuid
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -100,7 +99,8 @@ class Kafka:
         protocols = ",".join(f"{name}:{protocol}" for name, protocol in protocols.items())
         text += f"listener.security.protocol.map={protocols}\n"
         properties = self.java.write("server.properties", text)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # 22 digits are a UUID in base64 that never starts with "-", which would be an option.
+        cluster = secrets.token_hex(11)
         format_log = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties]
         for credential in scram:
             format_log += ["--add-scram", credential]
