@@ -18,10 +18,15 @@ from harness.rows import difference, multiset
 
 CRASHES = (
     "checkpoint.segments_written",
-    "sink.prepared",
+    "checkpoint.gathered",
     "checkpoint.manifest_written",
+    "checkpoint.sweeping",
+    "compaction.merged",
+    "sink.prepared",
     "sink.committed",
 )
+# Passed once in a start.
+RECOVERY = "recovery.restored"
 # Dealt in turn, so that a few dozen points meet every kind more than once.
 DECK = (
     *[f"crash {point}" for point in CRASHES],
@@ -102,8 +107,8 @@ class Point:
 
     def double(self):
         """It crashes, and crashes again while it recovers or soon after."""
-        first, second = self.random.choice(CRASHES), self.random.choice(CRASHES)
-        times = (self.random.randint(1, 4), self.random.randint(1, 2))
+        first, second = self.random.choice(CRASHES), self.random.choice((*CRASHES, RECOVERY))
+        times = (self.random.randint(1, 4), 1 if second == RECOVERY else self.random.randint(1, 2))
         self.detail = f"double {first}:{times[0]} then {second}:{times[1]}"
         self.begin({"FRAZIL_CRASH": f"{first}:{times[0]}"})
         self.await_death()

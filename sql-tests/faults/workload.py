@@ -60,7 +60,9 @@ class Workload:
     def write_chunk(self):
         """Appends some lines to both files, sometimes with a pause in the middle of a line."""
         items = [self.change() for _ in range(self.random.choice([1, 5, 40]))]
-        clicks = [self.click() for _ in range(self.random.choice([0, 1, 20]))]
+        # A checkpoint of many rows has objects of its own.
+        count = 8000 if self.random.random() < 0.04 else self.random.choice([0, 1, 20])
+        clicks = [self.click() for _ in range(count)]
         for name, lines in (("items", items), ("clicks", clicks)):
             data = "".join(json.dumps(line) + "\n" for line in lines).encode()
             cut = self.random.randrange(len(data)) if data and self.random.random() < 0.3 else 0

@@ -1,22 +1,36 @@
 //! [`Manifests`]: the chain of manifests on the object store, and the fence.
+//!
+//! ```text
+//! manifest object = [segments of small deltas][manifest as JSON][length of the JSON, CRC-32 of it]
+//! ```
+//!
+//! A checkpoint of few rows is one object: its segments lie in front of the manifest that is the
+//! first to name them. Later manifests name them there, and such an object stays as long as one
+//! does.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::Manifest;
-use super::manifest::VERSION;
+use super::earlier_form::manifest_of_version_4;
+use super::manifest::{MANIFESTS, VERSION, manifest_path, manifest_sequence};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::{SegmentRef, StoredSegments};
 
-const MANIFESTS: &str = "manifest";
 const FENCES: &str = "fence";
 /// Where state objects lie.
 const STATE: &str = "state";
-/// Objects that are removed at the same time.
-const DELETES_AT_ONCE: usize = 8;
+/// Objects that are removed or read at the same time.
+const REQUESTS_AT_ONCE: usize = 8;
 /// Manifests kept behind the newest one.
 const KEPT: u64 = 3;
+/// Bytes at the end of a manifest's object: length and checksum of the JSON in front of them.
+const TRAILER: usize = 12;
 
 /// The chain of manifests, as one process sees it.
 ///
@@ -30,13 +44,40 @@ pub struct Manifests {
     fence: u64,
 }
 
+/// Segments that are to lie in the object of the next manifest.
+#[derive(Debug)]
+pub struct ManifestBody {
+    path: String,
+    bytes: Vec<u8>,
+}
+
+impl ManifestBody {
+    /// Of the manifest that follows `before`.
+    pub fn after(before: &Manifest) -> Self {
+        Self { path: manifest_path(before.sequence + 1), bytes: Vec::new() }
+    }
+
+    /// The segments with the place where they lie: those that have no object get one here.
+    pub fn place(&mut self, stored: StoredSegments) -> Vec<SegmentRef> {
+        let StoredSegments { mut segments, body } = stored;
+        if let Some(body) = body {
+            for segment in &mut segments {
+                segment.object.clone_from(&self.path);
+                segment.offset += self.bytes.len() as u64;
+            }
+            self.bytes.extend(body);
+        }
+        segments
+    }
+}
+
 impl Manifests {
     /// Raises the fence and reads the newest manifest; an empty one for a new directory.
     ///
     /// # Errors
     /// `Unavailable`; `Corrupt` if the newest manifest cannot be read or is of another version.
     pub async fn open(env: Env) -> Result<(Self, Manifest)> {
-        let mut fence = newest(&env, FENCES).await?.unwrap_or(0) + 1;
+        let mut fence = newest(&env, FENCES).await?.map_or(0, |(fence, _)| fence) + 1;
         while !put_if_absent(&env, &fence_path(fence), Vec::new()).await? {
             fence += 1;
         }
@@ -44,10 +85,13 @@ impl Manifests {
         loop {
             let mut manifest = match newest(&manifests.env, MANIFESTS).await? {
                 None => Manifest::empty(),
-                Some(sequence) => manifests.read(sequence).await?,
+                Some((_, Reverse(path))) => manifests.read_whole(&path).await?,
             };
+            // The first manifest of each start has all parts, so that few earlier ones are kept.
+            manifest.write_again();
             // Taking over: from here on the older process loses the race for this number.
-            match manifests.append(&mut manifest).await {
+            let body = ManifestBody::after(&manifest);
+            match manifests.append(&mut manifest, body).await {
                 Ok(()) => return Ok((manifests, manifest)),
                 Err(error) if error.kind == ErrorKind::Fenced => {
                     manifests.check_fence().await?;
@@ -57,47 +101,90 @@ impl Manifests {
         }
     }
 
+    /// Reads manifests of another process.
+    #[cfg(test)]
+    pub(crate) fn reader(env: Env) -> Self {
+        Self { env, fence: 0 }
+    }
+
     /// The fence of this process.
     pub fn fence(&self) -> u64 {
         self.fence
     }
 
-    async fn read(&self, sequence: u64) -> Result<Manifest> {
-        let path = Path::from(format!("{MANIFESTS}/{sequence:012}.json"));
-        let bytes = self.env.store().get(&path).await?.bytes().await?;
-        let corrupt = |detail: String| {
-            Error::new(ErrorKind::Corrupt, format!("manifest {sequence} cannot be read"))
-                .with_detail(detail)
-        };
-        let text: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
-        let version = text.get("version").and_then(serde_json::Value::as_u64);
-        if version != Some(u64::from(VERSION)) {
-            return Err(corrupt(format!(
-                "its version is {version:?}, this program reads {VERSION}"
-            ))
-            .with_hint("open it with the program that wrote it"));
+    /// Reads a manifest, and the earlier ones that have parts of it.
+    pub(super) async fn read_whole(&self, path: &Path) -> Result<Manifest> {
+        let mut manifest = self.read(path).await?;
+        let earlier: BTreeSet<u64> = manifest.earlier().collect();
+        let reads = earlier.into_iter().map(|sequence| async move {
+            let path = Path::from(manifest_path(sequence));
+            Ok::<_, Error>((sequence, self.read(&path).await?))
+        });
+        let reads = futures::stream::iter(reads).buffer_unordered(REQUESTS_AT_ONCE);
+        let earlier: BTreeMap<u64, Manifest> = reads.try_collect().await?;
+        match manifest.resolve(&earlier) {
+            None => Ok(manifest),
+            Some(sequence) => {
+                let lacking = format!("manifest {sequence} does not have what is looked for in it");
+                Err(corrupt(path, lacking))
+            }
         }
-        serde_json::from_value(text).map_err(|error| corrupt(error.to_string()))
+    }
+
+    async fn read(&self, path: &Path) -> Result<Manifest> {
+        let bytes = match self.env.store().get(path).await {
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(corrupt(path, "it is missing".to_string()));
+            }
+            answer => answer?.bytes().await?,
+        };
+        // Version 4 was JSON alone.
+        let text = match path.extension() {
+            Some(_) => Some(&*bytes),
+            None => text_of(&bytes),
+        };
+        let text = text.ok_or_else(|| corrupt(path, "its checksum is another one".to_string()))?;
+        let value: serde_json::Value =
+            serde_json::from_slice(text).map_err(|error| corrupt(path, error.to_string()))?;
+        let version = value.get("version").and_then(serde_json::Value::as_u64);
+        let manifest = match version {
+            Some(4) => manifest_of_version_4(value),
+            Some(version) if version == u64::from(VERSION) => serde_json::from_value(value),
+            _ => {
+                let other = format!("its version is {version:?}, this program reads {VERSION}");
+                return Err(
+                    corrupt(path, other).with_hint("open it with the program that wrote it")
+                );
+            }
+        };
+        manifest.map_err(|error| corrupt(path, error.to_string()))
     }
 
     /// Puts the next manifest of the chain: the commit point of a checkpoint. Sets the sequence and
-    /// the fence in it.
+    /// the fence in it. A manifest that could not be put is of no more use.
     ///
     /// # Errors
     /// `Fenced` if another process has put this number or raised the fence; `Unavailable`.
-    pub async fn append(&self, manifest: &mut Manifest) -> Result<()> {
-        let sequence = manifest.sequence + 1;
-        let next = Manifest { sequence, fence: self.fence, ..manifest.clone() };
-        let bytes = serde_json::to_vec(&next).map_err(|error| {
+    pub async fn append(&self, manifest: &mut Manifest, body: ManifestBody) -> Result<()> {
+        manifest.sequence += 1;
+        manifest.fence = self.fence;
+        let path = manifest_path(manifest.sequence);
+        if path != body.path {
+            return Err(Error::internal("segments were placed in another manifest"));
+        }
+        let mut bytes = body.bytes;
+        let start = bytes.len();
+        serde_json::to_writer(&mut bytes, manifest).map_err(|error| {
             Error::internal(format!("a manifest could not be written: {error}"))
         })?;
-        let path = format!("{MANIFESTS}/{sequence:012}.json");
+        let (length, checksum) = (bytes.len() - start, crc32fast::hash(&bytes[start..]));
+        bytes.extend((length as u64).to_le_bytes());
+        bytes.extend(checksum.to_le_bytes());
         if !put_if_absent(&self.env, &path, bytes).await? {
             return Err(self.fenced());
         }
         self.check_fence().await?;
-        *manifest = next;
+        manifest.is_written();
         Ok(())
     }
 
@@ -118,51 +205,77 @@ impl Manifests {
             .with_hint("stop the other process, or give this one a data directory of its own")
     }
 
-    /// State objects that the manifest does not name: what a crash left. To be asked before this
-    /// process writes its first one; an older process has lost by then, whatever it still writes.
+    /// Objects that the manifest does not name: what a crash left. To be asked before this process
+    /// writes its first one; an older process has lost by then, whatever it still writes.
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn unnamed(&self, manifest: &Manifest) -> Result<Vec<String>> {
-        let named = manifest.objects();
-        let found = self.env.store().list(Some(&Path::from(STATE)));
-        let unnamed = found.try_filter_map(|object| {
+        let named: BTreeSet<String> = manifest.objects().collect();
+        let found = [STATE, MANIFESTS].map(|folder| self.env.store().list(Some(&folder.into())));
+        let unnamed = futures::stream::iter(found).flatten().try_filter_map(|object| {
             let name = object.location.to_string();
-            futures::future::ready(Ok((!named.contains(name.as_str())).then_some(name)))
+            let is_needed = named.contains(&name) || is_recent(manifest, &name);
+            futures::future::ready(Ok((!is_needed).then_some(name)))
         });
         Ok(unnamed.try_collect().await?)
     }
 
-    /// Removes manifests and objects that the newest manifest does not need any more. `before` are
-    /// the objects of the manifest before it.
-    pub async fn sweep(&self, manifest: &Manifest, garbage: Vec<String>) {
-        let old = manifest.sequence.checked_sub(KEPT).filter(|sequence| *sequence > 0);
-        let old = old.map(|sequence| format!("{MANIFESTS}/{sequence:012}.json"));
-        let all = futures::stream::iter(garbage.into_iter().chain(old));
+    /// Removes objects.
+    pub async fn remove(&self, objects: Vec<String>) {
         let delete = |object: String| async move {
             // An object that cannot be removed is only a waste of space.
             if let Err(error) = self.env.store().delete(&Path::from(object.as_str())).await {
                 tracing::debug!(%error, object, "an old object could not be removed");
             }
         };
-        all.for_each_concurrent(DELETES_AT_ONCE, delete).await;
+        futures::stream::iter(objects).for_each_concurrent(REQUESTS_AT_ONCE, delete).await;
     }
+}
+
+/// What can be removed once a manifest is the newest: `garbage`, but for manifests that are recent,
+/// and the manifest that is not recent from this one on.
+pub fn removable(manifest: &Manifest, mut garbage: Vec<String>) -> Vec<String> {
+    garbage.retain(|object| !is_recent(manifest, object));
+    let old = manifest.sequence.checked_sub(KEPT).filter(|sequence| *sequence > 0);
+    garbage.extend(old.filter(|old| !manifest.needs_manifest(*old)).map(manifest_path));
+    garbage
+}
+
+/// True for one of the last manifests. The newest is looked for by its number, so the last ones
+/// stay, whatever they hold.
+fn is_recent(manifest: &Manifest, object: &str) -> bool {
+    let sequence = manifest_sequence(object);
+    sequence.is_some_and(|sequence| sequence + KEPT > manifest.sequence)
+}
+
+/// The JSON in the bytes of a manifest's object, if its checksum is right.
+fn text_of(bytes: &[u8]) -> Option<&[u8]> {
+    let (rest, trailer) = bytes.split_at_checked(bytes.len().checked_sub(TRAILER)?)?;
+    let (length, checksum) = trailer.split_first_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let text = rest.get(rest.len().checked_sub(length)?..)?;
+    (crc32fast::hash(text).to_le_bytes() == checksum).then_some(text)
+}
+
+fn corrupt(path: &Path, detail: String) -> Error {
+    let message = format!("\"{path}\" cannot be read");
+    Error::new(ErrorKind::Corrupt, message).with_detail(detail)
 }
 
 fn fence_path(fence: u64) -> String {
     format!("{FENCES}/{fence:012}")
 }
 
-/// The highest number among the names in a folder.
-async fn newest(env: &Env, folder: &str) -> Result<Option<u64>> {
-    let numbers = env.store().list(Some(&Path::from(folder))).map(|object| {
-        object.map(|object| {
-            let name = object.location.filename().unwrap_or_default();
-            name.split('.').next().and_then(|number| number.parse::<u64>().ok())
-        })
+/// The highest number among the names in a folder, and the object that has it. Of two forms of one
+/// number it is that without an extension.
+pub(super) async fn newest(env: &Env, folder: &str) -> Result<Option<(u64, Reverse<Path>)>> {
+    let numbered = env.store().list(Some(&Path::from(folder))).try_filter_map(|object| {
+        let name = object.location.filename().unwrap_or_default();
+        let number = name.split('.').next().and_then(|number| number.parse::<u64>().ok());
+        futures::future::ready(Ok(number.map(|number| (number, Reverse(object.location)))))
     });
-    let numbers: Vec<Option<u64>> = numbers.try_collect().await?;
-    Ok(numbers.into_iter().flatten().max())
+    Ok(numbered.try_fold(None, |most, it| async move { Ok(most.max(Some(it))) }).await?)
 }
 
 async fn put_if_absent(env: &Env, path: &str, bytes: Vec<u8>) -> Result<bool> {
@@ -177,11 +290,21 @@ async fn put_if_absent(env: &Env, path: &str, bytes: Vec<u8>) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Arc;
+
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::catalog::RelationId;
+    use crate::checkpoint::StatementRecord;
 
     fn env() -> Env {
         Env::real(Arc::new(object_store::memory::InMemory::new())).unwrap()
+    }
+
+    async fn append(manifests: &Manifests, manifest: &mut Manifest) -> Result<()> {
+        let body = ManifestBody::after(manifest);
+        manifests.append(manifest, body).await
     }
 
     #[tokio::test]
@@ -189,7 +312,7 @@ mod tests {
         let env = env();
         let (manifests, mut manifest) = Manifests::open(env.clone()).await.unwrap();
         manifest.epoch = 7;
-        manifests.append(&mut manifest).await.unwrap();
+        append(&manifests, &mut manifest).await.unwrap();
         let (restarted, found) = Manifests::open(env).await.unwrap();
         assert_eq!((found.epoch, restarted.fence()), (7, manifests.fence() + 1));
     }
@@ -199,9 +322,9 @@ mod tests {
         let env = env();
         let (older, mut manifest) = Manifests::open(env.clone()).await.unwrap();
         let (newer, mut taken) = Manifests::open(env.clone()).await.unwrap();
-        let refused = older.append(&mut manifest).await.unwrap_err();
+        let refused = append(&older, &mut manifest).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Fenced);
-        newer.append(&mut taken).await.unwrap();
+        append(&newer, &mut taken).await.unwrap();
     }
 
     #[tokio::test]
@@ -210,13 +333,29 @@ mod tests {
         let (older, mut stale) = Manifests::open(env.clone()).await.unwrap();
         let (newer, mut manifest) = Manifests::open(env.clone()).await.unwrap();
         for _ in 0..10 {
-            newer.append(&mut manifest).await.unwrap();
-            newer.sweep(&manifest, Vec::new()).await;
+            append(&newer, &mut manifest).await.unwrap();
+            newer.remove(removable(&manifest, Vec::new())).await;
         }
-        let refused = older.append(&mut stale).await.unwrap_err();
+        let refused = append(&older, &mut stale).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Fenced);
         let (_, found) = Manifests::open(env).await.unwrap();
         assert_eq!(found.sequence, manifest.sequence + 1);
+    }
+
+    fn segment(relation: u32, object: &str) -> SegmentRef {
+        SegmentRef {
+            relation: RelationId(relation),
+            operator: crate::state::OperatorId(uuid::Uuid::nil()),
+            table: 0,
+            shards: crate::change::ShardRange::ALL,
+            key_columns: 0,
+            object: object.to_string(),
+            offset: 0,
+            length: 1,
+            directory: 0,
+            rows: 1,
+            crc: None,
+        }
     }
 
     #[tokio::test]
@@ -226,20 +365,79 @@ mod tests {
         for name in ["state/named.seg", "state/left.seg"] {
             env.store().put(&Path::from(name), PutPayload::from_static(b"x")).await.unwrap();
         }
-        manifest.segments.push(crate::state::SegmentRef {
-            relation: crate::catalog::RelationId(1),
-            operator: crate::state::OperatorId(uuid::Uuid::nil()),
-            table: 0,
-            shards: crate::change::ShardRange::ALL,
-            key_columns: 0,
-            object: "state/named.seg".to_string(),
-            offset: 0,
-            length: 1,
-            directory: 0,
-            rows: 1,
-        });
-        manifests.append(&mut manifest).await.unwrap();
+        manifest.add_segments([segment(1, "state/named.seg")]);
+        for _ in 0..5 {
+            // A process that is killed before it removes old manifests.
+            append(&manifests, &mut manifest).await.unwrap();
+        }
         let (restarted, found) = Manifests::open(env).await.unwrap();
-        assert_eq!(restarted.unnamed(&found).await.unwrap(), ["state/left.seg"]);
+        let mut left = restarted.unnamed(&found).await.unwrap();
+        left.sort_unstable();
+        // The newest manifest is the seventh; the second has the segments of the sixth.
+        let expected = ["manifest/000000000001", "manifest/000000000002", "manifest/000000000003"];
+        assert_eq!(left[..3], expected);
+        assert_eq!(left[3..], ["manifest/000000000004", "state/left.seg"]);
+    }
+
+    /// Law: whatever is added, replaced and dropped, a start finds the parts as they are, and the
+    /// objects that are there are those that are needed.
+    #[tokio::test]
+    async fn parts_are_found_in_earlier_manifests_and_these_are_kept_for_as_long() {
+        let env = env();
+        let (mut manifests, mut manifest) = Manifests::open(env.clone()).await.unwrap();
+        let mut dice = rand::rngs::StdRng::seed_from_u64(5);
+        for step in 0..400 {
+            let before = manifest.clone();
+            let relation = dice.random_range(1..8);
+            let mut body = ManifestBody::after(&manifest);
+            match dice.random_range(0..10) {
+                0 => manifest.retain_segments(RelationId(relation), |_| false),
+                1 => manifest.retain_segments(RelationId(relation), |it| it.offset % 2 == 0),
+                2 => manifest.catalog.edit().statements.push(StatementRecord {
+                    id: RelationId(relation),
+                    sql: format!("CREATE {step}"),
+                }),
+                _ => {
+                    let segments = vec![SegmentRef { offset: 0, ..segment(relation, "") }];
+                    let bytes = vec![0; dice.random_range(0..9)];
+                    let stored = StoredSegments { segments, body: Some(bytes) };
+                    manifest.add_segments(body.place(stored));
+                }
+            }
+            manifests.append(&mut manifest, body).await.unwrap();
+            let garbage = manifest.garbage(&before, Vec::new());
+            manifests.remove(removable(&manifest, garbage)).await;
+            if step % 10 == 9 {
+                let (restarted, mut found) = Manifests::open(env.clone()).await.unwrap();
+                assert_eq!(found.catalog.statements, manifest.catalog.statements);
+                assert!(found.segments().eq(manifest.segments()));
+                restarted.remove(restarted.unnamed(&found).await.unwrap()).await;
+                let objects = env.store().list(Some(&Path::from(MANIFESTS)));
+                let objects: Vec<_> = objects.try_collect().await.unwrap();
+                let needed: BTreeSet<String> = found.objects().collect();
+                let is_needed = |name: &str| needed.contains(name) || is_recent(&found, name);
+                for object in objects {
+                    assert!(is_needed(object.location.as_ref()), "{}", object.location);
+                }
+                found.catalog.edit();
+                (manifests, manifest) = (restarted, found);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_manifest_is_noticed() {
+        let env = env();
+        let (manifests, mut manifest) = Manifests::open(env.clone()).await.unwrap();
+        append(&manifests, &mut manifest).await.unwrap();
+        let path = Path::from(manifest_path(manifest.sequence));
+        let bytes = env.store().get(&path).await.unwrap().bytes().await.unwrap();
+        for place in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[place] ^= 0x10;
+            env.store().put(&path, PutPayload::from(damaged)).await.unwrap();
+            let error = manifests.read(&path).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Corrupt, "byte {place}");
+        }
     }
 }

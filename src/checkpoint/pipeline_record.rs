@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 const RECENT_MAX: usize = 50;
 
 /// A pipeline's past.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipelineRecord {
     /// Runs so far.
     pub runs: u64,
@@ -54,7 +54,7 @@ pub enum PipelineRunState {
 }
 
 /// One firing of a pipeline.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipelineRun {
     /// Pipeline's name.
     pub pipeline: String,

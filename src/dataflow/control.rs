@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog_change::StepText;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
-use crate::state::SegmentRef;
+use crate::state::{SegmentRef, StoredSegments};
 
 /// Positions of the sources that feed fragments: by fragment, then by the relation read.
 pub type SourceOffsets = BTreeMap<RelationId, BTreeMap<RelationId, Positions>>;
@@ -112,12 +112,12 @@ pub enum Report {
         /// The epoch.
         epoch: u64,
     },
-    /// What the worker has of a checkpoint is durable.
+    /// What the worker has of a checkpoint is durable, or comes with the report if it is small.
     CheckpointDone {
         /// The epoch.
         epoch: u64,
         /// New segments, or why there are none.
-        outcome: Result<Vec<SegmentRef>>,
+        outcome: Result<StoredSegments>,
         /// Next offsets of the splits that this worker reads.
         offsets: SourceOffsets,
     },

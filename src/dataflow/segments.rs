@@ -1,4 +1,4 @@
-//! Writes the deltas of a worker's operators as one object, and reads what is stored.
+//! Writes the deltas of a worker's operators, and reads what is stored.
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -10,15 +10,31 @@ use crate::catalog::RelationId;
 use crate::change::{ShardRange, batch_bytes};
 use crate::env::Env;
 use crate::error::{Error, Result, caught};
-use crate::state::{BLOCK_BYTES_MIN, Place, SegmentRef, ShardGroup, ShardReader, encode_delta};
+use crate::state::{
+    BLOCK_BYTES_MIN, Place, SegmentRef, ShardGroup, ShardReader, StoredSegments, encode_delta,
+};
 
 /// What a worker has written of a checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     /// Segments of all relations.
-    pub(crate) segments: Vec<SegmentRef>,
+    pub(crate) stored: StoredSegments,
     /// Relations whose deltas could not be encoded; their state is not complete.
     pub(crate) failures: Vec<(RelationId, Error)>,
+}
+
+/// True if deltas are so few that they are encoded at once and need no object of their own: a
+/// change of threads takes longer than to encode a block.
+pub(crate) fn are_small(deltas: &[OperatorDelta]) -> bool {
+    let batches = deltas.iter().flat_map(|it| it.delta.puts.iter().chain(&it.delta.deletes));
+    batches.map(batch_bytes).sum::<usize>() < BLOCK_BYTES_MIN
+}
+
+/// Encodes deltas that are small, as segments without an object.
+pub(crate) fn encode_small(worker: usize, deltas: &[OperatorDelta]) -> Written {
+    let (bytes, mut written) = encode("", worker, deltas);
+    written.stored.body = Some(bytes);
+    written
 }
 
 /// Encodes deltas off the worker's thread and puts them as one object; none if there is nothing.
@@ -31,24 +47,14 @@ pub(crate) async fn write(
     epoch: u64,
     deltas: Vec<OperatorDelta>,
 ) -> Result<Written> {
-    let deltas: Vec<_> = deltas.into_iter().filter(|it| it.delta.row_count() > 0).collect();
-    if deltas.is_empty() {
-        return Ok(Written::default());
-    }
     // The name is new for every start, so that a stale process never overwrites a live object.
     let object = format!("state/{epoch:020}-{worker}-{}.seg", env.random_id().simple());
     let name = object.clone();
-    let batches = deltas.iter().flat_map(|it| it.delta.puts.iter().chain(&it.delta.deletes));
-    // A change of threads takes longer than to encode a block.
-    let is_small = batches.map(batch_bytes).sum::<usize>() < BLOCK_BYTES_MIN;
     let encode = move || encode(&name, worker, &deltas);
-    let (bytes, written) = match is_small {
-        true => encode(),
-        false => tokio::task::spawn_blocking(encode)
-            .await
-            .map_err(|error| Error::internal(format!("a segment could not be encoded: {error}")))?,
-    };
-    if !written.segments.is_empty() {
+    let (bytes, written) = tokio::task::spawn_blocking(encode)
+        .await
+        .map_err(|error| Error::internal(format!("a segment could not be encoded: {error}")))?;
+    if !written.stored.segments.is_empty() {
         env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
         env.reach("checkpoint.segments_written");
     }
@@ -85,25 +91,28 @@ pub(crate) fn read(
 fn encode(object: &str, worker: usize, deltas: &[OperatorDelta]) -> (Vec<u8>, Written) {
     let mut bytes = Vec::new();
     let mut written = Written::default();
-    for delta in deltas {
+    for delta in deltas.iter().filter(|it| it.delta.row_count() > 0) {
         let start = bytes.len();
         let encoded = caught("a checkpoint", || {
             let shards = delta.placement.delta_shards(&delta.delta, worker)?;
             encode_delta(&mut bytes, &delta.delta, shards)
         });
         match encoded {
-            Ok(Place { offset, length, directory, rows }) => written.segments.push(SegmentRef {
-                relation: delta.relation,
-                operator: delta.operator,
-                table: delta.delta.table,
-                shards: delta.placement.shards_of(worker),
-                key_columns: delta.placement.key_columns,
-                object: object.to_string(),
-                offset,
-                length,
-                directory,
-                rows,
-            }),
+            Ok(Place { offset, length, directory, rows, crc }) => {
+                written.stored.segments.push(SegmentRef {
+                    relation: delta.relation,
+                    operator: delta.operator,
+                    table: delta.delta.table,
+                    shards: delta.placement.shards_of(worker),
+                    key_columns: delta.placement.key_columns,
+                    object: object.to_string(),
+                    offset,
+                    length,
+                    directory,
+                    rows,
+                    crc: Some(crc),
+                });
+            }
             Err(error) => {
                 bytes.truncate(start);
                 written.failures.push((delta.relation, error));

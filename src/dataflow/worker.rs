@@ -261,16 +261,20 @@ impl Worker {
         while let Ok(Finished::Checkpoint { epoch, outcome, offsets }) = self.finished.1.try_recv()
         {
             busy = true;
-            let outcome = outcome.map(|Written { segments, failures }| {
-                for (relation, error) in failures {
-                    self.fail(relation, error);
-                }
-                segments
-            });
-            self.report_failures();
-            self.report(Report::CheckpointDone { epoch, outcome, offsets });
+            self.checkpoint_done(epoch, outcome, offsets);
         }
         busy
+    }
+
+    fn checkpoint_done(&mut self, epoch: u64, outcome: Result<Written>, offsets: SourceOffsets) {
+        let outcome = outcome.map(|Written { stored, failures }| {
+            for (relation, error) in failures {
+                self.fail(relation, error);
+            }
+            stored
+        });
+        self.report_failures();
+        self.report(Report::CheckpointDone { epoch, outcome, offsets });
     }
 
     fn fail(&self, relation: RelationId, error: Error) {
@@ -599,7 +603,7 @@ impl Worker {
         busy
     }
 
-    /// Writes what the operators deposited, on tokio; the worker goes on.
+    /// Writes what the operators deposited: beside the worker, on tokio, unless it is small.
     fn write_checkpoint(&mut self, epoch: u64, offsets: SourceOffsets) {
         for fragment in self.collecting.iter().filter_map(|it| self.fragments.get(it)) {
             let Some(collected) = &fragment.collected else { continue };
@@ -610,6 +614,10 @@ impl Worker {
             }
         }
         let deltas = self.context.take_checkpoint(epoch);
+        if super::segments::are_small(&deltas) {
+            let written = super::segments::encode_small(self.index, &deltas);
+            return self.checkpoint_done(epoch, Ok(written), offsets);
+        }
         let (shared, worker) = (Arc::clone(&self.shared), self.index);
         let (finished, thread) = (self.finished.0.clone(), std::thread::current());
         self.shared.tokio.spawn(async move {

@@ -18,12 +18,13 @@ use super::sink_problem::{Severity, SinkProblem};
 use super::sink_slot::{BusySink, Prepared, SinkSlot};
 use super::state::EngineState;
 use crate::catalog::RelationId;
-use crate::checkpoint::{Manifest, Manifests, PipelineRecord, StatementRecord};
+use crate::checkpoint::{
+    Manifest, ManifestBody, Manifests, PipelineRecord, StoredCatalog, removable,
+};
 use crate::dataflow::SourceOffsets;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::FragmentIdentity;
-use crate::state::SegmentRef;
+use crate::state::StoredSegments;
 
 /// How long the end of the engine waits for old objects to be removed.
 const SWEEP_WAIT: Duration = Duration::from_secs(5);
@@ -32,10 +33,9 @@ const SWEEP_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Parts {
     pub(super) epoch: u64,
     pub(super) now_ms: i64,
-    pub(super) segments: Vec<SegmentRef>,
+    pub(super) stored: Vec<StoredSegments>,
     pub(super) offsets: SourceOffsets,
-    pub(super) statements: Vec<StatementRecord>,
-    pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
+    pub(super) catalog: Arc<StoredCatalog>,
     pub(super) next_relation: RelationId,
     pub(super) sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
     pub(super) acks: Vec<Reply<()>>,
@@ -64,7 +64,7 @@ pub(super) struct Checkpointer {
     env: Env,
     manifests: Arc<Manifests>,
     /// The newest durable manifest.
-    manifest: Arc<Mutex<Manifest>>,
+    manifest: Arc<Mutex<Arc<Manifest>>>,
     /// Failures since the manifest that is written was begun; changed while `manifest` is locked.
     failed_lately: Arc<Mutex<BTreeMap<RelationId, Error>>>,
     compactor: Compactor,
@@ -84,7 +84,7 @@ impl Checkpointer {
         manifest: Manifest,
         state: &Arc<EngineState>,
     ) -> Self {
-        let manifest = Arc::new(Mutex::new(manifest));
+        let manifest = Arc::new(Mutex::new(Arc::new(manifest)));
         acknowledge(&manifest, state, &env);
         Self {
             compactor: Compactor::new(env.clone()),
@@ -98,7 +98,7 @@ impl Checkpointer {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Manifest> {
+    fn lock(&self) -> MutexGuard<'_, Arc<Manifest>> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,8 +111,8 @@ impl Checkpointer {
     }
 
     /// The newest durable manifest.
-    pub(super) fn manifest(&self) -> Manifest {
-        self.lock().clone()
+    pub(super) fn manifest(&self) -> Arc<Manifest> {
+        Arc::clone(&self.lock())
     }
 
     /// The sequence of the newest durable manifest.
@@ -124,7 +124,7 @@ impl Checkpointer {
     pub(super) fn fail(&self, relation: RelationId, error: Error) {
         let mut manifest = self.lock();
         self.failed_lately().insert(relation, error.clone());
-        manifest.failed.insert(relation, error);
+        Arc::make_mut(&mut manifest).failed.insert(relation, error);
     }
 
     /// True if the next manifest says that a relation has failed.
@@ -136,23 +136,25 @@ impl Checkpointer {
     pub(super) fn forget(&self, relation: RelationId) {
         let mut manifest = self.lock();
         self.failed_lately().remove(&relation);
-        let before: Vec<String> = manifest.objects().into_iter().map(str::to_string).collect();
-        self.dropped().extend(before);
-        manifest.statements.retain(|statement| statement.id != relation);
-        manifest.failed.remove(&relation);
-        manifest.failed_at.remove(&relation);
-        manifest.fragments.remove(&relation);
-        manifest.segments.retain(|segment| segment.relation != relation);
-        manifest.offsets.remove(&relation);
-        manifest.sinks.remove(&relation);
-        manifest.pipelines.remove(&relation);
+        let before = Arc::clone(&manifest);
+        let next = Arc::make_mut(&mut manifest);
+        let catalog = next.catalog.edit();
+        catalog.statements.retain(|statement| statement.id != relation);
+        catalog.fragments.remove(&relation);
+        next.failed.remove(&relation);
+        next.failed_at.remove(&relation);
+        next.state.remove(&relation);
+        next.offsets.remove(&relation);
+        next.sinks.remove(&relation);
+        next.pipelines.remove(&relation);
+        self.dropped().extend(next.garbage(&before, Vec::new()));
     }
 
     /// What the next manifest says of a pipeline; nothing if it has been dropped.
     pub(super) fn set_pipeline(&self, relation: RelationId, record: PipelineRecord) {
         let mut manifest = self.lock();
-        if manifest.statements.iter().any(|statement| statement.id == relation) {
-            manifest.pipelines.insert(relation, record);
+        if manifest.catalog.statements.iter().any(|statement| statement.id == relation) {
+            Arc::make_mut(&mut manifest).pipelines.insert(relation, record);
             self.has_record.store(true, Ordering::SeqCst);
         }
     }
@@ -178,9 +180,10 @@ impl Checkpointer {
         let before = {
             let manifest = self.lock();
             self.failed_lately().clear();
-            manifest.clone()
+            Arc::clone(&manifest)
         };
-        let mut next = before.clone();
+        let mut next = Manifest::clone(&before);
+        let mut body = ManifestBody::after(&before);
         let mut garbage: Vec<String> = Vec::new();
         let mut written = Written { is_cut: cut.is_some(), ..Written::default() };
         for Prepared { slot, sink, committable } in prepared {
@@ -196,8 +199,7 @@ impl Checkpointer {
         }
         if let Some(parts) = cut {
             (next.epoch, next.now_ms) = (parts.epoch, parts.now_ms);
-            next.statements = parts.statements;
-            next.fragments = parts.fragments;
+            next.catalog.set(parts.catalog);
             next.next_relation = parts.next_relation;
             for ddl in &parts.created {
                 resume(&mut next, ddl.resumed());
@@ -208,10 +210,10 @@ impl Checkpointer {
             }
             let failed: BTreeSet<_> = next.failed.keys().copied().collect();
             let is_sound = |relation: &RelationId| !failed.contains(relation);
-            let segments = parts.segments.into_iter();
+            let segments = parts.stored.into_iter().flat_map(|stored| body.place(stored));
             let (segments, useless): (Vec<_>, Vec<_>) =
                 segments.partition(|segment| is_sound(&segment.relation));
-            next.segments.extend(segments);
+            next.add_segments(segments);
             garbage.extend(useless.into_iter().map(|segment| segment.object));
             let offsets = parts.offsets.into_iter();
             next.offsets.extend(offsets.filter(|(relation, _)| is_sound(relation)));
@@ -222,19 +224,17 @@ impl Checkpointer {
             garbage.extend(logged.0);
             written.problems = logged.1;
         }
-        garbage.extend(self.compactor.name_merged(&mut next.segments));
+        garbage.extend(self.compactor.name_merged(&mut next, &mut body));
         garbage.append(&mut self.dropped());
-        self.manifests.append(&mut next).await?;
+        self.env.reach("checkpoint.gathered");
+        self.manifests.append(&mut next, body).await?;
         self.env.reach("checkpoint.manifest_written");
-        let needed = next.objects();
-        garbage.extend(before.objects().into_iter().map(str::to_string));
-        garbage.retain(|object| !needed.contains(object.as_str()));
-        garbage.sort_unstable();
-        garbage.dedup();
-        self.publish(next.clone());
-        self.compactor.start(&next);
+        let garbage = next.garbage(&before, garbage);
         written.checkpoint = next.sequence;
-        self.sweep(next, garbage);
+        let next = Arc::new(next);
+        self.publish(Arc::clone(&next));
+        self.compactor.start(&next, &before);
+        self.sweep(&next, garbage);
         Ok(written)
     }
 
@@ -291,15 +291,22 @@ impl Checkpointer {
 
     /// Removes objects that no manifest names.
     pub(super) fn remove(&self, objects: Vec<String>) {
-        self.sweep(self.manifest(), objects);
+        self.sweep(&self.manifest(), objects);
     }
 
     /// Removes what a durable manifest does not need, beside all else.
-    fn sweep(&self, manifest: Manifest, garbage: Vec<String>) {
-        let manifests = Arc::clone(&self.manifests);
+    fn sweep(&self, manifest: &Manifest, garbage: Vec<String>) {
+        let objects = removable(manifest, garbage);
+        if objects.is_empty() {
+            return;
+        }
+        let (manifests, env) = (Arc::clone(&self.manifests), self.env.clone());
         let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
         while sweeps.try_join_next().is_some() {}
-        sweeps.spawn(async move { manifests.sweep(&manifest, garbage).await });
+        sweeps.spawn(async move {
+            env.reach("checkpoint.sweeping");
+            manifests.remove(objects).await;
+        });
     }
 
     /// Waits until old objects are removed; what is left after a while is only a waste of space.
@@ -312,12 +319,17 @@ impl Checkpointer {
     }
 
     /// Makes a manifest the newest, keeping what was said of it while it was written.
-    fn publish(&self, next: Manifest) {
+    fn publish(&self, next: Arc<Manifest>) {
         let mut manifest = self.lock();
         let said = std::mem::replace(&mut *manifest, next);
+        let mut failed = self.failed_lately();
+        if failed.is_empty() && manifest.pipelines == said.pipelines {
+            return;
+        }
+        let manifest = Arc::make_mut(&mut manifest);
         // The others are in it, but for those that are resumed.
-        manifest.failed.append(&mut self.failed_lately());
-        manifest.pipelines = said.pipelines;
+        manifest.failed.append(&mut failed);
+        manifest.pipelines = said.pipelines.clone();
     }
 }
 
@@ -328,7 +340,7 @@ fn resume(manifest: &mut Manifest, resumed: &BTreeMap<RelationId, bool>) {
         manifest.failed.remove(relation);
         manifest.failed_at.remove(relation);
         if *is_rebuilt {
-            manifest.segments.retain(|segment| segment.relation != *relation);
+            manifest.state.remove(relation);
         }
     }
 }

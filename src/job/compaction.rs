@@ -17,11 +17,12 @@ use object_store::{ObjectStoreExt, PutPayload};
 
 use crate::catalog::RelationId;
 use crate::change::ShardRange;
-use crate::checkpoint::Manifest;
+use crate::checkpoint::{Kept, Manifest, ManifestBody};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::state::{
-    NewestRows, OperatorId, Packing, Place, SegmentRef, SegmentWriter, ShardReader,
+    NewestRows, OperatorId, Packing, Place, SMALL_BYTES_MAX, SegmentRef, SegmentWriter,
+    ShardReader, StoredSegments,
 };
 
 /// Segments with rows of one shard of a table beyond which the newest are merged.
@@ -38,25 +39,35 @@ pub(super) struct Compactor {
     /// Locked while a task is at work.
     working: Arc<tokio::sync::Mutex<()>>,
     merged: Arc<Mutex<Vec<Merged>>>,
+    /// Relations whose segments have changed since merges were planned for them.
+    changed: Arc<Mutex<BTreeSet<RelationId>>>,
 }
 
 impl Compactor {
     pub(super) fn new(env: Env) -> Self {
-        Self { env, working: Arc::default(), merged: Arc::default() }
+        Self { env, working: Arc::default(), merged: Arc::default(), changed: Arc::default() }
     }
 
     fn merged(&self) -> MutexGuard<'_, Vec<Merged>> {
         self.merged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins the merges that a durable manifest needs, unless others are under way.
-    pub(super) fn start(&self, manifest: &Manifest) {
+    /// Begins the merges that a durable manifest needs since the one `before`, unless others are
+    /// under way.
+    pub(super) fn start(&self, manifest: &Manifest, before: &Manifest) {
+        let is_new = |(relation, segments): &(&RelationId, &Kept<Vec<SegmentRef>>)| {
+            before.state.get(relation).is_none_or(|before| !segments.is_same(before))
+        };
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.extend(manifest.state.iter().filter(is_new).map(|(relation, _)| *relation));
         let Ok(working) = Arc::clone(&self.working).try_lock_owned() else { return };
         // What is merged and not named yet would be merged again.
         if !self.merged().is_empty() {
             return;
         }
-        let runs = plan(&manifest.segments);
+        let changed = std::mem::take(&mut *changed);
+        let changed = changed.iter().filter_map(|relation| manifest.state.get(relation));
+        let runs = plan(changed.flat_map(|segments| segments.iter()));
         if runs.is_empty() {
             return;
         }
@@ -73,11 +84,11 @@ impl Compactor {
         });
     }
 
-    /// Puts the results since the last call into the segments of the next manifest; gives the
-    /// objects of those whose inputs have gone, as those of a dropped relation do.
-    pub(super) fn name_merged(&self, segments: &mut Vec<SegmentRef>) -> Vec<String> {
+    /// Puts the results since the last call into the next manifest; gives the objects of those
+    /// whose inputs have gone, as those of a dropped relation do.
+    pub(super) fn name_merged(&self, next: &mut Manifest, body: &mut ManifestBody) -> Vec<String> {
         let merged = std::mem::take(&mut *self.merged());
-        merged.into_iter().filter_map(|merged| merged.replace_inputs(segments)).collect()
+        merged.into_iter().filter_map(|merged| merged.replace_inputs(next, body)).collect()
     }
 }
 
@@ -91,35 +102,45 @@ struct Run {
 /// The outcome of a merge.
 struct Merged {
     inputs: Vec<SegmentRef>,
-    /// None if no row is left.
-    output: Option<SegmentRef>,
+    /// Of no segment if no row is left.
+    output: StoredSegments,
 }
 
 impl Merged {
-    /// Replaces the inputs by the output, if all are there; else gives the output's object.
-    fn replace_inputs(self, segments: &mut Vec<SegmentRef>) -> Option<String> {
-        let places = self.inputs.iter().map(|input| segments.iter().position(|it| it == input));
-        let places: Option<BTreeSet<usize>> = places.collect();
-        let Some(places) = places else { return self.output.map(|output| output.object) };
+    /// Replaces the inputs by the output, if all are there; else gives the output's object, if it
+    /// has one.
+    fn replace_inputs(self, next: &mut Manifest, body: &mut ManifestBody) -> Option<String> {
+        let Self { inputs, output } = self;
+        let relation = inputs.first()?.relation;
+        let place = |segments: &Kept<Vec<SegmentRef>>| {
+            let places = inputs.iter().map(|input| segments.iter().position(|it| it == input));
+            places.collect::<Option<BTreeSet<usize>>>()
+        };
+        let Some(places) = next.state.get(&relation).and_then(place) else {
+            let written = output.body.is_none().then_some(output.segments);
+            return written?.pop().map(|output| output.object);
+        };
         // Newer segments of the table follow the inputs, older ones are before them.
-        let mut output = self.output;
+        let mut output = body.place(output).pop();
         let first = places.first().copied();
-        let kept =
-            std::mem::take(segments).into_iter().enumerate().filter_map(|(place, it)| match places
-                .contains(&place)
-            {
-                true if Some(place) == first => output.take(),
-                true => None,
-                false => Some(it),
-            });
-        *segments = kept.collect();
+        let segments = next.state.get(&relation)?.iter().cloned().enumerate();
+        let segments = segments.filter_map(|(place, it)| match places.contains(&place) {
+            true if Some(place) == first => output.take(),
+            true => None,
+            false => Some(it),
+        });
+        let segments: Vec<SegmentRef> = segments.collect();
+        match segments.is_empty() {
+            true => _ = next.state.remove(&relation),
+            false => _ = next.state.insert(relation, Kept::new(segments)),
+        }
         None
     }
 }
 
 /// The merges that are due: of each list of many segments a run of the newest. Short runs come
 /// first.
-fn plan(segments: &[SegmentRef]) -> Vec<Run> {
+fn plan<'a>(segments: impl IntoIterator<Item = &'a SegmentRef>) -> Vec<Run> {
     let many = lists(segments).into_iter().filter(|list| depth(list) > SEGMENTS_MAX);
     let mut runs: Vec<Run> = many.map(|list| newest_run(&list)).collect();
     runs.sort_by_key(|run| run.segments.iter().map(|segment| segment.rows).sum::<u64>());
@@ -129,7 +150,7 @@ fn plan(segments: &[SegmentRef]) -> Vec<Run> {
 /// The segments of each table, in lists that have no shard in common: one for each worker that
 /// writes. After a start with other workers their shards are not those of older segments, and all
 /// segments that meet are one list.
-fn lists(segments: &[SegmentRef]) -> Vec<Vec<&SegmentRef>> {
+fn lists<'a>(segments: impl IntoIterator<Item = &'a SegmentRef>) -> Vec<Vec<&'a SegmentRef>> {
     let mut tables: BTreeMap<TableKey, Vec<&SegmentRef>> = BTreeMap::new();
     for segment in segments {
         let table = (segment.relation, segment.operator, segment.table);
@@ -184,7 +205,8 @@ fn newest_run(segments: &[&SegmentRef]) -> Run {
 /// `Unavailable` if an object cannot be read or put.
 async fn merge_run(env: &Env, run: Run) -> Result<Merged> {
     let Run { segments: inputs, is_oldest } = run;
-    let Some(newest) = inputs.last().cloned() else { return Ok(Merged { inputs, output: None }) };
+    let mut output = StoredSegments::default();
+    let Some(newest) = inputs.last().cloned() else { return Ok(Merged { inputs, output }) };
     let shards = inputs.iter().fold(ShardRange::NONE, |all, it| all.union(it.shards));
     let mut reader = ShardReader::open(env.clone(), inputs.clone(), shards).await?;
     let mut rows = NewestRows::new(newest.key_columns, is_oldest);
@@ -199,15 +221,23 @@ async fn merge_run(env: &Env, run: Run) -> Result<Merged> {
             .map_err(|error| Error::internal(format!("segments could not be merged: {error}")))??;
     }
     let (bytes, place) = writer.finish()?;
-    let Place { offset, length, directory, rows } = place;
+    let Place { offset, length, directory, rows, crc } = place;
     if rows == 0 {
-        return Ok(Merged { inputs, output: None });
+        return Ok(Merged { inputs, output });
     }
-    let object = format!("state/merged-{}.seg", uuid::Uuid::new_v4().simple());
-    env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
+    let mut object = String::new();
+    // As what a checkpoint of few rows writes, it becomes part of a manifest.
+    if bytes.len() < SMALL_BYTES_MAX {
+        output.body = Some(bytes);
+    } else {
+        object = format!("state/merged-{}.seg", uuid::Uuid::new_v4().simple());
+        env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
+    }
     env.reach("compaction.merged");
-    let output = SegmentRef { object, shards, offset, length, directory, rows, ..newest };
-    Ok(Merged { inputs, output: Some(output) })
+    let crc = Some(crc);
+    output.segments =
+        vec![SegmentRef { object, shards, offset, length, directory, rows, crc, ..newest }];
+    Ok(Merged { inputs, output })
 }
 
 #[cfg(test)]

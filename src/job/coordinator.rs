@@ -26,14 +26,13 @@ use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
 use super::state::EngineState;
 use crate::catalog::{Catalog, RelationId};
-use crate::checkpoint::StatementRecord;
+use crate::checkpoint::StoredCatalog;
 use crate::config::Config;
 use crate::dataflow::{
     CatalogChange, CatalogChanges, CheckedRelation, Command, Event, Report, Request,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::FragmentIdentity;
 
 mod checkpoints;
 
@@ -103,9 +102,9 @@ pub(super) struct Coordinator {
     pub(super) sinks: Sinks,
     /// The catalog with what is being created, which sessions do not see yet.
     pub(super) catalog: Arc<Catalog>,
-    pub(super) statements: Vec<StatementRecord>,
-    /// Identities of fragments, of failed relations that which their state belongs to.
-    pub(super) fragments: BTreeMap<RelationId, FragmentIdentity>,
+    /// What the next checkpoint has of the catalog. Identities of fragments are of failed relations
+    /// those that their state belongs to.
+    pub(super) stored_catalog: Arc<StoredCatalog>,
     /// What workers build the relations from.
     pub(super) planned: BTreeMap<RelationId, Arc<CheckedRelation>>,
     /// The epoch that takes input.
@@ -170,8 +169,7 @@ impl Coordinator {
         // The first epoch is everybody's: rebuilt views emit what has changed.
         let catalog = state.catalog();
         Self {
-            statements: manifest.statements.clone(),
-            fragments: manifest.fragments.clone(),
+            stored_catalog: Arc::clone(manifest.catalog.value()),
             planned: planned.into_iter().map(|it| (it.relation().id, it)).collect(),
             open_epoch: manifest.epoch + 1,
             now_ms: manifest.now_ms,

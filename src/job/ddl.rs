@@ -22,7 +22,7 @@ use super::coordinator::{Coordinator, Gathering, Reply};
 use super::engine::input_failed;
 use super::sink_slot::SinkSlot;
 use crate::catalog::{Catalog, Relation, RelationId};
-use crate::checkpoint::StatementRecord;
+use crate::checkpoint::{StatementRecord, StoredCatalog};
 use crate::dataflow::{BACKFILL_EPOCHS, CatalogChange, Command, Recovery, Request, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::FragmentIdentity;
@@ -262,18 +262,22 @@ impl Coordinator {
         self.enter(change);
         if !ddl.resumed.is_empty() {
             self.fail_again(ddl.relations());
-            let mut fragments = std::mem::take(&mut self.fragments);
-            self.with_former_plans(&ddl, &mut fragments);
-            self.fragments = fragments;
+            let mut stored = Arc::clone(&self.stored_catalog);
+            self.with_former_plans(&ddl, &mut stored);
+            self.stored_catalog = stored;
         }
         self.refuse(ddl, error);
     }
 
     /// The state of relations that are not resumed is still that of the plans in the manifest.
-    fn with_former_plans(&self, ddl: &Ddl, fragments: &mut BTreeMap<RelationId, FragmentIdentity>) {
-        let former = self.checkpointer.manifest().fragments;
+    fn with_former_plans(&self, ddl: &Ddl, stored: &mut Arc<StoredCatalog>) {
+        if ddl.resumed.is_empty() {
+            return;
+        }
+        let former = self.checkpointer.manifest();
+        let fragments = &mut Arc::make_mut(stored).fragments;
         for relation in ddl.resumed.keys() {
-            match former.get(relation) {
+            match former.catalog.fragments.get(relation) {
                 Some(identity) => _ = fragments.insert(*relation, identity.clone()),
                 None => _ = fragments.remove(relation),
             }
@@ -380,10 +384,11 @@ impl Coordinator {
             let CatchingUp { ddl, statements, fragments } = new;
             fragments.keys().for_each(|relation| _ = self.caught_up.remove(relation));
             admitted.extend(fragments.keys());
-            self.statements.extend(statements);
+            let stored = Arc::make_mut(&mut self.stored_catalog);
+            stored.statements.extend(statements);
             // A relation comes after those that it reads, whoever caught up first.
-            self.statements.sort_by_key(|statement| statement.id);
-            self.fragments.extend(fragments);
+            stored.statements.sort_by_key(|statement| statement.id);
+            stored.fragments.extend(fragments);
             if let Some(slot) = &ddl.sink {
                 self.sinks.add(Arc::clone(slot), &self.catalog);
             }
@@ -394,8 +399,9 @@ impl Coordinator {
 
     /// Forgets a relation that no worker has any more. The next checkpoint removes its state.
     fn forget(&mut self, relation: RelationId) {
-        self.statements.retain(|statement| statement.id != relation);
-        self.fragments.remove(&relation);
+        let stored = Arc::make_mut(&mut self.stored_catalog);
+        stored.statements.retain(|statement| statement.id != relation);
+        stored.fragments.remove(&relation);
         self.planned.remove(&relation);
         self.caught_up.remove(&relation);
         self.sinks.remove(relation);
@@ -423,9 +429,10 @@ impl Coordinator {
                 true => ddl.relations().iter().map(|relation| relation.id).collect(),
                 false => BTreeSet::new(),
             };
-            gathering.statements.retain(|statement| !made.contains(&statement.id));
-            gathering.fragments.retain(|relation, _| !made.contains(relation));
-            self.with_former_plans(&ddl, &mut gathering.fragments);
+            let stored = Arc::make_mut(&mut gathering.catalog);
+            stored.statements.retain(|statement| !made.contains(&statement.id));
+            stored.fragments.retain(|relation, _| !made.contains(relation));
+            self.with_former_plans(&ddl, &mut gathering.catalog);
             self.applying.push_back(Applying::undo(ddl, error));
         }
     }

@@ -52,7 +52,7 @@ pub(super) fn reconcile(
         }
         let Some(fragment) = checked.fragment() else { continue };
         let inputs_start_over = !fragment.reads.is_disjoint(&starting_over);
-        let stored = manifest.fragments.get(&relation.id);
+        let stored = manifest.catalog.fragments.get(&relation.id);
         if stored == Some(&fragment.identity) && !inputs_start_over {
             continue;
         }
@@ -95,12 +95,12 @@ fn apply(
         Outcome::Rebuilt => {
             tracing::warn!(relation = name, "the plan has changed: the view is rebuilt");
             let rows = fragment.identity.rows;
-            manifest.segments.retain(|it| it.relation != id || Some(it.operator) == rows);
+            manifest.retain_segments(id, |segment| Some(segment.operator) == rows);
             rebuilt.insert(id);
         }
         Outcome::StartsOver => {
             tracing::warn!(relation = name, "the plan has changed: the view starts over");
-            manifest.segments.retain(|it| it.relation != id);
+            manifest.state.remove(&id);
             rebuilt.insert(id);
             starting_over.insert(id);
         }
@@ -112,7 +112,7 @@ fn apply(
             return;
         }
     }
-    manifest.fragments.insert(id, fragment.identity.clone());
+    manifest.catalog.edit().fragments.insert(id, fragment.identity.clone());
 }
 
 fn failed_input(catalog: &Catalog, relation: &Relation, manifest: &Manifest) -> Option<Error> {

@@ -35,7 +35,7 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn new(checkpointer: Checkpointer) -> Self {
-        let records = Mutex::new(checkpointer.manifest().pipelines);
+        let records = Mutex::new(checkpointer.manifest().pipelines.clone());
         Self { checkpointer: Some(checkpointer), records, running: Mutex::default() }
     }
 

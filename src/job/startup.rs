@@ -99,6 +99,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     let _ = requests.send(Request::Command(restoring(&manifest, &change, rebuilt)));
     thread.unpark();
     let backlog = wait_for_workers(peers, &mut received).await?;
+    env.reach("recovery.restored");
     state.finish_epoch(manifest.epoch);
     let checkpointer = Checkpointer::new(env.clone(), manifests, manifest, &state);
     checkpointer.remove(leftovers);
@@ -221,7 +222,7 @@ async fn recover(manifest: &mut Manifest, env: &Env, state: &Arc<EngineState>) -
     let mut catalog = Catalog::default();
     let (mut slots, mut relations) = (Vec::new(), Vec::new());
     let mut failed = std::mem::take(&mut manifest.failed);
-    for record in &manifest.statements {
+    for record in &manifest.catalog.statements {
         for planned in sql::enter_stored(&mut catalog, record.id, &record.sql) {
             let relation = Arc::clone(&planned.relation);
             let outcome = match checked(planned) {
@@ -340,7 +341,7 @@ fn restoring(
 ) -> Command {
     let recovery = Recovery {
         resumes: false,
-        segments: manifest.segments.clone(),
+        segments: manifest.segments().cloned().collect(),
         offsets: manifest.offsets.clone(),
         rebuilt,
         followed: BTreeSet::new(),

@@ -48,12 +48,15 @@ impl BatchPlanner {
         let mut config = SessionConfig::new();
         // It takes differing nullability of `x IS TRUE` for an error.
         config.options_mut().execution.skip_physical_aggregate_schema_check = true;
-        let base = state(config.clone(), &memory, physical_rules());
+        let base = state(config.clone(), memory);
         let mut short_options = ConfigOptions::clone(base.config_options());
         short_options.optimizer.max_passes = 1;
         let mut short_rules = base.optimizer().clone();
         short_rules.rules.retain(|rule| SHORT_RULES.contains(&rule.name()));
-        let few_rows = state(config.with_target_partitions(1), &memory, Vec::new());
+        let few_rows = SessionStateBuilder::new_from_existing(base.clone())
+            .with_config(config.with_target_partitions(1))
+            .with_physical_optimizer_rules(Vec::new())
+            .build();
         let task = base.task_ctx();
         Self { base, short_rules, short_options: Arc::new(short_options), few_rows, task }
     }
@@ -70,6 +73,13 @@ impl BatchPlanner {
         Arc::clone(&self.task)
     }
 
+    /// What plans of all rules are made with; `start` is what `now()` says.
+    fn state_at(&self, start: DateTime<Utc>) -> SessionState {
+        let mut state = self.base.clone();
+        *state.execution_props_mut() = ExecutionProps::new().with_query_execution_start_time(start);
+        state
+    }
+
     /// Optimises a query and plans how it is run; `start` is what `now()` says, and `gives_few`
     /// whether a scan gives a few rows only.
     ///
@@ -82,10 +92,7 @@ impl BatchPlanner {
         gives_few: impl Fn(&TableScan) -> bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if !is_short(plan)? {
-            let mut state = self.base.clone();
-            let props = ExecutionProps::new().with_query_execution_start_time(start);
-            *state.execution_props_mut() = props;
-            return physical_plan(&state, plan).await;
+            return physical_plan(&self.state_at(start), plan).await;
         }
         let options = Arc::clone(&self.short_options);
         let plan = self.base.analyzer().execute_and_check(plan.clone(), &options, |_, _| {})?;
@@ -153,20 +160,16 @@ fn is_subquery(expr: &Expr) -> bool {
     )
 }
 
-fn state(
-    config: SessionConfig,
-    memory: &Arc<RuntimeEnv>,
-    physical_rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
-) -> SessionState {
+fn state(config: SessionConfig, memory: Arc<RuntimeEnv>) -> SessionState {
     SessionStateBuilder::new_with_default_features()
         .with_config(config)
-        .with_runtime_env(Arc::clone(memory))
+        .with_runtime_env(memory)
         .with_analyzer_rule(Arc::new(AsPostgres))
         .with_analyzer_rule(Arc::new(WideSums))
         .with_analyzer_rule(Arc::new(FloatExtremes))
         .with_analyzer_rule(Arc::new(Guards))
         .with_optimizer_rules(logical_rules())
-        .with_physical_optimizer_rules(physical_rules)
+        .with_physical_optimizer_rules(physical_rules())
         .build()
 }
 
@@ -252,11 +255,8 @@ mod tests {
             assert!(!text.contains("Repartition"), "{sql}\n{text}");
             assert_eq!(few, planned(sql, false).await.2, "{sql}");
             let planner = BatchPlanner::new(Arc::new(RuntimeEnv::default()));
-            let mut state = planner.base.clone();
             let start = DateTime::from_timestamp(0, 0).unwrap();
-            *state.execution_props_mut() =
-                ExecutionProps::new().with_query_execution_start_time(start);
-            let all = physical_plan(&state, &plan).await.unwrap();
+            let all = physical_plan(&planner.state_at(start), &plan).await.unwrap();
             let all = collect(all, planner.task()).await.unwrap();
             assert_eq!(few, pretty_format_batches(&all).unwrap().to_string(), "{sql}");
         }

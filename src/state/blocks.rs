@@ -25,6 +25,9 @@ pub const BLOCK_BYTES_MIN: usize = if cfg!(test) { 200 } else { 64 << 10 };
 /// Bytes of a block, about: the rows of a shard are several blocks if they are more.
 const BLOCK_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 4 << 20 };
 
+/// Bytes of a merged segment up to which it becomes part of a manifest.
+pub const SMALL_BYTES_MAX: usize = if cfg!(test) { 6 << 10 } else { 64 << 10 };
+
 /// A block of a segment. Those of a segment follow each other in the order of their shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Block {
@@ -34,6 +37,9 @@ pub(super) struct Block {
     pub(super) length: u64,
     /// Bytes of its rows in memory.
     pub(super) bytes: u64,
+    /// CRC-32 of it; an earlier version wrote none.
+    #[serde(default)]
+    pub(super) crc: Option<u32>,
 }
 
 /// Shards of a delta's rows, by batch.
@@ -56,6 +62,8 @@ pub struct Place {
     pub directory: u64,
     /// Rows, tombstones included.
     pub rows: u64,
+    /// CRC-32 of the directory, or of the one block.
+    pub crc: u32,
 }
 
 /// Appends a delta to an object's bytes.
@@ -162,9 +170,10 @@ impl SegmentWriter {
     }
 
     fn add_block(&mut self, shards: ShardRange, rows: &[RecordBatch]) -> Result<()> {
-        let (_, length) = append_batches(&mut self.object, rows, self.packing)?;
+        let (start, length) = append_batches(&mut self.object, rows, self.packing)?;
         let bytes = rows.iter().map(batch_bytes).sum::<usize>() as u64;
-        self.blocks.push(Block { shards, length, bytes });
+        let crc = Some(crc32fast::hash(&self.object[start as usize..]));
+        self.blocks.push(Block { shards, length, bytes, crc });
         Ok(())
     }
 
@@ -183,8 +192,25 @@ impl SegmentWriter {
             length: (self.object.len() - self.offset) as u64,
             directory: (self.object.len() - blocks_end) as u64,
             rows: self.rows,
+            // Of one block this is the block's.
+            crc: match &*self.blocks {
+                [Block { crc: Some(crc), .. }] => *crc,
+                _ => crc32fast::hash(&self.object[blocks_end..]),
+            },
         };
         Ok((self.object, place))
+    }
+}
+
+/// Compares stored bytes with their checksum. Arrow takes lengths that it reads as they are and
+/// would end the process for memory that nobody has.
+///
+/// # Errors
+/// `Corrupt`.
+pub(super) fn check(bytes: &[u8], crc: Option<u32>) -> Result<()> {
+    match crc.is_none_or(|crc| crc32fast::hash(bytes) == crc) {
+        true => Ok(()),
+        false => Err(corrupt("stored rows have another checksum than when they were written")),
     }
 }
 
@@ -194,9 +220,10 @@ impl SegmentWriter {
 /// `Corrupt`.
 pub(super) fn blocks_of(segment: &SegmentRef, directory: &[u8]) -> Result<Vec<Block>> {
     if segment.directory == 0 {
-        let (shards, length) = (segment.shards, segment.length);
-        return Ok(vec![Block { shards, length, bytes: length }]);
+        let (shards, length, crc) = (segment.shards, segment.length, segment.crc);
+        return Ok(vec![Block { shards, length, bytes: length, crc }]);
     }
+    check(directory, segment.crc)?;
     let blocks: Vec<Block> = serde_json::from_slice(directory)
         .map_err(|error| corrupt("a segment has no directory").with_detail(error.to_string()))?;
     let length: u64 = blocks.iter().map(|block| block.length).sum();

@@ -56,6 +56,19 @@ pub struct SegmentRef {
     pub directory: u64,
     /// Rows, tombstones included.
     pub rows: u64,
+    /// CRC-32 of the directory, or of the one block; an earlier version wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc: Option<u32>,
+}
+
+/// Segments, and the bytes that they lie in if these are few.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct StoredSegments {
+    /// The segments.
+    pub segments: Vec<SegmentRef>,
+    /// Their bytes, if they have no object yet: they are to lie in that of the manifest that is the
+    /// first to name them, so that a checkpoint of few rows is one object.
+    pub body: Option<Vec<u8>>,
 }
 
 /// Bytes of rows from which they are compressed: a compressor's own buffers cost more than a few

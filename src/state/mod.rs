@@ -26,11 +26,15 @@ mod snapshots;
 
 pub use appended_rows::{AppendedRows, append_indices};
 pub use arrangement::{Arrangement, Identity, check_columns};
-pub use blocks::{BLOCK_BYTES_MIN, DeltaShards, Place, SegmentWriter, encode_delta};
+pub use blocks::{
+    BLOCK_BYTES_MIN, DeltaShards, Place, SMALL_BYTES_MAX, SegmentWriter, encode_delta,
+};
 pub use cold_rows::MovedRows;
 pub use delta::{StateDelta, StateTable};
 pub use key_table::{KeyTable, NO_SLOT};
-pub use log::{OperatorId, Packing, SegmentRef, append_batches, read_batches, table_rows};
+pub use log::{
+    OperatorId, Packing, SegmentRef, StoredSegments, append_batches, read_batches, table_rows,
+};
 pub use memory_account::{Charge, MemoryAccount, MemoryKind, MemoryUse};
 pub use row_number::RowNumber;
 pub use segments::{Location, NO_ROW, RowsSnapshot, Segments};

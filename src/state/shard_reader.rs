@@ -25,7 +25,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::SegmentRef;
-use super::blocks::{Block, blocks_of};
+use super::blocks::{Block, blocks_of, check};
 use super::log::{merge, read_batches, shard_column};
 use crate::change::{SHARDS, ShardRange};
 use crate::env::Env;
@@ -126,9 +126,10 @@ impl ShardReader {
         let mut pieces = Vec::new();
         while let Some((segment, blocks, bytes)) = read.try_next().await? {
             let mut start = 0;
-            for Block { shards, length, .. } in blocks {
-                let rows = Rows::Encoded(bytes.slice(start..start + length as usize));
-                pieces.push(Piece { segment, shards, rows });
+            for Block { shards, length, crc, .. } in blocks {
+                let block = bytes.slice(start..start + length as usize);
+                check(&block, crc)?;
+                pieces.push(Piece { segment, shards, rows: Rows::Encoded(block) });
                 start += length as usize;
             }
         }

@@ -28,7 +28,11 @@ const PAUSE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(500);
 
 /// Starts the thread. It ends soon after the engine.
-pub(super) fn acknowledge(manifest: &Arc<Mutex<Manifest>>, state: &Arc<EngineState>, env: &Env) {
+pub(super) fn acknowledge(
+    manifest: &Arc<Mutex<Arc<Manifest>>>,
+    state: &Arc<EngineState>,
+    env: &Env,
+) {
     let (manifest, state, env) = (Arc::downgrade(manifest), Arc::downgrade(state), env.clone());
     let thread = std::thread::Builder::new().name("frazil-acknowledge".to_string());
     let started = thread.spawn(move || run(&manifest, &state, &env));
@@ -37,7 +41,7 @@ pub(super) fn acknowledge(manifest: &Arc<Mutex<Manifest>>, state: &Arc<EngineSta
     }
 }
 
-fn run(manifest: &Weak<Mutex<Manifest>>, state: &Weak<EngineState>, env: &Env) {
+fn run(manifest: &Weak<Mutex<Arc<Manifest>>>, state: &Weak<EngineState>, env: &Env) {
     let mut acknowledged = Acknowledged::default();
     let mut seen = 0;
     loop {

@@ -6,6 +6,7 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::change::{hash_rows, shard_of, shards_of};
+use crate::checkpoint::Manifests;
 use crate::state::{DeltaShards, StateDelta, StateTable, encode_delta, table_rows};
 
 fn table() -> StateTable {
@@ -40,7 +41,7 @@ async fn segment(
     let delta = StateDelta { table: 0, schema, puts, deletes, delete_shards: None };
     let mut bytes = Vec::new();
     let place = encode_delta(&mut bytes, &delta, shards).unwrap();
-    let Place { offset, length, directory, rows } = place;
+    let Place { offset, length, directory, rows, crc } = place;
     let object = format!("state/{}.seg", uuid::Uuid::new_v4().simple());
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await.unwrap();
     SegmentRef {
@@ -54,11 +55,13 @@ async fn segment(
         length,
         directory,
         rows,
+        crc: Some(crc),
     }
 }
 
-async fn rows(env: &Env, segments: &[SegmentRef], shards: ShardRange) -> BTreeMap<i64, i64> {
-    let mut reader = ShardReader::open(env.clone(), segments.to_vec(), shards).await.unwrap();
+async fn rows(env: &Env, manifest: &Manifest, shards: ShardRange) -> BTreeMap<i64, i64> {
+    let segments = manifest.segments().cloned().collect();
+    let mut reader = ShardReader::open(env.clone(), segments, shards).await.unwrap();
     let mut newest = NewestRows::new(1, true);
     let column = |batch: &RecordBatch, at: usize| {
         batch.column(at).as_primitive::<Int64Type>().values().to_vec()
@@ -79,7 +82,8 @@ async fn rows(env: &Env, segments: &[SegmentRef], shards: ShardRange) -> BTreeMa
 #[tokio::test]
 async fn a_merge_beside_newer_segments_keeps_the_rows() {
     let env = Env::real(Arc::new(InMemory::new())).unwrap();
-    let mut segments = Vec::new();
+    let (manifests, mut manifest) = Manifests::open(env.clone()).await.unwrap();
+    let (mut in_manifests, mut in_objects) = (0, 0);
     let mut model = BTreeMap::new();
     let mut planned: Vec<Run> = Vec::new();
     let (mut most, mut workers) = (0, 1);
@@ -88,8 +92,10 @@ async fn a_merge_beside_newer_segments_keeps_the_rows() {
         if number % 60 == 59 {
             workers = [1, 3, 2, 4, 2][number as usize / 60];
         }
-        let puts: Vec<i64> = (0..9).map(|row| (number * 7 + row * 5) % 120).collect();
-        let gone = [(number * 11 + 1) % 120].into_iter().filter(|key| !puts.contains(key));
+        // Merges of few keys become part of a manifest.
+        let keys = if number < 150 { 12 } else { 120 };
+        let puts: Vec<i64> = (0..9).map(|row| (number * 7 + row * 5) % keys).collect();
+        let gone = [(number * 11 + 1) % keys].into_iter().filter(|key| !puts.contains(key));
         let gone: Vec<i64> = gone.collect();
         puts.iter().for_each(|key| _ = model.insert(*key, number));
         gone.iter().for_each(|key| _ = model.remove(key));
@@ -101,44 +107,51 @@ async fn a_merge_beside_newer_segments_keeps_the_rows() {
             };
             let (puts, gone) = (mine(&puts), mine(&gone));
             if !puts.is_empty() || !gone.is_empty() {
-                segments.push(segment(&env, &puts, number, &gone, own).await);
+                manifest.add_segments([segment(&env, &puts, number, &gone, own).await]);
             }
         }
         // A merge takes as long as seven checkpoints.
         if number % 7 == 0 {
             for run in std::mem::take(&mut planned) {
                 let merged = merge_run(&env, run).await.unwrap();
-                assert_eq!(merged.replace_inputs(&mut segments), None);
+                let is_small = merged.output.body.is_some();
+                *(if is_small { &mut in_manifests } else { &mut in_objects }) += 1;
+                let mut body = ManifestBody::after(&manifest);
+                assert_eq!(merged.replace_inputs(&mut manifest, &mut body), None);
+                manifests.append(&mut manifest, body).await.unwrap();
             }
-            planned = plan(&segments);
+            planned = plan(manifest.segments());
         }
         let readers = 1 + number as usize % 5;
         let mut read = BTreeMap::new();
         for reader in 0..readers {
-            let own = rows(&env, &segments, shards_of(reader, readers)).await;
+            let own = rows(&env, &manifest, shards_of(reader, readers)).await;
             assert!(own.keys().all(|key| !read.contains_key(key)), "a row has two owners");
             read.extend(own);
         }
         assert_eq!(read, model, "checkpoint {number}");
-        most = most.max(segments.len() / workers);
+        most = most.max(manifest.segments().count() / workers);
     }
     assert!(most <= 2 * (SEGMENTS_MAX + 14), "{most} segments");
+    assert!(in_manifests > 5 && in_objects > 5, "{in_manifests} and {in_objects} merges");
 }
 
 #[tokio::test]
 async fn a_merge_whose_inputs_have_gone_is_garbage() {
     let env = Env::real(Arc::new(InMemory::new())).unwrap();
-    let mut segments = Vec::new();
+    let mut manifest = Manifest::empty();
     for number in 0..20 {
-        segments.push(segment(&env, &[number], 1, &[], ShardRange::ALL).await);
+        let keys: Vec<i64> = (number * 100..number * 100 + 50).collect();
+        manifest.add_segments([segment(&env, &keys, 1, &[], ShardRange::ALL).await]);
     }
     let compactor = Compactor::new(env.clone());
-    let run = plan(&segments).remove(0);
+    let run = plan(manifest.segments()).remove(0);
     let merged = merge_run(&env, run).await.unwrap();
-    let object = merged.output.as_ref().unwrap().object.clone();
+    let object = merged.output.segments[0].object.clone();
     compactor.merged().push(merged);
-    let gone = segments.pop().unwrap();
-    let before = segments.clone();
-    assert_eq!(compactor.name_merged(&mut segments), [object]);
-    assert_eq!(segments, before, "{} is not there", gone.object);
+    let gone = manifest.state.values_mut().next().unwrap().edit().pop().unwrap();
+    let before: Vec<SegmentRef> = manifest.segments().cloned().collect();
+    let mut body = ManifestBody::after(&manifest);
+    assert_eq!(compactor.name_merged(&mut manifest, &mut body), [object]);
+    assert!(manifest.segments().eq(&before), "{} is not there", gone.object);
 }

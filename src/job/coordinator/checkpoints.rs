@@ -12,7 +12,7 @@ use frazil_connector_api::ChangeBatch;
 
 use super::{Coordinator, Life, Reply};
 use crate::catalog::RelationId;
-use crate::checkpoint::StatementRecord;
+use crate::checkpoint::StoredCatalog;
 use crate::dataflow::SourceOffsets;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::checkpointer::{Parts, Written};
@@ -20,21 +20,19 @@ use crate::job::ddl::Ddl;
 use crate::job::done::{Done, in_background};
 use crate::job::sink_problem::{Severity, SinkProblem};
 use crate::job::sinks::Begin;
-use crate::plan::FragmentIdentity;
-use crate::state::SegmentRef;
+use crate::state::StoredSegments;
 
 /// A checkpoint that workers are writing.
 pub(in crate::job) struct Gathering {
     pub(super) epoch: u64,
     now_ms: i64,
     workers: usize,
-    segments: Vec<SegmentRef>,
+    stored: Vec<StoredSegments>,
     offsets: SourceOffsets,
     pub(super) sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
     problem: Option<Error>,
     acks: Vec<Reply<()>>,
-    pub(in crate::job) statements: Vec<StatementRecord>,
-    pub(in crate::job) fragments: BTreeMap<RelationId, FragmentIdentity>,
+    pub(in crate::job) catalog: Arc<StoredCatalog>,
     next_relation: RelationId,
     pub(in crate::job) created: Vec<Ddl>,
 }
@@ -46,13 +44,12 @@ impl Coordinator {
             epoch,
             now_ms: self.now_ms,
             workers: 0,
-            segments: Vec::new(),
+            stored: Vec::new(),
             offsets: SourceOffsets::new(),
             sink_changes: BTreeMap::new(),
             problem: None,
             acks: std::mem::take(&mut self.acks),
-            statements: self.statements.clone(),
-            fragments: self.fragments.clone(),
+            catalog: Arc::clone(&self.stored_catalog),
             next_relation: self.catalog.next_id(),
             created: std::mem::take(&mut self.created),
         }
@@ -61,7 +58,7 @@ impl Coordinator {
     pub(super) fn gathered(
         &mut self,
         epoch: u64,
-        outcome: Result<Vec<SegmentRef>>,
+        outcome: Result<StoredSegments>,
         offsets: SourceOffsets,
     ) {
         let Some(gathering) = self.gathering.as_mut().filter(|at| at.epoch == epoch) else {
@@ -69,7 +66,7 @@ impl Coordinator {
         };
         gathering.workers += 1;
         match outcome {
-            Ok(segments) => gathering.segments.extend(segments),
+            Ok(stored) => gathering.stored.push(stored),
             Err(error) => gathering.problem = Some(error),
         }
         for (relation, sources) in offsets {
@@ -105,10 +102,9 @@ impl Coordinator {
         let parts = Parts {
             epoch: gathering.epoch,
             now_ms: gathering.now_ms,
-            segments: gathering.segments,
+            stored: gathering.stored,
             offsets: gathering.offsets,
-            statements: gathering.statements,
-            fragments: gathering.fragments,
+            catalog: gathering.catalog,
             next_relation: gathering.next_relation,
             sink_changes: gathering.sink_changes,
             acks: gathering.acks,

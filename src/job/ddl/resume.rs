@@ -112,7 +112,7 @@ impl Coordinator {
             return Err(Error::internal("a relation without a fragment has failed"));
         };
         let is_rebuilt = self.how(&relation, fragment, &manifest)?;
-        let stored = self.fragments.get(&root);
+        let stored = self.stored_catalog.fragments.get(&root);
         let keeps_rows = stored.is_some_and(|stored| stored.rows == fragment.identity.rows);
         let mut group = Group {
             manifest: &manifest,
@@ -135,7 +135,8 @@ impl Coordinator {
             let fragment = self.planned.get(id).and_then(|checked| checked.fragment());
             fragment.is_some_and(|fragment| fragment.reads.contains(&source.id))
         };
-        let failed = self.checkpointer.manifest().failed;
+        let manifest = self.checkpointer.manifest();
+        let failed = &manifest.failed;
         let later: Vec<_> = failed.keys().copied().filter(reads).collect();
         if later.is_empty() {
             let message = format!("no job that reads source \"{}\" has failed", source.name);
@@ -162,7 +163,7 @@ impl Coordinator {
             let hint = format!("run ALTER {} {input} RESUME", noun.to_uppercase());
             return refused(&format!("\"{input}\", which it reads, has failed"), &hint);
         }
-        let is_stored = self.fragments.get(&relation.id) == Some(&plan.identity);
+        let is_stored = self.stored_catalog.fragments.get(&relation.id) == Some(&plan.identity);
         match &*relation.definition {
             Definition::Errors => refused("it belongs to what it is named after", "resume that"),
             Definition::Table(_) if is_stored => Ok(false),
@@ -201,7 +202,7 @@ impl Coordinator {
             if inputs.iter().all(|input| !group.members.contains_key(input)) {
                 continue;
             }
-            let is_stored = self.fragments.get(&id) == Some(&plan.identity);
+            let is_stored = self.stored_catalog.fragments.get(&id) == Some(&plan.identity);
             let is_whole = is_stored && !self.lacks_log(checked.relation());
             if is_whole && group.can_continue(id, &inputs) {
                 group.members.insert(id, Arc::clone(checked));
@@ -245,7 +246,8 @@ impl Coordinator {
 
     /// Resumed relations are failed as before, those without a new error with the old one.
     pub(super) fn fail_again(&mut self, relations: &[Arc<Relation>]) {
-        let failed = self.checkpointer.manifest().failed;
+        let manifest = self.checkpointer.manifest();
+        let failed = &manifest.failed;
         for relation in relations {
             if let (None, Some(error)) = (self.state.failure(relation.id), failed.get(&relation.id))
             {
@@ -271,7 +273,7 @@ impl Group<'_> {
     fn recovery(&self, is_followed: bool) -> Recovery {
         let root = self.members.get(&self.root).and_then(|checked| checked.fragment());
         let rows = root.and_then(|fragment| fragment.identity.rows);
-        let segments = self.manifest.segments.iter().filter(|segment| {
+        let segments = self.manifest.segments().filter(|segment| {
             let is_member = self.members.contains_key(&segment.relation);
             let is_rebuilt = self.is_rebuilt && segment.relation == self.root;
             is_member && (!is_rebuilt || (is_followed && Some(segment.operator) == rows))

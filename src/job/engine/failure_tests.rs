@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use serde_json::Value;
 
 use super::testing::{TABLE, apply_all, env, failed, insert, only_number, open, pairs};
 use super::*;
+use crate::checkpoint::Manifests;
+use crate::checkpoint::testing::{edit_manifest, newest_manifest};
 use crate::env::LocalStore;
 
 fn rows(engine: &Engine, name: &str) -> Result<RecordBatch> {
@@ -102,9 +102,9 @@ async fn a_create_whose_backfill_fails_answers_with_the_error_and_leaves_nothing
             assert!(failed(&engine).is_empty());
         }
         engine.shutdown().await.unwrap();
-        let manifest = newest_manifest(&env).await.1;
-        assert_eq!(manifest["statements"].as_array().unwrap().len(), 2);
-        assert!(manifest["failed"].as_object().unwrap().is_empty(), "{manifest}");
+        let manifest = newest_manifest(&env).await;
+        assert_eq!(manifest.catalog.statements.len(), 2);
+        assert!(manifest.failed.is_empty(), "{manifest:?}");
     }
     let engine = open(&env, 2).await;
     apply_all(&engine, &["CREATE MATERIALIZED VIEW v AS SELECT k, a FROM t WHERE a > 0"]).await;
@@ -189,14 +189,6 @@ async fn what_is_created_over_a_table_that_fails_meanwhile_never_runs() {
     }
 }
 
-async fn newest_manifest(env: &Env) -> (Path, Value) {
-    let listed: Vec<_> =
-        env.store().list(Some(&Path::from("manifest"))).try_collect().await.unwrap();
-    let path = listed.into_iter().map(|object| object.location).max().unwrap();
-    let bytes = env.store().get(&path).await.unwrap().bytes().await.unwrap();
-    (path, serde_json::from_slice(&bytes).unwrap())
-}
-
 /// The clock was put back between two starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_time_of_epochs_never_goes_back() {
@@ -210,11 +202,9 @@ async fn the_time_of_epochs_never_goes_back() {
         }
         insert(&engine, "t", [(key, key)]).await.unwrap();
         engine.shutdown().await.unwrap();
-        let (path, mut manifest) = newest_manifest(&env).await;
-        times.push(manifest["now_ms"].as_i64().unwrap());
+        times.push(newest_manifest(&env).await.now_ms);
         if key == 0 {
-            manifest["now_ms"] = (started + 86_400_000).into();
-            env.store().put(&path, PutPayload::from(manifest.to_string())).await.unwrap();
+            edit_manifest(&env, |manifest| manifest.now_ms = started + 86_400_000).await;
         }
     }
     assert!(times[0] >= started && times[0] <= env.now_ms(), "{times:?}");
@@ -240,24 +230,21 @@ async fn a_start_fails_what_it_cannot_bind_or_read_and_runs_the_rest() {
     apply_all(&engine, &["CREATE MATERIALIZED VIEW lost AS SELECT a, k FROM t"]).await;
     apply_all(&engine, &["CREATE MATERIALIZED VIEW over_lost AS SELECT sum(k) AS s FROM lost"])
         .await;
-    let lost = u64::from(engine.catalog().get("lost").unwrap().id.0);
+    let lost = engine.catalog().get("lost").unwrap().id;
     engine.shutdown().await.unwrap();
 
-    let (path, mut manifest) = newest_manifest(&env).await;
-    for statement in manifest["statements"].as_array_mut().unwrap() {
-        let sql = statement["sql"]
-            .as_str()
-            .unwrap()
-            .replace("unbound AS SELECT a FROM t", "unbound AS SELECT no_function(a) FROM t");
-        statement["sql"] = Value::String(sql);
-    }
-    env.store().put(&path, PutPayload::from(manifest.to_string())).await.unwrap();
-    let mut removed = 0;
-    for segment in manifest["segments"].as_array().unwrap() {
-        if segment["relation"].as_u64() == Some(lost) {
-            let object = Path::from(segment["object"].as_str().unwrap());
-            removed += usize::from(env.store().delete(&object).await.is_ok());
+    edit_manifest(&env, |manifest| {
+        let (bound, unbound) =
+            ("unbound AS SELECT a FROM t", "unbound AS SELECT no_function(a) FROM t");
+        for statement in &mut manifest.catalog.edit().statements {
+            statement.sql = statement.sql.replace(bound, unbound);
         }
+    })
+    .await;
+    let mut removed = 0;
+    for segment in newest_manifest(&env).await.state[&lost].iter() {
+        let object = Path::from(segment.object.as_str());
+        removed += usize::from(env.store().delete(&object).await.is_ok());
     }
     assert!(removed > 0);
 
@@ -326,14 +313,15 @@ async fn no_empty_epoch_follows_a_write() {
     let engine = Engine::open(config, env.clone()).await.unwrap();
     apply_all(&engine, &[TABLE]).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
+    let at = async || (engine.epoch(), newest_manifest(&env).await.sequence);
     for key in 0..5 {
-        let before = (engine.epoch(), newest_manifest(&env).await.0);
+        let before = at().await;
         insert(&engine, "t", [(key, key)]).await.unwrap();
-        let after = (engine.epoch(), newest_manifest(&env).await.0);
+        let after = at().await;
         assert_eq!(after.0, before.0 + 1);
         assert_ne!(after.1, before.1);
         tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!((engine.epoch(), newest_manifest(&env).await.0), after);
+        assert_eq!(at().await, after);
     }
     engine.shutdown().await.unwrap();
 }
@@ -399,11 +387,8 @@ async fn churn_leaves_no_state_and_no_objects() {
     for key in 0..20 {
         insert(&engine, "t", [(key, key)]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let manifest = newest_manifest(&env).await.1.to_string();
-        let state = Path::from("state");
-        let objects: Vec<_> = env.store().list(Some(&state)).try_collect().await.unwrap();
-        let objects = objects.into_iter().map(|object| object.location.to_string());
-        unnamed = objects.filter(|object| !manifest.contains(object)).collect();
+        let manifest = newest_manifest(&env).await;
+        unnamed = Manifests::reader(env.clone()).unnamed(&manifest).await.unwrap();
         if unnamed.is_empty() {
             break;
         }

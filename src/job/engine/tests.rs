@@ -10,6 +10,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::*;
+use crate::checkpoint::testing::newest_manifest;
 use crate::config::ByteSize;
 use crate::job::JobState;
 
@@ -160,16 +161,6 @@ pub(super) async fn stop(engine: Engine) {
     assert!(gone.is_ok(), "{:?}", memory.uses());
 }
 
-async fn newest_manifest(env: &Env) -> String {
-    use futures::TryStreamExt;
-    use object_store::ObjectStoreExt;
-    let folder = object_store::path::Path::from("manifest");
-    let manifests: Vec<_> = env.store().list(Some(&folder)).try_collect().await.unwrap();
-    let newest = manifests.into_iter().map(|object| object.location).max().unwrap();
-    let bytes = env.store().get(&newest).await.unwrap().bytes().await.unwrap();
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
 /// A pipeline's runs outlive the process, and a sink has its table to itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pipeline_is_remembered_and_its_table_is_its_own() {
@@ -202,7 +193,7 @@ async fn a_pipeline_is_remembered_and_its_table_is_its_own() {
     assert!(matches!(run.state, crate::job::PipelineRunState::Committed { .. }), "{run:?}");
     // It is durable soon, though nothing else is to be.
     let remembered = async {
-        while !newest_manifest(&env).await.contains("\"runs\":1") {
+        while !newest_manifest(&env).await.pipelines.values().any(|record| record.runs == 1) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };

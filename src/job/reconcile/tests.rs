@@ -1,10 +1,8 @@
 //! Starts after the program plans a stored query in another way. A test changes the text of a
 //! stored statement: the next start finds the state of another plan, as a later version would.
 
-use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
-
 use crate::checkpoint::Manifest;
+use crate::checkpoint::testing::edit_manifest;
 use crate::env::Env;
 use crate::job::Engine;
 use crate::job::engine::testing::{apply_all, env, failed, insert, open};
@@ -19,20 +17,15 @@ fn read(engine: &Engine, name: &str) -> Vec<Vec<i64>> {
 
 /// Replaces text in the statements of the newest manifest.
 async fn edit_statements(env: &Env, from: &str, to: &str) {
-    use futures::TryStreamExt;
-    let folder = Path::from("manifest");
-    let objects: Vec<_> = env.store().list(Some(&folder)).try_collect().await.unwrap();
-    let newest = objects.into_iter().map(|object| object.location).max().unwrap();
-    let bytes = env.store().get(&newest).await.unwrap().bytes().await.unwrap();
-    let mut manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
-    let mut count = 0;
-    for statement in &mut manifest.statements {
-        count += statement.sql.matches(from).count();
-        statement.sql = statement.sql.replace(from, to);
-    }
-    assert_eq!(count, 1, "statements with {from}");
-    let bytes = serde_json::to_vec(&manifest).unwrap();
-    env.store().put(&newest, PutPayload::from(bytes)).await.unwrap();
+    let edit = |manifest: &mut Manifest| {
+        let mut count = 0;
+        for statement in &mut manifest.catalog.edit().statements {
+            count += statement.sql.matches(from).count();
+            statement.sql = statement.sql.replace(from, to);
+        }
+        assert_eq!(count, 1, "statements with {from}");
+    };
+    edit_manifest(env, edit).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
