@@ -3,11 +3,13 @@
     start ─► DDL ─► write, write, write … the fault … ─► restart ─► write ─► compare
 """
 
+import contextlib
 import os
 import random
 import signal
 import time
 
+import psycopg
 from sinks import Sinks
 from workload import Workload
 
@@ -37,6 +39,7 @@ DECK = (
     *[f"crash {point}" for point in CRASHES],
     "double",
     "ddl",
+    "create",
     "paused_twin",
     "kill",
 )
@@ -46,6 +49,7 @@ CONFIG = {"checkpoint_interval_ms": 50, "epoch_interval_ms": 5}
 FAULT_SECONDS = 20  # limit for a fault to strike
 SETTLE_SECONDS = 30  # limit for all readers to show the truth
 CHUNK_PAUSE = 0.03
+CREATE_ROWS = 200_000  # some MiB of state
 # How an older process says that it may not write any more.
 REFUSALS = ("fenced", "taken over", "newer process")
 
@@ -157,6 +161,31 @@ class Point:
             time.sleep(delay)
             self.frazil.kill()
         self.begin({})
+
+    def create(self):
+        """A crash in a CREATE that has written a part of its state; it is then given again."""
+        point = f"fragment.early_written:{self.random.randint(1, 2)}"
+        self.detail = f"crash {point} in a CREATE"
+        create = ("CREATE MATERIALIZED VIEW copies AS SELECT a.k, b.v FROM many a JOIN many b"
+                  " ON a.k = b.k")
+        self.workload.write_chunk()
+        self.frazil.start({"FRAZIL_CRASH": point})
+        with self.frazil.connect() as connection:
+            connection.execute("CREATE TABLE many (k BIGINT PRIMARY KEY, v BIGINT)")
+            connection.execute(
+                f"INSERT INTO many SELECT g, g % 7 FROM generate_series(1, {CREATE_ROWS}) AS g")
+            with contextlib.suppress(psycopg.OperationalError):
+                connection.execute(create)
+                raise Wrong("the crash point was not reached")
+        self.await_death()
+        self.restart()
+        with self.frazil.connect() as connection:
+            connection.execute(create)
+            expected = [(CREATE_ROWS, CREATE_ROWS * (CREATE_ROWS + 1) // 2)]
+            found = connection.execute("SELECT count(*), sum(k)::BIGINT FROM copies").fetchall()
+            if found != expected:
+                raise Wrong(f"copies: {found}")
+        self.declare()
 
     def reply_lost(self):
         """A commit lands in the catalog, and its reply says that it failed."""

@@ -21,6 +21,7 @@ use timely::dataflow::operators::{Capability, InputCapability};
 use timely::dataflow::{Scope, Stream};
 
 use super::context::{FragmentContext, StoredOperator};
+use super::control::BACKFILL_EPOCHS;
 use super::errors_table::bad_message_rows;
 use super::operators::{Operator, Output};
 use super::packet::{Packet, decoded_bytes};
@@ -28,6 +29,16 @@ use crate::error::{Error, Result, caught};
 
 /// Bytes of an operator's output beyond which it is sent before all input of the turn is read.
 const OUTPUT_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of state, about, that an operator of a new fragment deposits at once: the worker does
+/// nothing else meanwhile.
+const EARLY_BYTES: usize = if cfg!(test) { 256 } else { 4 << 20 };
+
+/// The same when the backfill ends, so that little is left for the checkpoint.
+const EARLY_BYTES_AT_END: usize = EARLY_BYTES / 16;
+
+/// Bytes of early deposits that wait to be written beyond which an operator makes none.
+pub(crate) const EARLY_BYTES_WAITING_MAX: usize = 4 * EARLY_BYTES;
 
 /// A stream of packets.
 pub(crate) type Packets<'scope> = Stream<'scope, u64, Vec<Packet>>;
@@ -81,6 +92,7 @@ pub(crate) fn add_operator<'scope>(
             must_end: true,
             stash: BTreeMap::new(),
             stashed_bytes: 0,
+            taken: Taken::default(),
             capability,
             name,
             operator: Some(operator),
@@ -123,6 +135,8 @@ struct Adapter {
     stash: BTreeMap<u64, Vec<(usize, Decoded)>>,
     /// Memory of packets that belong to later epochs.
     stashed_bytes: usize,
+    /// What the operator took since its last early deposit.
+    taken: Taken,
     /// For the current epoch; `None` once the inputs have closed.
     capability: Option<Capability<u64>>,
     /// The operator's name.
@@ -133,6 +147,13 @@ struct Adapter {
     output: OutputBuilder<u64, CapacityContainerBuilder<Vec<Packet>>>,
     context: FragmentContext,
     after_epoch: Option<Box<dyn FnMut(u64)>>,
+}
+
+/// Input of an operator.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    rows: usize,
+    bytes: usize,
 }
 
 impl Adapter {
@@ -184,6 +205,7 @@ impl Adapter {
 
     /// Leaves the current epoch, which the operator has ended, for `next`.
     fn enter_epoch(&mut self, next: u64) {
+        self.deposit_early(next);
         self.checkpoint(next);
         self.current = next;
         if let Some(capability) = &mut self.capability {
@@ -201,7 +223,12 @@ impl Adapter {
         }
         let Some(operator) = self.running() else { return };
         let mut out = Output::default();
+        let is_counted = self.stored.is_some() && !self.context.is_admitted(self.current);
         for (input, data) in waiting {
+            if is_counted {
+                self.taken.rows += data.num_rows();
+                self.taken.bytes += decoded_bytes(&data);
+            }
             let outcome = self.guarded(|| {
                 let mut operator = operator.borrow_mut();
                 match data {
@@ -274,6 +301,29 @@ impl Adapter {
         }
     }
 
+    /// Deposits what changed if that is much and the fragment is in no checkpoint yet: the first
+    /// one would have to take all state at once.
+    fn deposit_early(&mut self, next: u64) {
+        // A checkpoint of an epoch before `next` takes all.
+        if self.taken.rows == 0 || self.context.is_admitted(next.saturating_sub(1)) {
+            return;
+        }
+        let Some(operator) = self.running() else { return };
+        let backfill_end = self.context.start_epoch() + BACKFILL_EPOCHS;
+        let is_end = self.current < backfill_end && backfill_end <= next;
+        // Of a count per group little changes, however many rows it has taken.
+        let row_bytes = self.taken.bytes.div_ceil(self.taken.rows);
+        let bytes = operator.borrow().changed_rows() * row_bytes;
+        let has_room = self.context.early_bytes() < EARLY_BYTES_WAITING_MAX;
+        if bytes < EARLY_BYTES_AT_END || !is_end && (bytes < EARLY_BYTES || !has_room) {
+            return;
+        }
+        self.taken = Taken::default();
+        let deltas = caught(self.name, || operator.borrow_mut().checkpoint());
+        let deposit = |deltas| self.context.deposit_early(self.stored.as_ref(), deltas);
+        deltas.and_then(deposit).unwrap_or_else(|error| self.fail(error));
+    }
+
     /// Deposits what changed, for a checkpoint between the current epoch and `next`.
     fn checkpoint(&mut self, next: u64) {
         for epoch in self.context.checkpoints(self.current, next) {
@@ -303,12 +353,13 @@ mod tests {
 
     use super::*;
     use crate::catalog::Catalog;
-    use crate::dataflow::context::WorkerContext;
+    use crate::dataflow::context::{OperatorDelta, WorkerContext};
     use crate::dataflow::fragment::Feed;
-    use crate::dataflow::operators::EpochInfo;
-    use crate::dataflow::operators::testing::{changes, schema, text};
+    use crate::dataflow::operators::testing::{Store, changes, schema, text};
+    use crate::dataflow::operators::{EpochInfo, Materialize};
+    use crate::dataflow::placement::{Placement, Route};
     use crate::env::Env;
-    use crate::state::StateDelta;
+    use crate::state::{OperatorId, StateDelta};
 
     /// Notes what the adapter asks of it.
     #[derive(Debug)]
@@ -333,6 +384,73 @@ mod tests {
             self.0.borrow_mut().push("checkpoint".to_string());
             Ok(Vec::new())
         }
+    }
+
+    /// What a new fragment deposits between chunks and what the checkpoint takes is its state, and
+    /// little is left for the checkpoint.
+    #[test]
+    fn a_new_fragment_deposits_its_state_between_chunks() {
+        let pairs = || schema(&[("k", DataType::Int64), ("a", DataType::Int64)]);
+        let view = move || Materialize::try_new(pairs(), false, Some(vec![0]), 1).unwrap();
+        let (early, deltas, rows) = timely::execute_directly(move |timely| {
+            let worker = WorkerContext::default();
+            let env = Env::real(Arc::new(InMemory::new())).unwrap();
+            let catalog = Catalog::default();
+            let relation = catalog.get("lake").unwrap();
+            let context = FragmentContext::new(worker.clone(), relation, 4, &env);
+            let operator = Rc::new(RefCell::new(view()));
+            let route = Route::Columns { columns: vec![0], workers: 1 };
+            let placement = Placement { route, key_columns: 1, row_start: 0 };
+            let id = OperatorId(uuid::Uuid::nil());
+            let stored = StoredOperator { id, tables: vec![placement] };
+            let mut input = Feed::new();
+            timely.dataflow(|scope| {
+                let inputs = vec![Input::Local(scope.input_from(&mut input))];
+                let shared = Rc::clone(&operator) as SharedOperator;
+                add_operator(scope, inputs, shared, Some(stored), context.clone(), None);
+            });
+            let mut early: Vec<OperatorDelta> = Vec::new();
+            let mut go = |epoch, rows: &str| {
+                if !rows.is_empty() {
+                    input.send(Packet::local(changes(&pairs(), rows)));
+                }
+                input.advance_to(epoch);
+                input.flush();
+                (0..5).for_each(|_| _ = timely.step());
+                let deposited = context.take_early();
+                context.early_written(deposited.iter().map(OperatorDelta::bytes).sum());
+                let count = deposited.len();
+                early.extend(deposited);
+                count
+            };
+            go(4, "");
+            // Five rows of 16 bytes a chunk: the bound is 256.
+            let chunk = |first: u64| {
+                let rows = (first..first + 5).map(|key| format!("+ {key} 1\n"));
+                rows.collect::<String>()
+            };
+            let deposits: Vec<usize> = (0..10).map(|i| go(5 + i, &chunk(i * 5))).collect();
+            assert_eq!(deposits.iter().sum::<usize>(), 2, "{deposits:?}");
+            // The rest when the backfill ends, and what is changed afterwards with a checkpoint.
+            assert_eq!(go(4 + BACKFILL_EPOCHS, ""), 1);
+            let epoch = 5 + BACKFILL_EPOCHS;
+            assert_eq!(go(epoch, "- 0 1\n- 1 1\n+ 1 2\n+ 50 1"), 0);
+            context.admit(epoch);
+            worker.order_checkpoint(epoch);
+            assert_eq!(go(epoch + 1, &chunk(60)), 0);
+            let rows = operator.borrow().snapshot().batches(None).unwrap();
+            (early, worker.take_checkpoint(epoch), rows)
+        });
+        assert_eq!(deltas.iter().map(|it| it.delta.row_count()).sum::<usize>(), 8);
+        let mut store = Store::default();
+        let mut restored = view();
+        let inserts = |rows: Vec<_>| rows.into_iter().map(ChangeBatch::inserts).collect::<Vec<_>>();
+        for delta in early.into_iter().chain(deltas) {
+            store.apply(&restored, vec![delta.delta]);
+        }
+        store.restore(&mut restored);
+        let restored = restored.snapshot().batches(None).unwrap();
+        assert_eq!(text(&inserts(restored)), text(&inserts(rows)));
     }
 
     /// Rows arrive while their epoch is open, and then the frontier passes several epochs at once.

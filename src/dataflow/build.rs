@@ -32,7 +32,7 @@ use super::charges::FragmentCharges;
 use super::connect::build_source;
 use super::context::{FragmentContext, StoredOperator, WorkerContext};
 use super::control::{BACKFILL_EPOCHS, FragmentProgress};
-use super::fragment::{BackfillRows, Feed, Fragment, RelationInput, SourceInput};
+use super::fragment::{BackfillRows, EarlyState, Feed, Fragment, RelationInput, SourceInput};
 use super::node_operators::{CheckedRelation, hash_aggregate, hash_join, is_append_only, top_n};
 use super::operators::{ErrorsTable, Filter, Materialize, Operator, Project, UpsertTable};
 use super::packet::Packet;
@@ -254,9 +254,11 @@ impl<'scope> Parts<'_, '_, 'scope> {
             self.feeds[feed].advance_to(self.builder.epoch);
             self.feeds[feed].send(Packet::local(changes));
         }
+        let early = EarlyState::new(self.context.clone(), self.builder.env, self.builder.tokio);
         Fragment {
             relation: self.relation,
             context: self.context,
+            early,
             relations: self.relations,
             sources: self.sources,
             feeds: self.feeds,

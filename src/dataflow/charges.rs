@@ -45,7 +45,8 @@ impl Fragment {
             queue.iter().map(|(_, changes)| batch_bytes(changes.rows())).sum::<usize>()
         });
         let waiting = waiting.sum::<usize>();
-        self.charges.input.set(self.held_bytes + waiting + self.context.stashed_bytes());
+        let written = self.context.stashed_bytes() + self.context.early_bytes();
+        self.charges.input.set(self.held_bytes + waiting + written);
         let state = self.operators.iter().map(|operator| operator.borrow().state_bytes());
         let cold = self.operators.iter().map(|operator| operator.borrow().cold_bytes());
         self.charges.state.set_both(state.sum(), cold.sum());

@@ -10,6 +10,7 @@ use timely::scheduling::Activator;
 use super::operators::EpochInfo;
 use super::placement::Placement;
 use crate::catalog::{Relation, RelationId};
+use crate::change::batch_bytes;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::state::{OperatorId, StateDelta};
@@ -34,6 +35,13 @@ pub(crate) struct OperatorDelta {
     pub(crate) placement: Placement,
     /// What changed.
     pub(crate) delta: StateDelta,
+}
+
+impl OperatorDelta {
+    /// Its memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.delta.puts.iter().chain(&self.delta.deletes).map(batch_bytes).sum()
+    }
 }
 
 /// What all operators of a worker share with its loop.
@@ -117,9 +125,19 @@ pub(crate) struct FragmentContext {
     operators: Rc<RefCell<Vec<Activator>>>,
     /// Bytes of later epochs that wait in front of operators.
     stashed_bytes: Rc<Cell<usize>>,
+    early: Early,
     refused: Refused,
     env: Env,
     fault: Option<Fault>,
+}
+
+/// Deposits of a fragment that is in no checkpoint yet.
+#[derive(Debug, Clone, Default)]
+struct Early {
+    /// What the worker's loop has not taken, in the order of the deposits.
+    deltas: Rc<RefCell<Vec<OperatorDelta>>>,
+    /// Bytes of deposits that are not written.
+    bytes: Rc<Cell<usize>>,
 }
 
 /// Where a test may have the fragment of a relation fail.
@@ -141,7 +159,7 @@ impl FragmentContext {
         let fault = env.has_fault().then(|| Fault { env: env.clone(), relation: name() });
         let (admitted, failed) = (Rc::new(Cell::new(u64::MAX)), Rc::default());
         let (relation, refused) = (relation.id, worker.refused_of(relation.id));
-        let (operators, stashed_bytes) = (Rc::default(), Rc::default());
+        let (operators, stashed_bytes, early) = Default::default();
         Self {
             worker,
             relation,
@@ -150,6 +168,7 @@ impl FragmentContext {
             failed,
             operators,
             stashed_bytes,
+            early,
             refused,
             env: env.clone(),
             fault,
@@ -208,18 +227,57 @@ impl FragmentContext {
         operator: Option<&StoredOperator>,
         deltas: Vec<StateDelta>,
     ) -> Result<()> {
-        let relation = self.relation;
         if let Some(deposited) = self.worker.checkpoints.borrow_mut().get_mut(&epoch) {
-            for delta in deltas {
-                let unnamed = || Error::internal("a delta of an operator without an identity");
-                let StoredOperator { id, tables } = operator.ok_or_else(unnamed)?;
-                let placement = tables.get(delta.table).cloned();
-                let placement =
-                    placement.ok_or_else(|| Error::internal("a delta of an unknown table"))?;
-                deposited.push(OperatorDelta { relation, operator: *id, placement, delta });
-            }
+            deposited.extend(self.named(operator, deltas)?);
         }
         Ok(())
+    }
+
+    /// Has what changed in an operator written before its fragment is in a checkpoint.
+    ///
+    /// # Errors
+    /// As [`FragmentContext::deposit`].
+    pub(crate) fn deposit_early(
+        &self,
+        operator: Option<&StoredOperator>,
+        deltas: Vec<StateDelta>,
+    ) -> Result<()> {
+        let deltas = self.named(operator, deltas)?;
+        let bytes: usize = deltas.iter().map(OperatorDelta::bytes).sum();
+        self.early.bytes.update(|before| before + bytes);
+        self.early.deltas.borrow_mut().extend(deltas);
+        Ok(())
+    }
+
+    /// Takes the early deposits since the last call.
+    pub(crate) fn take_early(&self) -> Vec<OperatorDelta> {
+        std::mem::take(&mut self.early.deltas.borrow_mut())
+    }
+
+    /// Bytes of early deposits that are not written.
+    pub(crate) fn early_bytes(&self) -> usize {
+        self.early.bytes.get()
+    }
+
+    /// So many bytes of early deposits are written now.
+    pub(crate) fn early_written(&self, bytes: usize) {
+        self.early.bytes.update(|before| before.saturating_sub(bytes));
+    }
+
+    fn named(
+        &self,
+        operator: Option<&StoredOperator>,
+        deltas: Vec<StateDelta>,
+    ) -> Result<Vec<OperatorDelta>> {
+        let named = deltas.into_iter().map(|delta| {
+            let unnamed = || Error::internal("a delta of an operator without an identity");
+            let StoredOperator { id, tables } = operator.ok_or_else(unnamed)?;
+            let placement = tables.get(delta.table).cloned();
+            let placement =
+                placement.ok_or_else(|| Error::internal("a delta of an unknown table"))?;
+            Ok(OperatorDelta { relation: self.relation, operator: *id, placement, delta })
+        });
+        named.collect()
     }
 
     /// The time of day in microseconds since 1970.

@@ -8,15 +8,16 @@
 //! it emits is caught by its tap; the worker's loop hands an epoch on once it is complete there.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 
+use arrow::array::RecordBatch;
 use frazil_connector_api::{ChangeBatch, Decoded, Positions};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::ProbeHandle;
 
-use super::adapter::SharedOperator;
+use super::adapter::{EARLY_BYTES_WAITING_MAX, SharedOperator};
 use super::charges::FragmentCharges;
 use super::context::FragmentContext;
 use super::control::{CatchUpProgress, FragmentProgress};
@@ -28,9 +29,16 @@ use crate::change::{batch_bytes, change_chunks};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::RowsSnapshot;
 
+mod early;
+
+pub(crate) use early::{EarlyParts, EarlyState};
+
 /// Bytes of rows that a fragment takes at once while it catches up: other fragments of the worker
 /// wait for as long as their processing takes.
 const CHUNK_BYTES_MAX: usize = if cfg!(test) { 64 } else { 128 << 10 };
+
+/// Bytes that a row counts for at least: of some inputs no column is needed.
+const ROW_BYTES_MIN: usize = 8;
 
 /// Epochs that a new fragment may be behind when it is admitted: under load one is always open.
 const CAUGHT_UP_EPOCHS: u64 = 3;
@@ -61,6 +69,8 @@ pub(crate) struct Backfill {
     rows: RowsSnapshot,
     /// The next segment to feed.
     next: usize,
+    /// Rows of the segment before it that are left.
+    left: VecDeque<RecordBatch>,
 }
 
 /// Rows of a backfill.
@@ -73,7 +83,24 @@ pub(crate) struct BackfillRows {
 impl Backfill {
     /// All rows of a snapshot.
     pub(crate) fn new(rows: RowsSnapshot) -> Self {
-        Self { rows, next: 0 }
+        Self { rows, next: 0, left: VecDeque::new() }
+    }
+
+    /// The next rows, with some of the columns if `projection` is given: about `bytes`, one at
+    /// least. A statement's rows are one segment, however many they are.
+    fn next(&mut self, bytes: usize, projection: Option<&[usize]>) -> Result<Option<RecordBatch>> {
+        while self.left.is_empty() && self.next < self.rows.segment_count() {
+            self.left = self.rows.segment_batches(self.next, projection)?.into();
+            self.next += 1;
+        }
+        let Some(batch) = self.left.pop_front() else { return Ok(None) };
+        let row_bytes = batch_bytes(&batch) / batch.num_rows().max(1);
+        let count = (bytes / row_bytes.max(ROW_BYTES_MIN)).max(1);
+        if count < batch.num_rows() {
+            self.left.push_front(batch.slice(count, batch.num_rows() - count));
+            return Ok(Some(batch.slice(0, count)));
+        }
+        Ok(Some(batch))
     }
 }
 
@@ -127,17 +154,14 @@ impl RelationInput {
         let Some(backfill) = &mut self.backfill else { return Ok(false) };
         let mut bytes = 0;
         while bytes < CHUNK_BYTES_MAX {
-            if backfill.next == backfill.rows.segment_count() {
+            let next = backfill.next(CHUNK_BYTES_MAX - bytes, self.projection.as_deref())?;
+            let Some(rows) = next else {
                 self.backfill = None;
                 return Ok(false);
-            }
-            let columns = self.projection.as_deref();
-            for rows in backfill.rows.segment_batches(backfill.next, columns)? {
-                bytes += batch_bytes(&rows).max(1);
-                self.backfill_rows.fed += rows.num_rows() as u64;
-                self.feed.send(Packet::local(ChangeBatch::inserts(rows)));
-            }
-            backfill.next += 1;
+            };
+            bytes += batch_bytes(&rows).max(rows.num_rows() * ROW_BYTES_MIN);
+            self.backfill_rows.fed += rows.num_rows() as u64;
+            self.feed.send(Packet::local(ChangeBatch::inserts(rows)));
         }
         Ok(true)
     }
@@ -215,6 +239,8 @@ pub(crate) struct Fragment {
     pub(crate) changes_from: u64,
     /// True once a new fragment has reported that it has caught up.
     pub(crate) has_caught_up: bool,
+    /// State that is written before the first checkpoint with the fragment.
+    pub(crate) early: EarlyState,
     /// Figures since the last report.
     pub(crate) progress: FragmentProgress,
     /// What it holds.
@@ -316,8 +342,11 @@ impl Fragment {
             self.feeds.iter_mut().for_each(|feed| advance_to(feed, open));
             return Ok(busy);
         };
-        // One chunk after the other, so that other fragments run in between.
-        if self.probe.less_than(&epochs.start) {
+        // One chunk after the other, so that other fragments run in between; and no faster than
+        // its state is written, so that memory stays bounded.
+        if self.probe.less_than(&epochs.start)
+            || self.context.early_bytes() >= EARLY_BYTES_WAITING_MAX
+        {
             return Ok(false);
         }
         let mut has_more = false;
@@ -341,6 +370,7 @@ impl Fragment {
 
     /// Gives up what a failed fragment holds: nobody reads it any more.
     pub(crate) fn release(&mut self) {
+        self.early.remove();
         self.sources.clear();
         self.operators.clear();
         self.held.clear();

@@ -26,7 +26,7 @@ use super::catalog_change::CatalogChanges;
 use super::context::WorkerContext;
 use super::control::{BACKFILL_EPOCHS, Command, Report, SourceOffsets};
 use super::errors_table::bad_message_rows;
-use super::fragment::{Fragment, RelationInput, project};
+use super::fragment::{EarlyParts, Fragment, RelationInput, project};
 use super::segments::Written;
 use super::source::SourceEvent;
 use crate::catalog::{Catalog, RelationId};
@@ -118,6 +118,8 @@ struct Worker {
     reading: BTreeSet<RelationId>,
     /// Fragments of sinks.
     collecting: BTreeSet<RelationId>,
+    /// Fragments that are in no checkpoint yet.
+    early: BTreeSet<RelationId>,
     /// Fragments that may hold input of the open epoch.
     holding: BTreeSet<RelationId>,
     inbox: Inbox,
@@ -202,6 +204,7 @@ impl Worker {
             fragments: BTreeMap::new(),
             reading: BTreeSet::new(),
             collecting: BTreeSet::new(),
+            early: BTreeSet::new(),
             holding: BTreeSet::new(),
             inbox,
             commands,
@@ -236,6 +239,7 @@ impl Worker {
             self.obey(timely, command);
         }
         busy |= self.read_sources();
+        self.write_early();
         busy |= self.hand_on();
         busy |= self.finish_epochs();
         busy |= self.finish_checkpoints();
@@ -542,6 +546,30 @@ impl Worker {
         }
     }
 
+    /// Has state written of fragments that are in no checkpoint yet.
+    fn write_early(&mut self) {
+        for relation in &self.early {
+            if let Some(fragment) = self.fragments.get_mut(relation) {
+                fragment.write_early(self.index);
+            }
+        }
+    }
+
+    /// The early state of fragments whose first checkpoint this is.
+    fn take_early(&mut self, epoch: u64) -> Vec<(RelationId, EarlyParts)> {
+        let mut taken = Vec::new();
+        self.early.retain(|relation| {
+            let Some(fragment) = self.fragments.get_mut(relation) else { return false };
+            if !fragment.context.is_admitted(epoch) {
+                return true;
+            }
+            let parts = Some(fragment.early.take()).filter(|parts| !parts.is_empty());
+            taken.extend(parts.map(|parts| (*relation, parts)));
+            false
+        });
+        taken
+    }
+
     /// Hands complete epochs from fragments to those that follow them.
     fn hand_on(&mut self) -> bool {
         let mut busy = false;
@@ -570,6 +598,7 @@ impl Worker {
             if !fragment.is_admitted()
                 && !fragment.has_caught_up
                 && fragment.is_level_with(self.open_epoch)
+                && !fragment.early.is_writing()
             {
                 fragment.has_caught_up = true;
                 self.reports.send((self.index, Report::CaughtUp { relation: id }));
@@ -614,7 +643,8 @@ impl Worker {
             }
         }
         let deltas = self.context.take_checkpoint(epoch);
-        if super::segments::are_small(&deltas) {
+        let early = self.take_early(epoch);
+        if early.is_empty() && super::segments::are_small(&deltas) {
             let written = super::segments::encode_small(self.index, &deltas);
             return self.checkpoint_done(epoch, Ok(written), offsets);
         }
@@ -622,7 +652,11 @@ impl Worker {
         let (finished, thread) = (self.finished.0.clone(), std::thread::current());
         self.shared.tokio.spawn(async move {
             // A panic must not leave the checkpoint without an answer.
-            let write = super::segments::write(&shared.env, worker, epoch, deltas);
+            let write = async {
+                let written = super::segments::write(&shared.env, worker, epoch, deltas);
+                let (early, written) = tokio::join!(EarlyParts::finish_all(early), written);
+                written.map(|written| early.followed_by(written))
+            };
             let outcome = AssertUnwindSafe(write).catch_unwind().await;
             let outcome = outcome
                 .unwrap_or_else(|panic| Err(Error::panicked("a checkpoint", panic.as_ref())));

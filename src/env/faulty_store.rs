@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -34,6 +35,8 @@ pub(crate) struct FaultyStore {
     fault: Mutex<Option<(Fault, usize)>>,
     /// Ranges that were read, and of which objects.
     reads: Mutex<Vec<(Path, Range<u64>)>>,
+    /// Number of objects that were put.
+    puts: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -50,6 +53,11 @@ impl FaultyStore {
     /// Ranges of objects that were read since the last call.
     pub(crate) fn take_reads(&self) -> Vec<(Path, Range<u64>)> {
         std::mem::take(&mut self.reads.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Number of objects that were put so far.
+    pub(crate) fn puts(&self) -> usize {
+        self.puts.load(Ordering::SeqCst)
     }
 
     fn note_read(&self, location: &Path, range: &Range<u64>) {
@@ -89,7 +97,9 @@ impl ObjectStore for FaultyStore {
         options: PutOptions,
     ) -> Result<PutResult> {
         self.call(true)?;
-        self.objects.put_opts(location, payload, options).await
+        let put = self.objects.put_opts(location, payload, options).await;
+        self.puts.fetch_add(1, Ordering::SeqCst);
+        put
     }
 
     async fn put_multipart_opts(

@@ -636,6 +636,8 @@ pub async fn uncancelled<T: Send + 'static>(
 #[cfg(test)]
 mod ddl_tests;
 #[cfg(test)]
+mod early_state_tests;
+#[cfg(test)]
 mod failure_tests;
 #[cfg(test)]
 mod flush_tests;

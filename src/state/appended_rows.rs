@@ -40,6 +40,11 @@ impl AppendedRows {
         RowNumber::table(self.schema.fields())
     }
 
+    /// Number of rows of the next [`AppendedRows::delta`].
+    pub fn changed_rows(&self) -> usize {
+        self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+
     /// The rows that came since the last call, for state table `table`.
     ///
     /// # Errors

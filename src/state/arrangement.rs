@@ -312,6 +312,11 @@ impl Arrangement {
         self.key_columns.iter().copied().chain(others).collect()
     }
 
+    /// Number of rows of the next [`Arrangement::delta`].
+    pub fn changed_rows(&self) -> usize {
+        self.dirty.len() + self.appended.as_ref().map_or(0, AppendedRows::changed_rows)
+    }
+
     /// What changed since the last call, for state table `table`. Frees the slots of deleted rows.
     ///
     /// # Errors

@@ -151,6 +151,10 @@ impl Operator for ErrorsTable {
         self.rows.state_tables()
     }
 
+    fn changed_rows(&self) -> usize {
+        self.rows.changed_rows()
+    }
+
     fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
         self.rows.checkpoint()
     }

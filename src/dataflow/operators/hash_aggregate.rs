@@ -453,6 +453,12 @@ impl Operator for HashAggregate {
         std::iter::once(main).chain(sides).collect()
     }
 
+    fn changed_rows(&self) -> usize {
+        let accumulators = self.calls.iter().filter_map(|call| call.accumulator.as_ref());
+        let sides = accumulators.map(|accumulator| accumulator.changed_side_rows());
+        self.dirty.len() + sides.sum::<usize>()
+    }
+
     fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
         let dirty = std::mem::take(&mut self.dirty);
         dirty.iter().for_each(|slot| self.groups[*slot as usize].is_dirty = false);

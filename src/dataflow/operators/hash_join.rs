@@ -442,6 +442,10 @@ impl Operator for HashJoin {
         self.sides.iter().map(Side::state_table).collect()
     }
 
+    fn changed_rows(&self) -> usize {
+        self.sides.iter().map(Side::changed_rows).sum()
+    }
+
     fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
         let mut idle_keys = Vec::new();
         let left = self.sides[LEFT].delta(LEFT, &self.keys, &mut idle_keys)?;

@@ -94,6 +94,10 @@ impl Operator for Materialize {
         vec![self.rows.state_table()]
     }
 
+    fn changed_rows(&self) -> usize {
+        self.rows.changed_rows()
+    }
+
     fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
         Ok(vec![self.rows.delta(0)?])
     }

@@ -99,6 +99,11 @@ pub trait Operator {
         Vec::new()
     }
 
+    /// About the number of rows that the next [`Operator::checkpoint`] gives.
+    fn changed_rows(&self) -> usize {
+        0
+    }
+
     /// What changed in the state tables since the last call. Called between epochs.
     ///
     /// # Errors

@@ -226,6 +226,10 @@ impl Operator for TopN {
         vec![StateTable { schema: Arc::new(Schema::new(fields)), key_columns, row_start: 0 }]
     }
 
+    fn changed_rows(&self) -> usize {
+        self.dirty.len()
+    }
+
     fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
         let (mut puts, mut counts, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for row in &self.dirty {

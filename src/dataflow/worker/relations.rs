@@ -121,7 +121,7 @@ impl Worker {
     /// Drops a fragment and what it published.
     fn stop_fragment(&mut self, relation: RelationId) {
         self.fragments.remove(&relation);
-        for kind in [&mut self.reading, &mut self.collecting, &mut self.holding] {
+        for kind in [&mut self.reading, &mut self.collecting, &mut self.holding, &mut self.early] {
             kind.remove(&relation);
         }
         self.shared.snapshots.remove(relation);
@@ -158,6 +158,9 @@ impl Worker {
             let relation = fragment.relation;
             if !fragment.sources.is_empty() {
                 self.reading.insert(relation);
+            }
+            if !fragment.is_admitted() {
+                self.early.insert(relation);
             }
             if fragment.collected.is_some() {
                 self.collecting.insert(relation);

@@ -8,7 +8,7 @@ use super::*;
 /// In tests a chunk of a backfill has a few rows, so that these backfills have hundreds of epochs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_continue_while_views_are_created_and_none_is_lost() {
-    const ROWS: i64 = 20_000;
+    const ROWS: i64 = 6000;
     let env = env();
     let engine = open(&env, 2).await;
     apply_all(&engine, &[TABLE, "CREATE TABLE other (k BIGINT PRIMARY KEY, a BIGINT)"]).await;

@@ -28,6 +28,8 @@ pub(super) enum Step {
     Burst(Vec<Numbers>),
     /// A view is made over what is there.
     Create(Numbers),
+    /// A view is made and given up once so many objects were put meanwhile.
+    GiveUp(Numbers, usize),
     /// A view goes, with those that read it.
     Drop(u16),
     /// A source gets messages, which are read while the next step begins.
@@ -77,6 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => writes(1..5).prop_map(Step::Write),
         1 => writes(12..18).prop_map(Step::Burst),
         2 => numbers().prop_map(Step::Create),
+        1 => (numbers(), 0..9_usize).prop_map(|(view, puts)| Step::GiveUp(view, puts)),
         1 => any::<u16>().prop_map(Step::Drop),
         6 => writes(1..9).prop_map(Step::Send),
         4 => (layout(), end(), writes(0..4))

@@ -13,6 +13,8 @@ pub(super) struct Tally {
     pub(super) refused: BTreeMap<String, usize>,
     /// Views that read a view.
     pub(super) on_views: usize,
+    /// Views that were given up before they were made.
+    pub(super) given_up: usize,
     /// Comparisons of a view with its query.
     pub(super) compared: usize,
     /// Those with rows in them.
@@ -34,6 +36,7 @@ impl Tally {
         assert!(self.created >= 9 * refused, "most views were not to be refused: {self:?}");
         assert!(3 * self.with_rows > self.compared, "too many views were empty: {self:?}");
         assert!(self.on_views > 0, "no view read a view: {self:?}");
+        assert!(self.given_up > 0, "no view was given up: {self:?}");
         assert!(self.flushed > 0, "no message was read: {self:?}");
         assert!(self.restarts.0 > 0 && self.restarts.1 > 0, "nothing restarted: {self:?}");
         let (acknowledged, refused) = self.on_failing_disk;

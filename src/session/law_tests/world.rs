@@ -88,6 +88,7 @@ impl World<'_> {
                     }
                 }
                 Step::Create(numbers) => self.create(numbers).await?,
+                Step::GiveUp(numbers, puts) => self.give_up(numbers, *puts).await?,
                 Step::Drop(number) => self.drop(usize::from(*number)).await?,
                 Step::Send(messages) => {
                     self.send(messages);
@@ -166,6 +167,24 @@ impl World<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// A view that its client gives up is made whole or leaves nothing.
+    async fn give_up(&mut self, numbers: &[u16], puts: usize) -> Checked {
+        self.views_made += 1;
+        let name = format!("v{}", self.views_made);
+        let query = Grammar::new(numbers, &self.relations).query(&name);
+        let sql = format!("CREATE MATERIALIZED VIEW {name} AS {}", query.text());
+        self.log.push(format!("-- given up after {puts} objects\n{sql}"));
+        let before = self.store.puts();
+        let creating = self.cluster.start(&sql);
+        while !creating.is_finished() && self.store.puts() < before + puts {
+            tokio::task::yield_now().await;
+        }
+        self.tally.lock().unwrap().given_up += usize::from(!creating.is_finished());
+        creating.abort();
+        let _ = creating.await;
+        self.run(&format!("DROP MATERIALIZED VIEW IF EXISTS {name}")).await
     }
 
     async fn drop(&mut self, number: usize) -> Checked {

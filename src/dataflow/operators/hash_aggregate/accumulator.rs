@@ -99,6 +99,11 @@ pub(super) trait Accumulator: fmt::Debug {
         None
     }
 
+    /// About the number of rows of the next [`Accumulator::side_deltas`].
+    fn changed_side_rows(&self) -> usize {
+        0
+    }
+
     /// What changed in the side table since the last call, in pieces of bounded size.
     ///
     /// # Errors

@@ -123,6 +123,10 @@ impl Accumulator for Distinct {
         self.inner.value_bytes(slot)
     }
 
+    fn changed_side_rows(&self) -> usize {
+        self.dirty.len()
+    }
+
     fn side_deltas(&mut self) -> Result<Vec<SideDelta>> {
         let dirty = std::mem::take(&mut self.dirty);
         dirty.iter().for_each(|entry| self.is_dirty[*entry as usize] = false);

@@ -289,6 +289,10 @@ impl<E: Encoding> Accumulator for RetractableExtremum<E> {
         Some(self.data_type.clone())
     }
 
+    fn changed_side_rows(&self) -> usize {
+        self.dirty.len()
+    }
+
     fn side_deltas(&mut self) -> Result<Vec<SideDelta>> {
         let (mut puts, mut gone) = (Vec::new(), Vec::new());
         let (mut put_slots, mut gone_slots) = (Vec::new(), Vec::new());

@@ -300,6 +300,14 @@ impl Side {
         RowNumber::table(&[self.schema.fields().to_vec(), vec![weight]].concat())
     }
 
+    /// About the number of rows of the next [`Side::delta`].
+    pub(super) fn changed_rows(&self) -> usize {
+        match &self.kind {
+            Kind::Appended(appended) => appended.changed_rows(),
+            Kind::Weighted(weighted) => weighted.changed_rows(),
+        }
+    }
+
     /// What changed since the last call; adds the keys of entries that went to `idle_keys`. `keys`
     /// are those of both sides.
     pub(super) fn delta(

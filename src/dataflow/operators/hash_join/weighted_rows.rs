@@ -437,6 +437,11 @@ impl WeightedRows {
         self.multiples == 0
     }
 
+    /// About the number of rows that changed since the last checkpoint.
+    pub(super) fn changed_rows(&self) -> usize {
+        self.dirty.len() + self.deleted.keys.len()
+    }
+
     /// Entries that changed since the last call and have a row; they are durable from here on.
     ///
     /// # Errors

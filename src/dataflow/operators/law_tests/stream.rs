@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use crate::change::{ChangeBatch, concat, partition_by_key};
 use crate::dataflow::operators::testing::{Store, changes, move_some, zset};
 use crate::dataflow::operators::{EpochInfo, Operator, Output};
+use crate::state::StateDelta;
 
 /// One random step: a choice of row, of sign, of input, and of what follows it.
 #[derive(Debug, Clone)]
@@ -16,7 +17,8 @@ pub(super) struct Step {
     pub(super) input: usize,
     pub(super) row: Vec<Option<i64>>,
     pub(super) retracts: bool,
-    /// 0: the epoch ends. 1: the epoch ends and the operator restarts. 2: the batch ends.
+    /// 0: the epoch ends. 1: the epoch ends and the operator restarts. 2: the batch ends. 3: the
+    /// epoch ends and the operator is stored.
     pub(super) then: u8,
 }
 
@@ -72,12 +74,15 @@ pub(super) fn check<O: Operator>(
             let change = changes(&schemas[step.input], &format!("{sign} {}", line(&row)));
             push(&mut epoch, step.input, change, step.then == 2);
         }
-        if step.then <= 1 {
+        if matches!(step.then, 0 | 1 | 3) {
             run.epoch(std::mem::take(&mut epoch), keys);
             let lines = expected(&rows);
             let mut sums: HashMap<String, i64> = HashMap::new();
             lines.iter().for_each(|row| *sums.entry(line(row)).or_default() += 1);
             assert_eq!(zset(output, run.emitted.clone()), sums);
+        }
+        if matches!(step.then, 1 | 3) {
+            run.checkpoint();
         }
         if step.then == 1 {
             run.restart(&make);
@@ -126,10 +131,18 @@ impl<O: Operator> Run<O> {
         self.emitted.extend(out.take());
     }
 
+    fn checkpoint(&mut self) {
+        for (operator, store) in self.operators.iter_mut().zip(&mut self.stores) {
+            let changed = operator.changed_rows();
+            let deltas = operator.checkpoint().unwrap();
+            assert!(deltas.iter().map(StateDelta::row_count).sum::<usize>() <= changed);
+            assert_eq!(operator.changed_rows(), 0);
+            store.apply(operator, deltas);
+        }
+    }
+
     fn restart(&mut self, make: impl Fn(usize) -> O) {
         for (index, operator) in self.operators.iter_mut().enumerate() {
-            let deltas = operator.checkpoint().unwrap();
-            self.stores[index].apply(operator, deltas);
             *operator = make(index);
             self.stores[index].restore(operator);
         }

@@ -106,7 +106,9 @@ fn check_upserts(steps: &[Step]) {
             assert_eq!(zset(&schema, stored), zset(&schema, emitted.clone()));
         }
         if step.then == 1 {
+            let changed = table.changed_rows();
             let deltas = table.checkpoint().unwrap();
+            assert_eq!(deltas.iter().map(|delta| delta.row_count()).sum::<usize>(), changed);
             store.apply(&table, deltas);
             table = make();
             store.restore(&mut table);
