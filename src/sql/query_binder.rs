@@ -9,7 +9,7 @@ use datafusion::common::{DataFusionError, TableReference};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan};
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
-use sqlparser::ast::{self, Visit as _};
+use sqlparser::ast;
 use sqlparser::tokenizer::{Location, Token};
 
 use super::binder::Binder;
@@ -95,11 +95,7 @@ fn told_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
 impl Binder<'_> {
     /// Plans a query.
     pub(super) fn query(&self, query: &ast::Query) -> Result<LogicalPlan> {
-        let mut query = query.clone();
-        tell_apart(&mut query);
-        with_planner_syntax(&mut query);
-        let statement = ast::Statement::Query(Box::new(query));
-        self.check_calls(&statement)?;
+        let statement = ast::Statement::Query(Box::new(self.checked(query)?));
         let plan = self.planned(|planner| planner.sql_statement_to_plan(statement))?;
         match plan {
             LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) => {
@@ -108,6 +104,15 @@ impl Binder<'_> {
             }
             plan => floats_beside_decimals(plan),
         }
+    }
+
+    /// A query as the planner reads it, with calls and clauses that there are.
+    pub(super) fn checked(&self, query: &ast::Query) -> Result<ast::Query> {
+        let mut query = query.clone();
+        tell_apart(&mut query);
+        with_planner_syntax(&mut query);
+        self.check_calls(&query)?;
+        Ok(query)
     }
 
     /// Plans a query for a client, with PostgreSQL's names of its columns where they differ.
@@ -188,7 +193,7 @@ impl Binder<'_> {
     }
 
     /// Every function that is called must exist, and every clause must have a meaning.
-    pub(super) fn check_calls(&self, statement: &ast::Statement) -> Result<()> {
+    pub(super) fn check_calls(&self, statement: &impl ast::Visit) -> Result<()> {
         let checked = match statement.visit(&mut Calls { binder: self }) {
             ControlFlow::Continue(()) => statement.visit(&mut Clauses { places: self.places() }),
             broken @ ControlFlow::Break(_) => broken,

@@ -1,17 +1,20 @@
 //! INSERT, UPDATE and DELETE.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::Column;
+use arrow::datatypes::{FieldRef, Schema};
+use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::planner::PlannerContext;
 use sqlparser::ast;
 
 use super::binder::{Binder, Bound};
 use super::clauses::syntax;
 use super::column_list::undefined_column;
-use super::output_names::tell_apart;
+use super::float_beside_decimal::floats_beside_decimals;
 use super::parser::{check_place, fold};
-use super::postgres_syntax::with_planner_syntax;
 use super::syntax::parse_postgres;
 use crate::catalog::{Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,9 +30,9 @@ impl Binder<'_> {
             table,
             // The rows come from elsewhere, so nothing can name the target.
             table_alias: _,
-            columns: _,
+            columns,
             overwrite,
-            source: _,
+            source,
             assignments,
             partitioned,
             after_columns,
@@ -80,21 +83,104 @@ impl Binder<'_> {
                 "INSERT ALL",
             ),
         ])?;
-        let mut insert = insert.clone();
-        insert.table_alias = None;
-        insert.table = ast::TableObject::TableName(vec![quoted(&table.name)].into());
-        name_first_columns(&mut insert, &table);
-        let mut statement = ast::Statement::Insert(insert);
-        tell_apart(&mut statement);
-        with_planner_syntax(&mut statement);
-        self.check_calls(&statement)?;
-        let plan = self.planned(|planner| planner.sql_statement_to_plan(statement))?;
-        match plan {
-            LogicalPlan::Dml(dml) => {
-                Ok(Bound::Insert { table, plan: Arc::unwrap_or_clone(dml.input) })
+        let Some(source) = source else {
+            return Err(self.refused("DEFAULT VALUES"));
+        };
+        let plan = self.inserted(columns, source, &table)?;
+        Ok(Bound::Insert { table, plan })
+    }
+
+    /// The rows that INSERT gives to a table, with all its columns in their order.
+    fn inserted(
+        &self,
+        names: &[ast::ObjectName],
+        source: &ast::Query,
+        table: &Relation,
+    ) -> Result<LogicalPlan> {
+        let fields = table.schema.fields();
+        let named = match names {
+            [] => None,
+            names => Some(self.named_columns(names, table)?),
+        };
+        let (plan, targets) = match plain_values(source) {
+            Some(values) => {
+                // Without names, they are those of the first columns.
+                let width = values.rows.first().map_or(0, |row| row.content.len());
+                let targets = named.unwrap_or_else(|| (0..fields.len().min(width)).collect());
+                let of = targets.iter().map(|index| Arc::clone(&fields[*index]));
+                (self.values(source, of.collect())?, targets)
             }
-            _ => Err(Error::internal("INSERT was planned as something else")),
+            None => (self.query(source)?, named.unwrap_or_else(|| (0..fields.len()).collect())),
+        };
+        let (given, wanted) = (plan.schema().fields().len(), targets.len());
+        if given != wanted {
+            return Err(self.wrong_width(given, wanted));
         }
+        let exprs = fields.iter().enumerate().map(|(index, field)| {
+            let expr = match targets.iter().position(|target| *target == index) {
+                Some(source) => Expr::Column(Column::from(plan.schema().qualified_field(source))),
+                None => Expr::Literal(ScalarValue::Null, None),
+            };
+            Ok(expr.cast_to(field.data_type(), plan.schema())?.alias(field.name()))
+        });
+        let exprs = exprs.collect::<Result<Vec<_>>>()?;
+        Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+    }
+
+    /// The columns of a table that INSERT names.
+    fn named_columns(&self, names: &[ast::ObjectName], table: &Relation) -> Result<Vec<usize>> {
+        let mut columns = Vec::with_capacity(names.len());
+        for name in names {
+            let (index, position) = self.column_of(name, table)?;
+            if columns.contains(&index) {
+                return Err(set_twice(&table.schema, index).at(position));
+            }
+            columns.push(index);
+        }
+        Ok(columns)
+    }
+
+    /// Plans a query that is a VALUES list and no more. Its values have the types of `targets`, so
+    /// that a parameter or a NULL has one; what a subquery in it reads has nothing to do with them.
+    fn values(&self, source: &ast::Query, targets: Vec<FieldRef>) -> Result<LogicalPlan> {
+        let source = self.checked(source)?;
+        let Some(values) = plain_values(&source) else {
+            return Err(Error::internal("VALUES was rewritten to another query"));
+        };
+        let mut rows = Vec::with_capacity(values.rows.len());
+        for row in &values.rows {
+            let row = &row.content;
+            if row.len() != targets.len() {
+                return Err(self.wrong_width(row.len(), targets.len()));
+            }
+            let exprs = row.iter().zip(&targets).map(|(value, target)| {
+                let none = DFSchema::empty();
+                let mut context = PlannerContext::new();
+                let expr = self
+                    .planned(|planner| planner.sql_to_expr(value.clone(), &none, &mut context))?;
+                Ok(match expr {
+                    Expr::Placeholder(Placeholder { id, field: None }) => {
+                        let field = Some(Arc::clone(target));
+                        Expr::Placeholder(Placeholder::new_with_field(id, field))
+                    }
+                    expr => expr,
+                })
+            });
+            rows.push(exprs.collect::<Result<Vec<_>>>()?);
+        }
+        let schema = DFSchema::from_unqualified_fields(targets.into(), HashMap::new())?;
+        let plan = self.planned(|_| {
+            LogicalPlanBuilder::values_with_schema(rows, &Arc::new(schema))?.build()
+        })?;
+        floats_beside_decimals(plan)
+    }
+
+    fn wrong_width(&self, given: usize, wanted: usize) -> Error {
+        let message = match given > wanted {
+            true => "INSERT has more expressions than target columns",
+            false => "INSERT has more target columns than expressions",
+        };
+        Error::new(ErrorKind::InvalidSql, message).at(self.statement.offset + 1)
     }
 
     pub(super) fn delete(&self, delete: &ast::Delete) -> Result<Bound> {
@@ -163,8 +249,7 @@ impl Binder<'_> {
         for ast::Assignment { target, value } in assignments {
             let (index, position) = self.assigned_column(target, &table)?;
             if assigned[index].replace(value.clone()).is_some() {
-                let message = format!("column \"{}\" is set twice", fields[index].name());
-                return Err(Error::new(ErrorKind::DuplicateColumn, message).at(position));
+                return Err(set_twice(&table.schema, index).at(position));
             }
         }
         let old = fields.iter().map(|field| item(&qualifier, field.name()));
@@ -216,8 +301,13 @@ impl Binder<'_> {
         let ast::AssignmentTarget::ColumnName(name) = target else {
             return Err(self.refused("SET (a, b) = …"));
         };
+        self.column_of(name, table)
+    }
+
+    /// A column of a table that is to be written, and where the text names it.
+    fn column_of(&self, name: &ast::ObjectName, table: &Relation) -> Result<(usize, usize)> {
         let Some(ident) = name.0.last().and_then(|part| part.as_ident()) else {
-            return Err(self.refused("SET of an expression"));
+            return Err(self.refused("writing to an expression"));
         };
         let (name, position) = (fold(ident), self.places().position(ident.span.start));
         let names = table.schema.fields().iter().map(|field| field.name().as_str());
@@ -297,16 +387,23 @@ impl Binder<'_> {
     }
 }
 
-/// `VALUES` with fewer columns than the table gives its first columns.
-fn name_first_columns(insert: &mut ast::Insert, table: &Relation) {
-    let body = insert.source.as_ref().map(|source| source.body.as_ref());
-    let Some(ast::SetExpr::Values(values)) = body else { return };
-    let width = values.rows.first().map_or(0, |row| row.content.len());
-    if insert.columns.is_empty() && width < table.schema.fields().len() {
-        let first = table.schema.fields().iter().take(width);
-        let name = |field: &Arc<arrow::datatypes::Field>| quoted(field.name()).into();
-        insert.columns = first.map(name).collect();
+/// The VALUES list that a query is, if it is nothing else.
+fn plain_values(query: &ast::Query) -> Option<&ast::Values> {
+    let ast::Query { with: None, body, order_by: None, limit_clause: None, fetch: None, .. } =
+        query
+    else {
+        return None;
+    };
+    match body.as_ref() {
+        ast::SetExpr::Values(values) => Some(values),
+        ast::SetExpr::Query(query) => plain_values(query),
+        _ => None,
     }
+}
+
+fn set_twice(schema: &Schema, index: usize) -> Error {
+    let message = format!("column \"{}\" is set twice", schema.field(index).name());
+    Error::new(ErrorKind::DuplicateColumn, message)
 }
 
 fn quoted(name: &str) -> ast::Ident {

@@ -91,7 +91,10 @@ fn tells_types_and_groups_that_do_not_fit() {
         ("SELECT id FROM orders, customers", ErrorKind::AmbiguousColumn),
         ("SELECT id FROM orders UNION ALL SELECT id, name FROM customers", ErrorKind::InvalidSql),
         ("INSERT INTO log VALUES ('a', 1, 2)", ErrorKind::InvalidSql),
+        ("INSERT INTO log VALUES ('a', 1), ('b')", ErrorKind::InvalidSql),
         ("INSERT INTO log SELECT 'a'", ErrorKind::InvalidSql),
+        ("INSERT INTO orders (id, id) VALUES (1, 1)", ErrorKind::DuplicateColumn),
+        ("INSERT INTO orders DEFAULT VALUES", ErrorKind::Unsupported),
         ("CREATE TABLE t (a INT, a TEXT)", ErrorKind::DuplicateColumn),
         ("CREATE TABLE t (a MONEY)", ErrorKind::Unsupported),
         ("CREATE TABLE t (a INT DEFAULT 5)", ErrorKind::Unsupported),
@@ -148,6 +151,34 @@ fn values_may_leave_the_last_columns_out() -> Result<()> {
         panic!("not an insert")
     };
     assert_eq!(plan.schema().fields().len(), 2);
+    Ok(())
+}
+
+/// Only a VALUES that is all of an INSERT's rows has anything to do with the table's columns.
+#[test]
+fn values_within_an_insert_have_columns_of_their_own() -> Result<()> {
+    let sources = [
+        "SELECT 'a', k FROM (VALUES (1), (2)) AS keys(k)",
+        "WITH keys(k, l, m) AS (VALUES (1, 2, 3)) SELECT 'a', k FROM keys",
+        "SELECT name, id FROM customers JOIN (VALUES (1), (2)) AS keys(k) ON id = k",
+        "SELECT 'a', 1 UNION ALL SELECT 'b', k FROM (VALUES (1)) AS keys(k)",
+        "VALUES ('a', (SELECT max(k) FROM (VALUES (1), (2)) AS keys(k)))",
+        "VALUES ('a', 1) UNION ALL VALUES ('b', 2)",
+        "VALUES (1, '2'), (3, NULL) ORDER BY 1 LIMIT 1",
+        "WITH one(k) AS (VALUES (1)) VALUES ('a', (SELECT k FROM one))",
+        "VALUES (1, '2'), (NULL, $1)",
+    ];
+    let types = |schema: &arrow::datatypes::Schema| {
+        let fields = schema.fields().iter();
+        fields.map(|field| (field.name().clone(), field.data_type().clone())).collect::<Vec<_>>()
+    };
+    for source in sources {
+        let Bound::Insert { table, plan } = bound(&shop(), &format!("INSERT INTO log {source}"))?
+        else {
+            panic!("not an insert")
+        };
+        assert_eq!(types(plan.schema().as_arrow()), types(&table.schema), "{source}");
+    }
     Ok(())
 }
 
