@@ -26,7 +26,7 @@ use self::writers::{Writers, panicked};
 use super::sink_log::{self, MERGE_BYTES_MAX, Pending, to_merge};
 use super::sink_problem::{Severity, SinkProblem};
 use crate::catalog::RelationId;
-use crate::change::consolidate;
+use crate::change::{batch_bytes, consolidate};
 use crate::checkpoint::SinkRecord;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -75,7 +75,7 @@ struct Progress {
     pending: Vec<Pending>,
     /// Number of the next changes.
     numbered: u64,
-    /// Bytes that a prepare reads from the log.
+    /// Bytes that a prepare reads from the log and hands to writers.
     reading_bytes: usize,
     /// What is in memory; `None` in tests.
     charge: Option<Charge>,
@@ -455,6 +455,7 @@ impl SinkSlot {
                 _ => ConnectorError::internal(error.to_string()),
             })?;
             if changes.num_rows() > 0 {
+                self.set_reading(batch_bytes(changes.rows()) + writers.copied_bytes(&changes));
                 writers.write(changes).await?;
             }
         }

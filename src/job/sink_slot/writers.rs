@@ -8,7 +8,7 @@ use frazil_connector_api::{
 };
 use futures::future::join_all;
 
-use crate::change::partition_by_key;
+use crate::change::{batch_bytes, partition_by_key};
 
 /// A cut gets one more writer for so many bytes: a small one makes no more files than it must.
 const WRITER_BYTES: usize = if cfg!(test) { 256 } else { 8 << 20 };
@@ -42,6 +42,14 @@ impl<'a> Writers<'a> {
         let count = (bytes / WRITER_BYTES).clamp(1, cores.min(WRITERS_MAX));
         let writers = (0..count).map(|_| sink.writer()).collect::<Result<_>>()?;
         Ok(Self { key, writers })
+    }
+
+    /// Bytes of the copies that [`Writers::write`] makes: shares by key are copies, runs are not.
+    pub(super) fn copied_bytes(&self, changes: &ChangeBatch) -> usize {
+        match self.writers.len() > 1 && !self.key.is_empty() {
+            true => batch_bytes(changes.rows()),
+            false => 0,
+        }
     }
 
     /// Has the writers encode net changes.

@@ -22,6 +22,9 @@ enum Script {
 #[derive(Clone, Default)]
 struct Shared {
     script: Script,
+    /// What the slot holds while a writer writes.
+    memory: Option<Arc<MemoryAccount>>,
+    held: Arc<Mutex<u64>>,
     made: Arc<Mutex<usize>>,
     keys: Arc<Mutex<BTreeMap<i64, Vec<usize>>>>,
     aborted: Arc<Mutex<Vec<usize>>>,
@@ -72,6 +75,9 @@ impl SinkCommitter for Shared {
 impl SinkWriter for One {
     async fn write(&mut self, changes: ChangeBatch) -> Answer<()> {
         let keys = changes.rows().column(0).as_primitive::<Int64Type>().values().to_vec();
+        if let Some(memory) = &self.of.memory {
+            *self.of.held.lock().unwrap() = memory.total();
+        }
         match &self.of.script {
             Script::Writes => {}
             Script::Meets(barrier) => {
@@ -136,6 +142,25 @@ async fn a_large_cut_is_shared_among_writers() {
     let small = Shared::default();
     put(&slot_of(&small, &SinkMode::AppendOnly), 1, &[(1, 1)], &env).await.unwrap();
     assert_eq!(*small.merged.lock().unwrap(), [fragments(&[0])]);
+}
+
+/// What is handed to writers is charged: the net changes, and once more if shares are copies.
+#[tokio::test]
+async fn what_writers_get_is_charged() {
+    let env = env(&Arc::default());
+    let rows: Vec<_> = (0..300).map(|row| (row, 1)).collect();
+    let bytes = batch_bytes(batch(&rows).rows()) as u64;
+    for (mode, copies) in [(SinkMode::AppendOnly, 1), (SinkMode::Upsert { key: vec![0] }, 2)] {
+        let memory = MemoryAccount::new(0, 0);
+        let shared = Shared { memory: Some(Arc::clone(&memory)), ..Shared::default() };
+        let slot = slot_of(&shared, &mode);
+        slot.charge_to(&memory);
+        slot.log(vec![batch(&rows)], 1, &env).await.unwrap();
+        let logged = memory.total();
+        prepare(&slot, 1, &env).await.unwrap();
+        assert_eq!(*shared.held.lock().unwrap(), logged + copies * bytes, "{mode:?}");
+        assert_eq!(memory.total(), logged);
+    }
 }
 
 /// One writer that fails aborts all; the changes are encoded again, by writers of their own.
