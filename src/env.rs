@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod faulty_store;
+mod freed_memory;
 mod local_store;
 mod machine;
 mod scratch;
@@ -19,9 +20,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::{Builder, Uuid};
 
+pub use self::freed_memory::return_freed_memory;
 pub use self::local_store::LocalStore;
 pub use self::machine::memory_bytes;
-pub use self::scratch::Scratch;
+pub use self::scratch::{Scratch, ScratchValues};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The outside world of an engine: tests give another one.

@@ -359,7 +359,7 @@ mod tests {
     use crate::dataflow::operators::{EpochInfo, Materialize};
     use crate::dataflow::placement::{Placement, Route};
     use crate::env::Env;
-    use crate::state::{OperatorId, StateDelta};
+    use crate::state::{MemoryAccount, OperatorId, StateDelta};
 
     /// Notes what the adapter asks of it.
     #[derive(Debug)]
@@ -393,7 +393,7 @@ mod tests {
         let pairs = || schema(&[("k", DataType::Int64), ("a", DataType::Int64)]);
         let view = move || Materialize::try_new(pairs(), false, Some(vec![0]), 1).unwrap();
         let (early, deltas, rows) = timely::execute_directly(move |timely| {
-            let worker = WorkerContext::default();
+            let worker = WorkerContext::new(&MemoryAccount::new(0, 0));
             let env = Env::real(Arc::new(InMemory::new())).unwrap();
             let catalog = Catalog::default();
             let relation = catalog.get("lake").unwrap();
@@ -418,7 +418,7 @@ mod tests {
                 input.flush();
                 (0..5).for_each(|_| _ = timely.step());
                 let deposited = context.take_early();
-                context.early_written(deposited.iter().map(OperatorDelta::bytes).sum());
+                context.early_written(deposited.iter().map(|it| it.delta.bytes()).sum());
                 let count = deposited.len();
                 early.extend(deposited);
                 count
@@ -457,7 +457,7 @@ mod tests {
     #[test]
     fn rows_belong_to_their_epoch_and_its_checkpoint_however_far_the_frontier_jumps() {
         let record = timely::execute_directly(|timely| {
-            let worker = WorkerContext::default();
+            let worker = WorkerContext::new(&MemoryAccount::new(0, 0));
             let env = Env::real(Arc::new(InMemory::new())).unwrap();
             let catalog = Catalog::default();
             let relation = catalog.get("lake").unwrap();

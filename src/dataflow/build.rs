@@ -44,7 +44,7 @@ use super::source::{ReaderConfig, SourceHandle};
 use super::tap::Tap;
 use crate::catalog::{Catalog, Definition, ErrorsRetention, Relation, RelationId, TableDef};
 use crate::config::Config;
-use crate::env::Env;
+use crate::env::{self, Env};
 use crate::error::{Error, ErrorKind, Result, caught};
 use crate::plan::{IncrementalPlan, Node, OperatorIds, rows_operator};
 use crate::state::{
@@ -123,6 +123,7 @@ struct Parts<'b, 'a, 'scope> {
     claimed: BTreeSet<(OperatorId, usize)>,
     /// Changes that this worker feeds into the first epoch, by feed.
     initial: Vec<(usize, ChangeBatch)>,
+    charges: FragmentCharges,
 }
 
 /// Builds the fragment of a relation; `None` if the relation has none (a source, a catalog).
@@ -157,6 +158,7 @@ pub(crate) fn build_fragment(
             ids: OperatorIds::default(),
             claimed: BTreeSet::new(),
             initial: Vec::new(),
+            charges: FragmentCharges::new(builder.memory, relation.id),
         };
         let mut collected = None;
         let output = match (&*relation.definition, &planned.plan) {
@@ -275,7 +277,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             changes_from: self.builder.epoch,
             has_caught_up: false,
             progress: FragmentProgress::new(self.relation),
-            charges: FragmentCharges::new(self.builder.memory, self.relation),
+            charges: self.charges,
             has_moved: true,
         }
     }
@@ -547,9 +549,28 @@ impl<'scope> Parts<'_, '_, 'scope> {
                 for rows in table_rows(&description, &newest.of(group?)?)? {
                     operator.borrow_mut().restore(table, rows)?;
                 }
+                self.make_room(operator);
             }
         }
         Ok(())
+    }
+
+    /// Charges what was restored so far, and moves rows of the operator to scratch files if that is
+    /// too much: the worker does not look at its memory before all is restored. Nobody reads the
+    /// rows yet.
+    fn make_room(&mut self, operator: &SharedOperator) {
+        let Builder { memory, env, serving, .. } = *self.builder;
+        self.charges.set_state(self.operators.iter().chain([operator]));
+        let (Some(scratch), Some(to_move)) = (env.scratch(), memory.to_move(serving)) else {
+            return;
+        };
+        env::return_freed_memory(true);
+        let moved = operator.borrow_mut().move_cold(to_move.bytes, to_move.least, scratch);
+        if let Err(error) = moved {
+            tracing::warn!(%error, "rows cannot be moved to a scratch file");
+        }
+        self.charges.set_state(self.operators.iter().chain([operator]));
+        scratch.trim(memory.mapped_limit());
     }
 
     /// Fails the fragment if no operator has taken a part of its stored state: it would be lost

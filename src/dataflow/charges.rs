@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::adapter::SharedOperator;
 use super::fragment::Fragment;
 use crate::catalog::RelationId;
 use crate::change::batch_bytes;
@@ -27,6 +28,18 @@ impl FragmentCharges {
     }
 }
 
+impl FragmentCharges {
+    /// Charges the state of operators.
+    pub(crate) fn set_state<'a>(
+        &mut self,
+        operators: impl Iterator<Item = &'a SharedOperator> + Clone,
+    ) {
+        let state = operators.clone().map(|operator| operator.borrow().state_bytes());
+        let cold = operators.map(|operator| operator.borrow().cold_bytes());
+        self.state.set_both(state.sum(), cold.sum());
+    }
+}
+
 impl Fragment {
     /// Bytes of its state in memory, as charged.
     pub(crate) fn charged_state(&self) -> u64 {
@@ -45,11 +58,8 @@ impl Fragment {
             queue.iter().map(|(_, changes)| batch_bytes(changes.rows())).sum::<usize>()
         });
         let waiting = waiting.sum::<usize>();
-        let written = self.context.stashed_bytes() + self.context.early_bytes();
-        self.charges.input.set(self.held_bytes + waiting + written);
-        let state = self.operators.iter().map(|operator| operator.borrow().state_bytes());
-        let cold = self.operators.iter().map(|operator| operator.borrow().cold_bytes());
-        self.charges.state.set_both(state.sum(), cold.sum());
+        self.charges.input.set(self.held_bytes + waiting + self.context.stashed_bytes());
+        self.charges.set_state(self.operators.iter());
         // It moves until it is idle and charged once more.
         self.has_moved = !self.is_idle() || !self.sources.is_empty() || self.held_bytes > 0;
     }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use frazil_connector_api::ChangeBatch;
 use timely::scheduling::Activator;
@@ -10,10 +11,9 @@ use timely::scheduling::Activator;
 use super::operators::EpochInfo;
 use super::placement::Placement;
 use crate::catalog::{Relation, RelationId};
-use crate::change::batch_bytes;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::state::{OperatorId, StateDelta};
+use crate::state::{Charge, MemoryAccount, MemoryKind, OperatorId, StateDelta};
 
 /// What a checkpoint knows of an operator.
 #[derive(Debug, Clone)]
@@ -35,18 +35,15 @@ pub(crate) struct OperatorDelta {
     pub(crate) placement: Placement,
     /// What changed.
     pub(crate) delta: StateDelta,
-}
-
-impl OperatorDelta {
-    /// Its memory.
-    pub(crate) fn bytes(&self) -> usize {
-        self.delta.puts.iter().chain(&self.delta.deletes).map(batch_bytes).sum()
-    }
+    /// Its bytes, as long as it is there.
+    #[expect(dead_code, reason = "it is held, and dropped with the delta")]
+    pub(crate) charge: Charge,
 }
 
 /// What all operators of a worker share with its loop.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct WorkerContext {
+    memory: Arc<MemoryAccount>,
     checkpoints: Rc<RefCell<BTreeMap<u64, Vec<OperatorDelta>>>>,
     failures: Rc<RefCell<Vec<(RelationId, Error)>>>,
     refused: Rc<RefCell<BTreeMap<RelationId, Refused>>>,
@@ -55,6 +52,12 @@ pub(crate) struct WorkerContext {
 }
 
 impl WorkerContext {
+    /// Nothing is shared yet.
+    pub(crate) fn new(memory: &Arc<MemoryAccount>) -> Self {
+        let (checkpoints, failures, refused, times) = Default::default();
+        Self { memory: Arc::clone(memory), checkpoints, failures, refused, times }
+    }
+
     /// Says that `epoch` becomes durable, before any operator can have ended it.
     pub(crate) fn order_checkpoint(&self, epoch: u64) {
         self.checkpoints.borrow_mut().insert(epoch, Vec::new());
@@ -243,7 +246,7 @@ impl FragmentContext {
         deltas: Vec<StateDelta>,
     ) -> Result<()> {
         let deltas = self.named(operator, deltas)?;
-        let bytes: usize = deltas.iter().map(OperatorDelta::bytes).sum();
+        let bytes: usize = deltas.iter().map(|it| it.delta.bytes()).sum();
         self.early.bytes.update(|before| before + bytes);
         self.early.deltas.borrow_mut().extend(deltas);
         Ok(())
@@ -275,7 +278,10 @@ impl FragmentContext {
             let placement = tables.get(delta.table).cloned();
             let placement =
                 placement.ok_or_else(|| Error::internal("a delta of an unknown table"))?;
-            Ok(OperatorDelta { relation: self.relation, operator: *id, placement, delta })
+            let relation = self.relation;
+            let mut charge = self.worker.memory.charge(Some(relation), MemoryKind::Checkpoint);
+            charge.set(delta.bytes());
+            Ok(OperatorDelta { relation, operator: *id, placement, delta, charge })
         });
         named.collect()
     }
@@ -327,11 +333,44 @@ impl FragmentContext {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{Int64Array, RecordBatch};
+    use object_store::memory::InMemory;
+
     use super::*;
+    use crate::catalog::Catalog;
+    use crate::dataflow::placement::Route;
+
+    #[test]
+    fn what_a_checkpoint_is_to_write_is_charged_until_it_is_dropped() {
+        let memory = MemoryAccount::new(0, 0);
+        let worker = WorkerContext::new(&memory);
+        let (env, catalog) = (Env::real(Arc::new(InMemory::new())).unwrap(), Catalog::default());
+        let relation = catalog.get("lake").unwrap();
+        let context = FragmentContext::new(worker.clone(), relation, 4, &env);
+        let keys: Arc<Int64Array> = Arc::new(Int64Array::from_iter_values(0..100));
+        let rows = RecordBatch::try_from_iter([("k", keys as _)]).unwrap();
+        let delta = |puts| {
+            let (schema, deletes) = (rows.schema(), Vec::new());
+            vec![StateDelta { table: 0, schema, puts, deletes, delete_shards: None }]
+        };
+        let table = Placement { route: Route::Single, key_columns: 1, row_start: 0 };
+        let operator =
+            StoredOperator { id: OperatorId(uuid::Uuid::from_u128(1)), tables: vec![table] };
+        worker.order_checkpoint(6);
+        context.deposit(6, Some(&operator), delta(vec![rows.clone()])).unwrap();
+        context.deposit(6, Some(&operator), delta(vec![rows.clone(), rows.clone()])).unwrap();
+        let uses = memory.uses();
+        assert_eq!((uses[0].owner, uses[0].kind), (Some(relation.id), MemoryKind::Checkpoint));
+        assert!(uses[0].memory >= 2400, "{uses:?}");
+        let taken = worker.take_checkpoint(6);
+        assert_eq!((taken.len(), memory.uses()), (2, uses));
+        drop(taken);
+        assert_eq!(memory.uses(), []);
+    }
 
     #[test]
     fn an_epoch_without_a_time_of_its_own_has_that_of_the_last_before_it() {
-        let context = WorkerContext::default();
+        let context = WorkerContext::new(&MemoryAccount::new(0, 0));
         context.note_time(3, 300);
         context.note_time(4, 400);
         context.note_time(9, 900);

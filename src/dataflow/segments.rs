@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::context::OperatorDelta;
 use crate::catalog::RelationId;
-use crate::change::{ShardRange, batch_bytes};
+use crate::change::ShardRange;
 use crate::env::Env;
 use crate::error::{Error, Result, caught};
 use crate::state::{
@@ -26,8 +26,7 @@ pub(crate) struct Written {
 /// True if deltas are so few that they are encoded at once and need no object of their own: a
 /// change of threads takes longer than to encode a block.
 pub(crate) fn are_small(deltas: &[OperatorDelta]) -> bool {
-    let batches = deltas.iter().flat_map(|it| it.delta.puts.iter().chain(&it.delta.deletes));
-    batches.map(batch_bytes).sum::<usize>() < BLOCK_BYTES_MIN
+    deltas.iter().map(|it| it.delta.bytes()).sum::<usize>() < BLOCK_BYTES_MIN
 }
 
 /// Encodes deltas that are small, as segments without an object.

@@ -200,7 +200,7 @@ impl Worker {
             index: timely.index(),
             peers: timely.peers(),
             catalog: Catalog::default(),
-            context: WorkerContext::default(),
+            context: WorkerContext::new(&shared.memory),
             fragments: BTreeMap::new(),
             reading: BTreeSet::new(),
             collecting: BTreeSet::new(),

@@ -8,20 +8,23 @@
 //! Files are opened without a name, so that nothing of them survives the process. A piece that is
 //! dropped leaves a hole in its file, and its disk space is free at once.
 //!
-//! **Invariant:** a piece is written once, before anyone can read it; no file is ever shortened.
+//! **Invariant:** a piece has one owner, who alone can write to it after it was made, if it is of
+//! values that change ([`ScratchValues`]); no file is ever shortened.
 
 #![expect(unsafe_code, reason = "a mapped file is memory only if nobody else writes to it")]
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Bytes of a file; a larger piece has one of its own.
 const FILE_BYTES: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
@@ -49,7 +52,8 @@ struct Inner {
 #[derive(Debug)]
 struct ScratchFile {
     file: File,
-    map: Mmap,
+    /// Shared and writable; who may write where is said by [`Piece`].
+    map: MmapRaw,
 }
 
 impl ScratchFile {
@@ -57,10 +61,8 @@ impl ScratchFile {
         std::fs::create_dir_all(directory)?;
         let file = tempfile::tempfile_in(directory)?;
         file.set_len(bytes as u64)?;
-        // SAFETY: the file has no name, so this process alone can open it. It is written only by
-        // `Scratch::keep`, in ranges that no slice of the mapping has been handed out for, and is
-        // never shortened.
-        let map = unsafe { MmapOptions::new().len(bytes).map(&file)? };
+        // The file has no name, so this process alone can open it. It is never shortened.
+        let map = MmapOptions::new().len(bytes).map_raw(&file)?;
         Ok(Self { file, map })
     }
 
@@ -76,15 +78,50 @@ impl ScratchFile {
     }
 }
 
-/// A slice of a file's mapping.
+/// A range of a file, which is this piece's alone.
+#[derive(Debug)]
 struct Piece {
     file: Arc<ScratchFile>,
     range: Range<usize>,
 }
 
+impl Piece {
+    fn start(&self) -> *mut u8 {
+        self.file.map.as_mut_ptr().wrapping_add(self.range.start)
+    }
+}
+
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
-        &self.file.map[self.range.clone()]
+        // SAFETY: the range lies in the mapping, which lives as long as the file. It is written
+        // before a piece can be read, and later only by `ScratchValues`, whose piece nobody else
+        // has.
+        unsafe { std::slice::from_raw_parts(self.start(), self.range.len()) }
+    }
+}
+
+/// Values in a scratch file, which their owner reads and writes as memory.
+#[derive(Debug)]
+pub struct ScratchValues<T> {
+    piece: Piece,
+    count: usize,
+    values: PhantomData<T>,
+}
+
+impl<T: FromBytes + IntoBytes + Immutable> Deref for ScratchValues<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: `keep_values` wrote so many values here, at a multiple of the page size; any
+        // bytes are a value. Only `deref_mut` changes them, which borrows the whole.
+        unsafe { std::slice::from_raw_parts(self.piece.start().cast(), self.count) }
+    }
+}
+
+impl<T: FromBytes + IntoBytes + Immutable> DerefMut for ScratchValues<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`; the piece is this object's alone, which is borrowed for writing.
+        unsafe { std::slice::from_raw_parts_mut(self.piece.start().cast(), self.count) }
     }
 }
 
@@ -111,9 +148,27 @@ impl Scratch {
     /// # Errors
     /// The disk's, such as that it is full.
     pub fn keep(&self, bytes: &[u8]) -> io::Result<Bytes> {
-        if bytes.is_empty() {
-            return Ok(Bytes::new());
+        match bytes.is_empty() {
+            true => Ok(Bytes::new()),
+            false => Ok(Bytes::from_owner(self.write(bytes)?)),
         }
+    }
+
+    /// Writes values and gives them back as a slice of a mapped file, which can be changed. Their
+    /// disk space is taken here, so that a change does not meet a full disk.
+    ///
+    /// # Errors
+    /// As [`Scratch::keep`].
+    pub fn keep_values<T: FromBytes + IntoBytes + Immutable>(
+        &self,
+        values: &[T],
+    ) -> io::Result<ScratchValues<T>> {
+        const { assert!(align_of::<T>() <= PAGE) };
+        let piece = self.write(values.as_bytes())?;
+        Ok(ScratchValues { piece, count: values.len(), values: PhantomData })
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<Piece> {
         let file = {
             let mut inner = self.lock();
             inner.other_resident.get_or_insert_with(resident_file_bytes);
@@ -123,17 +178,20 @@ impl Scratch {
         // Dropped if it cannot be written: what was written of it is given back.
         let piece = Piece { file, range: start..start + bytes.len() };
         piece.file.file.write_all_at(bytes, start as u64)?;
-        Ok(Bytes::from_owner(piece))
+        Ok(piece)
     }
 
     /// True if an address lies in one of the files.
     pub fn holds(&self, address: *const u8) -> bool {
         let files = self.lock().files.iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
-        files.iter().any(|file| file.map.as_ptr_range().contains(&address))
+        files.iter().any(|file| {
+            let start = file.map.as_ptr();
+            (start..start.wrapping_add(file.map.len())).contains(&address)
+        })
     }
 
     /// Gives the resident pages of the files back to the page cache, if they are more than `share`
-    /// bytes.
+    /// bytes. What was written to them stays: the page cache has it.
     pub fn trim(&self, share: usize) {
         let mut inner = self.lock();
         let Some(other) = inner.other_resident else { return };
@@ -197,6 +255,25 @@ fn resident_file_bytes() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_change_and_keep_what_was_written_when_their_pages_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(folder.path().join("scratch"));
+        let first: Vec<u64> = (0..5000).collect();
+        let mut values = scratch.keep_values(&first).unwrap();
+        let mut others = scratch.keep_values(&[7_u32; 3]).unwrap();
+        assert_eq!(*values, first);
+        for index in (0..values.len()).step_by(3) {
+            values[index] += 1_000_000;
+        }
+        scratch.trim(0);
+        others[1] = 8;
+        let wanted = (0..5000).map(|it| if it % 3 == 0 { it + 1_000_000 } else { it });
+        assert!(values.iter().copied().eq(wanted));
+        assert_eq!(*others, [7, 8, 7]);
+        assert!(scratch.keep_values::<u64>(&[]).unwrap().is_empty());
+    }
 
     #[test]
     fn pieces_stay_as_they_are_and_leave_nothing() {

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::appended_rows::{AppendedRows, append_indices};
 use super::bits::Bits;
 use super::segments::{Location, NO_ROW, RowsSnapshot, Segments};
-use super::{KeyTable, MovedRows, RowNumber, StateDelta, StateTable};
+use super::{KeyTable, MovedRows, RowNumber, SlotColumn, StateDelta, StateTable};
 use crate::change::{ChangeBatch, take_rows};
 use crate::env::Scratch;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,9 +38,9 @@ pub struct Arrangement {
     identity: Identity,
     keys: KeyTable,
     key_columns: Vec<usize>,
-    locations: Vec<Location>,
+    locations: SlotColumn<Location>,
     /// Of [`Identity::WholeRow`].
-    counts: Vec<i64>,
+    counts: SlotColumn<i64>,
     segments: Segments,
     dirty: Vec<u32>,
     is_dirty: Bits,
@@ -71,8 +71,8 @@ impl Arrangement {
             schema,
             identity,
             key_columns,
-            locations: Vec::new(),
-            counts: Vec::new(),
+            locations: SlotColumn::default(),
+            counts: SlotColumn::default(),
             dirty: Vec::new(),
             is_dirty: Bits::default(),
             appended,
@@ -111,9 +111,9 @@ impl Arrangement {
         let (mut rows, mut owners) = (Vec::new(), Vec::new());
         let mut missing = 0;
         for (row, slot) in slots.iter().enumerate() {
-            let old = self.counts[*slot as usize];
+            let old = self.counts[*slot];
             let new = old + changes.weight(row);
-            self.counts[*slot as usize] = new;
+            self.counts[*slot] = new;
             self.mark(*slot);
             match (old > 0, new > 0) {
                 _ if new < 0 => missing += 1,
@@ -122,7 +122,7 @@ impl Arrangement {
                     owners.push(*slot);
                 }
                 (true, false) => self.delete(*slot),
-                (true, true) => self.segments.set_count(self.locations[*slot as usize], new),
+                (true, true) => self.segments.set_count(self.locations[*slot], new),
                 (false, false) => {}
             }
         }
@@ -131,9 +131,9 @@ impl Arrangement {
         }
         self.insert(take_rows(changes.rows(), &UInt32Array::from(rows))?, owners.clone());
         for slot in owners {
-            let count = self.counts[slot as usize];
+            let count = self.counts[slot];
             if count != 1 {
-                self.segments.set_count(self.locations[slot as usize], count);
+                self.segments.set_count(self.locations[slot], count);
             }
         }
         Ok(())
@@ -162,7 +162,7 @@ impl Arrangement {
                 if weight != 1 || self.location(*slot) != NO_ROW {
                     twice += 1;
                 }
-                self.locations[*slot as usize] = 0;
+                self.locations[*slot] = 0;
                 rows.push(row as u32);
                 owners.push(*slot);
             }
@@ -181,9 +181,9 @@ impl Arrangement {
             self.key_columns.iter().map(|column| Arc::clone(rows.column(*column))).collect();
         self.keys.intern(&columns, rows.num_rows(), slots)?;
         let count = self.keys.slot_count();
-        self.locations.resize(count, NO_ROW);
+        self.locations.grow(count, NO_ROW);
         if self.identity == Identity::WholeRow {
-            self.counts.resize(count, 0);
+            self.counts.grow(count, 0);
         }
         self.is_dirty.grow(count);
         Ok(())
@@ -196,7 +196,7 @@ impl Arrangement {
 
     /// Where the row of a slot is, or [`NO_ROW`].
     pub(crate) fn location(&self, slot: u32) -> Location {
-        self.locations[slot as usize]
+        self.locations[slot]
     }
 
     /// Rows at locations, also of rows deleted since the last [`Arrangement::maintain`].
@@ -225,7 +225,7 @@ impl Arrangement {
 
     /// Deletes the row of a slot, which has one.
     pub(crate) fn delete(&mut self, slot: u32) {
-        let place = std::mem::replace(&mut self.locations[slot as usize], NO_ROW);
+        let place = std::mem::replace(&mut self.locations[slot], NO_ROW);
         self.segments.delete(place);
         self.mark(slot);
     }
@@ -258,7 +258,7 @@ impl Arrangement {
         self.segments.maintain(&mut self.locations)
     }
 
-    /// As [`Segments::move_cold`].
+    /// As [`Segments::move_cold`]; what is kept of each key is moved where rows are too few.
     ///
     /// # Errors
     /// As that.
@@ -268,12 +268,19 @@ impl Arrangement {
         least: usize,
         scratch: &Scratch,
     ) -> Result<MovedRows> {
-        self.segments.move_cold(wanted, least, scratch)
+        let mut moved = self.segments.move_cold(wanted, least, scratch)?;
+        // Rows first: they are most of the bytes, and are looked up more rarely.
+        let rest = |bytes: usize| wanted.saturating_sub(bytes);
+        moved.bytes += self.keys.move_cold(rest(moved.bytes), scratch)?;
+        moved.bytes += self.locations.move_cold(rest(moved.bytes), scratch)?;
+        moved.bytes += self.counts.move_cold(rest(moved.bytes), scratch)?;
+        Ok(moved)
     }
 
     /// Bytes in scratch files.
     pub fn cold_bytes(&self) -> usize {
-        self.segments.cold_bytes()
+        let columns = self.locations.cold_bytes() + self.counts.cold_bytes();
+        self.segments.cold_bytes() + self.keys.cold_bytes() + columns
     }
 
     /// The live rows as they are now; O(segments).
@@ -285,8 +292,8 @@ impl Arrangement {
     pub fn state_bytes(&self) -> usize {
         self.keys.state_bytes()
             + self.segments.state_bytes()
-            + self.locations.capacity() * 8
-            + self.counts.capacity() * 8
+            + self.locations.state_bytes()
+            + self.counts.state_bytes()
             + self.is_dirty.state_bytes()
             + self.dirty.capacity() * 4
     }
@@ -339,7 +346,7 @@ impl Arrangement {
             let slots = &put[run.clone()];
             let rows = self.segments.take(&places[run])?;
             let columns = if self.identity == Identity::WholeRow {
-                let counts = slots.iter().map(|slot| self.counts[*slot as usize]);
+                let counts = slots.iter().map(|slot| self.counts[*slot]);
                 let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(counts));
                 [rows.columns(), &[counts]].concat()
             } else {

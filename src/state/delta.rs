@@ -3,6 +3,8 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 
+use crate::change::batch_bytes;
+
 /// A keyed table of an operator's durable state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateTable {
@@ -40,6 +42,12 @@ pub struct StateDelta {
 }
 
 impl StateDelta {
+    /// Memory in bytes.
+    pub fn bytes(&self) -> usize {
+        let shards = self.delete_shards.as_ref().map_or(0, Vec::len);
+        self.puts.iter().chain(&self.deletes).map(batch_bytes).sum::<usize>() + shards
+    }
+
     /// Number of keys that changed.
     pub fn row_count(&self) -> usize {
         self.puts.iter().chain(&self.deletes).map(RecordBatch::num_rows).sum()

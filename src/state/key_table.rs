@@ -6,8 +6,10 @@ use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
+use super::SlotColumn;
 use super::bits::Bits;
 use crate::change::{hash_bytes, mix, runs_by_bytes, words};
+use crate::env::Scratch;
 use crate::error::Result;
 
 /// No slot.
@@ -72,7 +74,7 @@ enum Keys {
 struct WordKeys {
     data_type: DataType,
     index: SlotIndex,
-    words: Vec<u64>,
+    words: SlotColumn<u64>,
     null_slot: u32,
 }
 
@@ -83,7 +85,7 @@ struct RowKeys {
     /// Keys, each behind its length.
     arena: Vec<u8>,
     /// By slot: where its key's length is; [`NO_KEY`] for none.
-    starts: Vec<u64>,
+    starts: SlotColumn<u64>,
     garbage_bytes: usize,
 }
 
@@ -141,14 +143,14 @@ impl KeyTable {
             [data_type] if words::is_word(data_type) => Keys::Word(WordKeys {
                 data_type: data_type.clone(),
                 index: SlotIndex::default(),
-                words: Vec::new(),
+                words: SlotColumn::default(),
                 null_slot: NO_SLOT,
             }),
             types => Keys::Rows(RowKeys {
                 converter: RowConverter::new(types.iter().cloned().map(SortField::new).collect())?,
                 index: SlotIndex::default(),
                 arena: Vec::new(),
-                starts: Vec::new(),
+                starts: SlotColumn::default(),
                 garbage_bytes: 0,
             }),
         };
@@ -257,14 +259,37 @@ impl KeyTable {
         }
     }
 
-    /// Memory in bytes.
+    /// As [`SlotColumn::move_cold`]. What finds a key stays in memory: hashes, and keys of more
+    /// than a word.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn move_cold(&mut self, wanted: usize, scratch: &Scratch) -> Result<usize> {
+        match &mut self.keys {
+            Keys::Unit => Ok(0),
+            Keys::Word(keys) => keys.words.move_cold(wanted, scratch),
+            Keys::Rows(keys) => keys.starts.move_cold(wanted, scratch),
+        }
+    }
+
+    /// Bytes in scratch files.
+    pub fn cold_bytes(&self) -> usize {
+        match &self.keys {
+            Keys::Unit => 0,
+            Keys::Word(keys) => keys.words.cold_bytes(),
+            Keys::Rows(keys) => keys.starts.cold_bytes(),
+        }
+    }
+
+    /// Memory in bytes, without what is in scratch files.
     pub fn state_bytes(&self) -> usize {
         let own = self.free.capacity() * 4 + self.used.state_bytes();
         own + match &self.keys {
             Keys::Unit => 0,
-            Keys::Word(keys) => keys.index.0.allocation_size() + keys.words.capacity() * 8,
+            Keys::Word(keys) => keys.index.0.allocation_size() + keys.words.state_bytes(),
             Keys::Rows(keys) => {
-                keys.index.0.allocation_size() + keys.arena.capacity() + keys.starts.capacity() * 8
+                let own = keys.index.0.allocation_size() + keys.arena.capacity();
+                own + keys.starts.state_bytes()
             }
         }
     }
@@ -297,14 +322,14 @@ impl WordKeys {
 
     fn slot_of(&self, hash: u64, word: u64) -> Option<u32> {
         // The slot of NULL has a word as well, but is not in the index.
-        self.index.find(hash, |slot| self.words[slot as usize] == word)
+        self.index.find(hash, |slot| self.words[slot] == word)
     }
 
     fn put(&mut self, slot: u32, word: u64) {
-        if slot as usize == self.words.len() {
+        if slot as usize == self.words.count() {
             self.words.push(word);
         } else {
-            self.words[slot as usize] = word;
+            self.words[slot] = word;
         }
     }
 
@@ -324,11 +349,11 @@ impl WordKeys {
             self.null_slot = NO_SLOT;
             return;
         }
-        self.index.remove(mix(self.words[slot as usize], 0), slot);
+        self.index.remove(mix(self.words[slot], 0), slot);
     }
 
     fn decode(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let words = slots.iter().map(|slot| self.words[*slot as usize]);
+        let words = slots.iter().map(|slot| self.words[*slot]);
         let has_null = self.null_slot != NO_SLOT && slots.contains(&self.null_slot);
         let nulls = has_null
             .then(|| slots.iter().map(|slot| *slot != self.null_slot).collect::<NullBuffer>());
@@ -338,7 +363,7 @@ impl WordKeys {
 
 impl RowKeys {
     fn key(&self, slot: u32) -> &[u8] {
-        match self.starts[slot as usize] {
+        match self.starts[slot] {
             NO_KEY => &[],
             start => {
                 let (length, start) = length_at(&self.arena, start as usize);
@@ -365,10 +390,10 @@ impl RowKeys {
             let start = self.arena.len() as u64;
             push_length(&mut self.arena, bytes.len());
             self.arena.extend_from_slice(bytes);
-            if slot as usize == self.starts.len() {
+            if slot as usize == self.starts.count() {
                 self.starts.push(start);
             } else {
-                self.starts[slot as usize] = start;
+                self.starts[slot] = start;
             }
             self.index.insert(hash, slot);
             slots.push(slot);
@@ -390,7 +415,7 @@ impl RowKeys {
         let hash = hash_bytes(0, self.key(slot));
         self.index.remove(hash, slot);
         self.garbage_bytes += self.key(slot).len() + 1;
-        self.starts[slot as usize] = NO_KEY;
+        self.starts[slot] = NO_KEY;
         if self.garbage_bytes > 4096 && self.garbage_bytes * 2 > self.arena.len() {
             self.compact();
         }
@@ -398,11 +423,13 @@ impl RowKeys {
 
     fn compact(&mut self) {
         let mut arena = Vec::with_capacity(self.arena.len() - self.garbage_bytes);
-        for start in self.starts.iter_mut().filter(|start| **start != NO_KEY) {
-            let (length, key) = length_at(&self.arena, *start as usize);
-            let moved = arena.len() as u64;
-            arena.extend_from_slice(&self.arena[*start as usize..key + length]);
-            *start = moved;
+        for slot in 0..self.starts.count() as u32 {
+            let start = self.starts[slot];
+            if start != NO_KEY {
+                let (length, key) = length_at(&self.arena, start as usize);
+                self.starts[slot] = arena.len() as u64;
+                arena.extend_from_slice(&self.arena[start as usize..key + length]);
+            }
         }
         self.arena = arena;
         self.garbage_bytes = 0;

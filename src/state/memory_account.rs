@@ -15,6 +15,12 @@ use crate::error::{Error, ErrorKind};
 /// fails.
 const GRACE: Duration = Duration::from_millis(100);
 
+/// Bytes that are moved to scratch files at once: the worker does nothing else meanwhile.
+const MOVED_BYTES_MAX: u64 = 16 << 20;
+
+/// Smaller batches are not worth a write: they are merged soon. Less with a small limit, in tests.
+const PIECE_BYTES_MIN: u64 = 64 << 10;
+
 /// What bytes are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MemoryKind {
@@ -24,6 +30,8 @@ pub enum MemoryKind {
     Input,
     /// State of operators.
     State,
+    /// Changes of state that are not written yet.
+    Checkpoint,
     /// Changes that a sink has not made durable.
     SinkChanges,
     /// What readable versions hold beside the rows, which are the operators'.
@@ -39,6 +47,7 @@ impl MemoryKind {
             Self::SourceQueue => "source queue",
             Self::Input => "input",
             Self::State => "state",
+            Self::Checkpoint => "checkpoint",
             Self::SinkChanges => "sink changes",
             Self::Snapshots => "snapshots",
             Self::Queries => "queries",
@@ -57,6 +66,15 @@ pub struct MemoryUse {
     pub memory: u64,
     /// Bytes in scratch files, which no limit counts.
     pub scratch: u64,
+}
+
+/// What a worker is to move to scratch files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToMove {
+    /// Bytes, about.
+    pub bytes: usize,
+    /// Least size of a batch in bytes that is worth it.
+    pub least: usize,
 }
 
 /// Who holds how many bytes of this process, and its limits.
@@ -107,6 +125,24 @@ impl MemoryAccount {
     /// Bytes above the soft limit.
     pub fn surplus(&self) -> u64 {
         self.total().saturating_sub(self.soft_limit)
+    }
+
+    /// What one of so many workers is to move now; `None` below the soft limit.
+    pub fn to_move(&self, workers: usize) -> Option<ToMove> {
+        let surplus = self.surplus();
+        if surplus == 0 {
+            return None;
+        }
+        // A little more, so that it is not asked for each batch.
+        let bytes = surplus.div_ceil(workers.max(1) as u64) + self.soft_limit / 64;
+        let least = PIECE_BYTES_MIN.min(self.soft_limit / 1024);
+        let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Some(ToMove { bytes: size(bytes.min(MOVED_BYTES_MAX)), least: size(least) })
+    }
+
+    /// Bytes of scratch files that may be resident: an eighth of the limit.
+    pub fn mapped_limit(&self) -> usize {
+        usize::try_from(self.limit / 8).unwrap_or(usize::MAX)
     }
 
     /// A charge of no bytes yet.
@@ -247,10 +283,12 @@ mod tests {
         one.set(7);
         two.set_both(8, 100);
         assert_eq!((account.total(), account.surplus()), (15, 5));
+        assert_eq!(account.to_move(2), Some(ToMove { bytes: 3, least: 0 }));
         let used = MemoryUse { owner: Some(A), kind: MemoryKind::State, memory: 15, scratch: 100 };
         assert_eq!(account.uses(), [used]);
         two.set(1);
         assert_eq!((account.total(), account.surplus()), (8, 0));
+        assert_eq!(account.to_move(2), None);
         drop((one, two));
         assert_eq!((account.total(), account.uses()), (0, Vec::new()));
     }

@@ -22,6 +22,7 @@ mod memory_account;
 mod row_number;
 mod segments;
 mod shard_reader;
+mod slot_column;
 mod snapshots;
 
 pub use appended_rows::{AppendedRows, append_indices};
@@ -35,8 +36,9 @@ pub use key_table::{KeyTable, NO_SLOT};
 pub use log::{
     OperatorId, Packing, SegmentRef, StoredSegments, append_batches, read_batches, table_rows,
 };
-pub use memory_account::{Charge, MemoryAccount, MemoryKind, MemoryUse};
+pub use memory_account::{Charge, MemoryAccount, MemoryKind, MemoryUse, ToMove};
 pub use row_number::RowNumber;
 pub use segments::{Location, NO_ROW, RowsSnapshot, Segments};
 pub use shard_reader::{NewestRows, ShardGroup, ShardReader};
+pub use slot_column::SlotColumn;
 pub use snapshots::{SnapshotStore, Snapshots};

@@ -12,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::cold_rows::{MovedRows, can_move, numbers_to_scratch, to_scratch};
 use super::key_index::KeyIndex;
+use super::slot_column::SlotColumn;
 use crate::change::{BATCH_BYTES_MAX, RowSizes, batch_bytes, hash_rows, runs_by_bytes, take_rows};
 use crate::env::Scratch;
 use crate::error::Result;
@@ -175,21 +176,26 @@ impl Segments {
     }
 
     /// Appends rows; `owners` has one slot a row and `locations` is set for them, or is empty.
-    pub fn append(&mut self, rows: RecordBatch, owners: Vec<u32>, locations: &mut [Location]) {
+    pub fn append(
+        &mut self,
+        rows: RecordBatch,
+        owners: Vec<u32>,
+        locations: &mut SlotColumn<Location>,
+    ) {
         if rows.num_rows() > 0 {
             let segment = Segment::new(rows, owners, &self.index_bytes);
             self.place(segment, locations);
         }
     }
 
-    fn place(&mut self, mut segment: Segment, locations: &mut [Location]) {
+    fn place(&mut self, mut segment: Segment, locations: &mut SlotColumn<Location>) {
         self.is_touched = true;
         segment.born = self.made;
         self.made += 1;
         self.bytes += segment.state_bytes();
         let index = self.free.pop().unwrap_or(self.segments.len());
         for (row, owner) in segment.owners.iter().enumerate() {
-            locations[*owner as usize] = location(index, row);
+            locations[*owner] = location(index, row);
         }
         if index == self.segments.len() {
             self.segments.push(segment);
@@ -306,7 +312,7 @@ impl Segments {
     ///
     /// # Errors
     /// As [`Segments::take`].
-    pub fn maintain(&mut self, locations: &mut [Location]) -> Result<()> {
+    pub fn maintain(&mut self, locations: &mut SlotColumn<Location>) -> Result<()> {
         if !std::mem::take(&mut self.is_touched) {
             return Ok(());
         }
@@ -347,7 +353,7 @@ impl Segments {
     }
 
     /// Puts the live rows of segments into one new segment.
-    fn merge(&mut self, group: &[usize], locations: &mut [Location]) -> Result<()> {
+    fn merge(&mut self, group: &[usize], locations: &mut SlotColumn<Location>) -> Result<()> {
         let mut batches = Vec::with_capacity(group.len());
         let mut owners = Vec::new();
         let mut counts = BTreeMap::new();

@@ -55,7 +55,7 @@ impl EarlyState {
 
     /// Writes deposits of the fragment beside the worker, whose thread is woken afterwards.
     fn write(&mut self, worker: usize, deltas: Vec<OperatorDelta>) {
-        let bytes = deltas.iter().map(OperatorDelta::bytes).sum();
+        let bytes = deltas.iter().map(|it| it.delta.bytes()).sum();
         let (env, thread) = (self.env.clone(), std::thread::current());
         let (done, outcome) = oneshot::channel();
         let epoch = self.context.start_epoch();

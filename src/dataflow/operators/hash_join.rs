@@ -479,11 +479,12 @@ impl Operator for HashJoin {
                 moved.append(side.move_cold(left, least, to)?);
             }
         }
+        moved.bytes += self.keys.move_cold(wanted.saturating_sub(moved.bytes), to)?;
         Ok(moved)
     }
 
     fn cold_bytes(&self) -> usize {
-        self.sides.iter().map(Side::cold_bytes).sum()
+        self.keys.cold_bytes() + self.sides.iter().map(Side::cold_bytes).sum::<usize>()
     }
 
     fn state_bytes(&self) -> usize {

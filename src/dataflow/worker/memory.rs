@@ -6,17 +6,12 @@ use std::time::Duration;
 use super::Worker;
 use crate::catalog::{Definition, RelationId};
 use crate::dataflow::fragment::Fragment;
+use crate::env;
 use crate::error::{Error, caught};
-use crate::state::{MemoryAccount, MovedRows};
+use crate::state::{MemoryAccount, MovedRows, ToMove};
 
 /// Shortest time between two looks at the memory.
 const INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 5 });
-
-/// Bytes that are moved to scratch files at once: the worker does nothing else meanwhile.
-const MOVED_BYTES_MAX: u64 = 16 << 20;
-
-/// Smaller batches are not worth a write: they are merged soon. Less with a small limit, in tests.
-const PIECE_BYTES_MIN: u64 = 64 << 10;
 
 /// Shortest time between two looks at the resident part of scratch files.
 const TRIM_INTERVAL: Duration = Duration::from_millis(50);
@@ -35,12 +30,16 @@ impl Worker {
         self.accounted_at = now;
         self.fragments.values_mut().for_each(|fragment| fragment.charge());
         let memory = Arc::clone(&self.shared.memory);
-        if memory.surplus() > 0 && now >= self.move_at {
-            self.move_cold(&memory, now);
+        // The other workers of the process move their part.
+        let to_move = memory.to_move(self.shared.serving);
+        // Not back and forth around the soft limit.
+        env::return_freed_memory(memory.total() > memory.soft_limit() / 2);
+        if let Some(to_move) = to_move.filter(|_| now >= self.move_at) {
+            self.move_cold(&memory, to_move, now);
         }
         if let Some(scratch) = self.shared.env.scratch().filter(|_| now >= self.trim_at) {
             self.trim_at = now + TRIM_INTERVAL;
-            scratch.trim(usize::try_from(memory.limit() / 8).unwrap_or(usize::MAX));
+            scratch.trim(memory.mapped_limit());
         }
         let chosen = memory.to_fail(self.failed_for_memory, now);
         self.failed_for_memory += chosen.len();
@@ -50,14 +49,9 @@ impl Worker {
     }
 
     /// Moves rows of the fragments with most bytes to scratch files, a part of what is too much.
-    fn move_cold(&mut self, memory: &MemoryAccount, now: Duration) {
+    fn move_cold(&mut self, memory: &MemoryAccount, to_move: ToMove, now: Duration) {
         let Some(scratch) = self.shared.env.scratch().cloned() else { return };
-        // The other workers of the process move their part.
-        let wanted =
-            memory.surplus().div_ceil(self.shared.serving as u64) + memory.soft_limit() / 64;
-        let mut wanted = usize::try_from(wanted.min(MOVED_BYTES_MAX)).unwrap_or(usize::MAX);
-        let least = PIECE_BYTES_MIN.min(memory.soft_limit() / 1024);
-        let least = usize::try_from(least).unwrap_or(usize::MAX);
+        let ToMove { bytes: mut wanted, least } = to_move;
         let mut fragments: Vec<&mut Fragment> = self.fragments.values_mut().collect();
         fragments.sort_by_key(|fragment| std::cmp::Reverse(fragment.charged_state()));
         for fragment in fragments {

@@ -15,8 +15,8 @@ use crate::change::{ChangeBatch, consolidate, hash_rows, shard_of, take_rows};
 use crate::env::Scratch;
 use crate::error::Result;
 use crate::state::{
-    AppendedRows, KeyTable, Location, MovedRows, NO_ROW, NO_SLOT, RowNumber, Segments, StateDelta,
-    StateTable, append_indices, check_columns,
+    AppendedRows, KeyTable, Location, MovedRows, NO_ROW, NO_SLOT, RowNumber, Segments, SlotColumn,
+    StateDelta, StateTable, append_indices, check_columns,
 };
 
 /// Rows of one input: an entry a row, in a list with the entries of the same key.
@@ -30,7 +30,7 @@ pub(super) struct Side {
     pub(super) schema: SchemaRef,
     pub(super) key_exprs: Vec<Arc<dyn PhysicalExpr>>,
     lists: Lists,
-    locations: Vec<Location>,
+    locations: SlotColumn<Location>,
     segments: Segments,
     kind: Kind,
 }
@@ -69,7 +69,7 @@ impl Side {
             schema,
             key_exprs: keys,
             lists: Lists::new(matches!(kind, Kind::Weighted(_))),
-            locations: Vec::new(),
+            locations: SlotColumn::default(),
             kind,
         })
     }
@@ -137,15 +137,13 @@ impl Side {
         entries: &[u32],
         more: impl FnMut(usize) -> usize,
     ) -> Vec<Range<usize>> {
-        let places: Vec<Location> =
-            entries.iter().map(|entry| self.locations[*entry as usize]).collect();
+        let places: Vec<Location> = entries.iter().map(|entry| self.locations[*entry]).collect();
         self.segments.runs(&places, more)
     }
 
     /// Columns of entries; also of those that went since the last [`Side::maintain`].
     pub(super) fn rows_of(&self, entries: &[u32]) -> Result<Vec<ArrayRef>> {
-        let places: Vec<Location> =
-            entries.iter().map(|entry| self.locations[*entry as usize]).collect();
+        let places: Vec<Location> = entries.iter().map(|entry| self.locations[*entry]).collect();
         self.segments.take_columns(&places)
     }
 
@@ -200,7 +198,7 @@ impl Side {
         };
         self.lists.resize_entries(count);
         self.lists.link(entries, slots.iter().copied());
-        self.locations.resize(count, NO_ROW);
+        self.locations.grow(count, NO_ROW);
         self.segments.append(rows, entries.to_vec(), &mut self.locations);
     }
 
@@ -253,7 +251,7 @@ impl Side {
                 continue;
             }
             self.lists.unlink(entry, weighted.remove(entry));
-            self.segments.delete(self.locations[entry as usize]);
+            self.segments.delete(self.locations[entry]);
         }
     }
 
@@ -286,7 +284,7 @@ impl Side {
         self.segments.maintain(&mut self.locations)?;
         if let Kind::Weighted(weighted) = &mut self.kind {
             for entry in weighted.free_removed() {
-                self.locations[*entry as usize] = NO_ROW;
+                self.locations[*entry] = NO_ROW;
             }
         }
         Ok(())
@@ -383,16 +381,28 @@ impl Side {
         least: usize,
         to: &Scratch,
     ) -> Result<MovedRows> {
-        self.segments.move_cold(wanted, least, to)
+        let mut moved = self.segments.move_cold(wanted, least, to)?;
+        let rest = |bytes: usize| wanted.saturating_sub(bytes);
+        if let Kind::Weighted(weighted) = &mut self.kind {
+            moved.bytes += weighted.move_cold(rest(moved.bytes), to)?;
+        }
+        moved.bytes += self.lists.move_cold(rest(moved.bytes), to)?;
+        moved.bytes += self.locations.move_cold(rest(moved.bytes), to)?;
+        Ok(moved)
     }
 
     pub(super) fn cold_bytes(&self) -> usize {
-        self.segments.cold_bytes()
+        let entries = match &self.kind {
+            Kind::Appended(_) => 0,
+            Kind::Weighted(weighted) => weighted.cold_bytes(),
+        };
+        let columns = self.lists.cold_bytes() + self.locations.cold_bytes();
+        self.segments.cold_bytes() + columns + entries
     }
 
     pub(super) fn state_bytes(&self) -> usize {
         self.lists.state_bytes()
-            + self.locations.capacity() * 8
+            + self.locations.state_bytes()
             + self.segments.state_bytes()
             + match &self.kind {
                 Kind::Appended(_) => 0,

@@ -1,15 +1,20 @@
 //! [`WeightedRows`]: finds the entry of a row, where the rows themselves are kept elsewhere.
 
+use std::ops::Range;
+
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take_arrays;
 use hashbrown::{HashMap, HashTable};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::change::{equal_rows, mix};
+use crate::env::Scratch;
 use crate::error::{Error, Result};
-use crate::state::{Location, RowNumber, Segments};
+use crate::state::{Location, RowNumber, Segments, SlotColumn};
 
 /// What is kept of an entry, in one place of memory: there is one for each row of an input.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
 struct Entry {
     hash: u64,
     tag: Tag,
@@ -25,7 +30,8 @@ struct Entry {
 /// bit 63: changed since the last checkpoint   62: the number is in the state table
 /// bits 46 to 61: index of the writer          0 to 45: the row
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(transparent)]
 struct Tag(u64);
 
 impl Tag {
@@ -80,13 +86,14 @@ pub(super) struct WeightedRows {
     large: HashMap<u32, i64>,
     /// Rows numbered so far.
     numbered: u64,
-    entries: Vec<Entry>,
+    entries: SlotColumn<Entry>,
     free: Vec<u32>,
     /// Removed in this epoch; their rows can still be read.
     removed: Vec<u32>,
     /// Half a hash and the entry, which has the whole one.
     index: HashTable<(u32, u32)>,
-    unindexed: Vec<u32>,
+    /// Runs of entries that are not in the index: new ones mostly follow each other.
+    unindexed: Vec<Range<u32>>,
     /// Of unique rows: entries of negative weight, whose partner is still to come.
     unmatched: Vec<u32>,
     /// Number of entries whose weight is neither 0 nor 1.
@@ -127,12 +134,12 @@ pub(super) struct Sought<'a> {
 pub(super) struct Kept<'a> {
     pub(super) segments: &'a Segments,
     /// By entry.
-    pub(super) locations: &'a [Location],
+    pub(super) locations: &'a SlotColumn<Location>,
 }
 
 impl Kept<'_> {
     fn columns_of(&self, entries: impl Iterator<Item = u32>) -> Result<Vec<ArrayRef>> {
-        let places: Vec<Location> = entries.map(|entry| self.locations[entry as usize]).collect();
+        let places: Vec<Location> = entries.map(|entry| self.locations[entry]).collect();
         self.segments.take_columns(&places)
     }
 }
@@ -165,7 +172,7 @@ impl WeightedRows {
             writers: vec![writer],
             large: HashMap::new(),
             numbered: 0,
-            entries: Vec::new(),
+            entries: SlotColumn::default(),
             free: Vec::new(),
             removed: Vec::new(),
             index: HashTable::new(),
@@ -199,7 +206,7 @@ impl WeightedRows {
             let id = match self.free.pop() {
                 Some(id) => {
                     // It may stand in `dirty` still.
-                    let free = std::mem::replace(&mut self.entries[id as usize], entry);
+                    let free = std::mem::replace(&mut self.entries[id], entry);
                     if !free.tag.has(Tag::DIRTY) {
                         self.dirty.push(id);
                     }
@@ -207,16 +214,18 @@ impl WeightedRows {
                 }
                 None => {
                     self.entries.push(entry);
-                    let id = (self.entries.len() - 1) as u32;
+                    let id = (self.entries.count() - 1) as u32;
                     self.dirty.push(id);
                     id
                 }
             };
             self.set_weight(id, *weight);
             self.multiples += usize::from(*weight != 1);
-            let is_unmatched = self.is_unique && *weight < 0;
-            let list = if is_unmatched { &mut self.unmatched } else { &mut self.unindexed };
-            list.push(id);
+            if self.is_unique && *weight < 0 {
+                self.unmatched.push(id);
+            } else {
+                self.put_off(id);
+            }
             entries.push(id);
         }
     }
@@ -233,14 +242,14 @@ impl WeightedRows {
             let Ok(writer) = u16::try_from(last) else {
                 // Too many starts of the engine: the row is stored again, under a new number.
                 last = 0;
-                self.deleted.push(*number, self.entries[*id as usize].key);
+                self.deleted.push(*number, self.entries[*id].key);
                 self.dirty.push(*id);
                 continue;
             };
             if last == self.writers.len() {
                 self.writers.push(number.writer);
             }
-            let tag = &mut self.entries[*id as usize].tag;
+            let tag = &mut self.entries[*id].tag;
             *tag = Tag::new(writer, number.row);
             tag.set(Tag::DURABLE, true);
         }
@@ -261,7 +270,7 @@ impl WeightedRows {
             let entries = &self.entries;
             let found = self.index.find(spread(half_of(hash)), |(half, entry)| {
                 *half == half_of(hash)
-                    && entries[*entry as usize].hash == hash
+                    && entries[*entry].hash == hash
                     && self.room(*entry, weight) != 0
             });
             if let Some((_, entry)) = found {
@@ -311,7 +320,7 @@ impl WeightedRows {
         let candidates = self.index.iter_hash(spread(half_of(hash))).map(|(_, entry)| *entry);
         for entry in candidates.collect::<Vec<u32>>() {
             let weight = sought.weights[row as usize];
-            if self.entries[entry as usize].hash != hash || self.room(entry, weight) == 0 {
+            if self.entries[entry].hash != hash || self.room(entry, weight) == 0 {
                 continue;
             }
             if equal_rows(&own, &kept.columns_of([entry].into_iter())?, 1)?.value(0) {
@@ -344,13 +353,13 @@ impl WeightedRows {
         self.multiples -= usize::from(!matches!(before, 0 | 1));
         self.multiples += usize::from(!matches!(before + amount, 0 | 1));
         self.set_weight(id, before + amount);
-        if !self.entries[id as usize].tag.set(Tag::DIRTY, true) {
+        if !self.entries[id].tag.set(Tag::DIRTY, true) {
             self.dirty.push(id);
         }
     }
 
     fn set_weight(&mut self, id: u32, weight: i64) {
-        let entry = &mut self.entries[id as usize];
+        let entry = &mut self.entries[id];
         if entry.weight == LARGE {
             self.large.remove(&id);
         }
@@ -360,18 +369,27 @@ impl WeightedRows {
         }
     }
 
+    /// Leaves an entry out of the index until somebody looks for one.
+    fn put_off(&mut self, id: u32) {
+        match self.unindexed.last_mut() {
+            Some(run) if run.end == id => run.end += 1,
+            _ => self.unindexed.push(id..id + 1),
+        }
+    }
+
     fn index_new(&mut self) {
         let entries = &self.entries;
-        self.index.reserve(self.unindexed.len(), |(half, _)| spread(*half));
-        for id in self.unindexed.drain(..) {
-            let half = half_of(entries[id as usize].hash);
+        let count = self.unindexed.iter().map(ExactSizeIterator::len).sum();
+        self.index.reserve(count, |(half, _)| spread(*half));
+        for id in self.unindexed.drain(..).flatten() {
+            let half = half_of(entries[id].hash);
             self.index.insert_unique(spread(half), (half, id), |(half, _)| spread(*half));
         }
     }
 
     /// Removes an entry of weight 0. Gives the slot of its key.
     pub(super) fn remove(&mut self, id: u32) -> u32 {
-        let entry = &self.entries[id as usize];
+        let entry = &self.entries[id];
         let (key, hash) = (entry.key, entry.hash);
         if entry.tag.has(Tag::DURABLE) {
             self.deleted.push(self.number(id), key);
@@ -396,7 +414,7 @@ impl WeightedRows {
     /// would make them 0. They are to be given back to [`WeightedRows::settle`].
     pub(super) fn take_unmatched(&mut self) -> (Vec<u32>, Vec<u64>, Vec<i64>) {
         let ids = std::mem::take(&mut self.unmatched);
-        let entries = || ids.iter().map(|id| &self.entries[*id as usize]);
+        let entries = || ids.iter().map(|id| &self.entries[*id]);
         let hashes = entries().map(|entry| entry.hash).collect();
         let weights = ids.iter().map(|id| self.weight(*id)).collect();
         (ids, hashes, weights)
@@ -414,13 +432,13 @@ impl WeightedRows {
 
     /// Number of entries ever given.
     pub(super) fn entry_count(&self) -> usize {
-        self.entries.len()
+        self.entries.count()
     }
 
     /// Weight of an entry.
     #[inline]
     pub(super) fn weight(&self, entry: u32) -> i64 {
-        match self.entries[entry as usize].weight {
+        match self.entries[entry].weight {
             LARGE => self.large.get(&entry).copied().unwrap_or_default(),
             weight => weight.into(),
         }
@@ -428,7 +446,7 @@ impl WeightedRows {
 
     /// Name of an entry's row.
     pub(super) fn number(&self, entry: u32) -> RowNumber {
-        let tag = self.entries[entry as usize].tag;
+        let tag = self.entries[entry].tag;
         RowNumber { writer: self.writers[tag.writer()], row: tag.row() }
     }
 
@@ -451,7 +469,7 @@ impl WeightedRows {
         let mut missing = 0;
         dirty.retain(|id| {
             let weight = self.weight(*id);
-            let tag = &mut self.entries[*id as usize].tag;
+            let tag = &mut self.entries[*id].tag;
             tag.set(Tag::DIRTY, false);
             if weight != 0 {
                 tag.set(Tag::DURABLE, true);
@@ -472,11 +490,21 @@ impl WeightedRows {
         std::mem::take(&mut self.deleted)
     }
 
+    /// As [`SlotColumn::move_cold`].
+    pub(super) fn move_cold(&mut self, wanted: usize, scratch: &Scratch) -> Result<usize> {
+        self.entries.move_cold(wanted, scratch)
+    }
+
+    pub(super) fn cold_bytes(&self) -> usize {
+        self.entries.cold_bytes()
+    }
+
     pub(super) fn state_bytes(&self) -> usize {
-        let ids = [&self.free, &self.removed, &self.unindexed, &self.unmatched, &self.dirty];
+        let ids = [&self.free, &self.removed, &self.unmatched, &self.dirty];
         self.index.allocation_size()
-            + self.entries.capacity() * size_of::<Entry>()
+            + self.entries.state_bytes()
             + (ids.iter().map(|ids| ids.capacity()).sum::<usize>() + self.idle_keys.capacity()) * 4
+            + self.unindexed.capacity() * size_of::<Range<u32>>()
             + self.deleted.numbers.capacity() * size_of::<RowNumber>()
             + self.deleted.keys.capacity() * 4
     }
