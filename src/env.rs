@@ -5,6 +5,7 @@ pub(crate) mod faulty_store;
 mod freed_memory;
 mod local_store;
 mod machine;
+mod recent_objects;
 mod scratch;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use uuid::{Builder, Uuid};
 pub use self::freed_memory::return_freed_memory;
 pub use self::local_store::LocalStore;
 pub use self::machine::memory_bytes;
+use self::recent_objects::RecentObjects;
 pub use self::scratch::{Scratch, ScratchValues};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -68,7 +70,7 @@ impl Env {
         };
         let (crash, fault) = (point("FRAZIL_CRASH")?, point("FRAZIL_FAULT")?);
         Ok(Self {
-            store,
+            store: Arc::new(RecentObjects::new(store)),
             scratch: None,
             connectors: Arc::default(),
             crash,

@@ -25,8 +25,8 @@ use crate::state::{SegmentRef, StoredSegments};
 const FENCES: &str = "fence";
 /// Where state objects lie.
 const STATE: &str = "state";
-/// Objects that are removed or read at the same time.
-const REQUESTS_AT_ONCE: usize = 8;
+/// Manifests that are read at the same time.
+const READS_AT_ONCE: usize = 8;
 /// Manifests kept behind the newest one.
 const KEPT: u64 = 3;
 /// Bytes at the end of a manifest's object: length and checksum of the JSON in front of them.
@@ -120,7 +120,7 @@ impl Manifests {
             let path = Path::from(manifest_path(sequence));
             Ok::<_, Error>((sequence, self.read(&path).await?))
         });
-        let reads = futures::stream::iter(reads).buffer_unordered(REQUESTS_AT_ONCE);
+        let reads = futures::stream::iter(reads).buffer_unordered(READS_AT_ONCE);
         let earlier: BTreeMap<u64, Manifest> = reads.try_collect().await?;
         match manifest.resolve(&earlier) {
             None => Ok(manifest),
@@ -223,13 +223,14 @@ impl Manifests {
 
     /// Removes objects.
     pub async fn remove(&self, objects: Vec<String>) {
-        let delete = |object: String| async move {
+        let paths = objects.into_iter().map(|object| Ok(Path::from(object)));
+        let mut removed = self.env.store().delete_stream(futures::stream::iter(paths).boxed());
+        while let Some(removed) = removed.next().await {
             // An object that cannot be removed is only a waste of space.
-            if let Err(error) = self.env.store().delete(&Path::from(object.as_str())).await {
-                tracing::debug!(%error, object, "an old object could not be removed");
+            if let Err(error) = removed {
+                tracing::debug!(%error, "an old object could not be removed");
             }
-        };
-        futures::stream::iter(objects).for_each_concurrent(REQUESTS_AT_ONCE, delete).await;
+        }
     }
 }
 

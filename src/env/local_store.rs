@@ -8,13 +8,17 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tempfile::TempPath;
+
+/// Objects that one task removes: to start a task costs more than to remove a file.
+const REMOVED_AT_ONCE: usize = 100;
 
 /// A local folder as an object store.
 ///
@@ -23,7 +27,7 @@ use object_store::{
 /// that to the kernel's time.
 #[derive(Debug)]
 pub struct LocalStore {
-    files: LocalFileSystem,
+    files: Arc<LocalFileSystem>,
     folders: Arc<Folders>,
 }
 
@@ -38,7 +42,7 @@ impl LocalStore {
         let root = folder
             .canonicalize()
             .map_err(|source| Error::Generic { store: "LocalStore", source: Box::new(source) })?;
-        Ok(Self { files, folders: Arc::new(Folders::new(root)) })
+        Ok(Self { files: Arc::new(files), folders: Arc::new(Folders::new(root)) })
     }
 }
 
@@ -84,6 +88,11 @@ impl ObjectStore for LocalStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        // Asked with every checkpoint: a change of threads costs more than this call.
+        if options.head && !self.files.path_to_filesystem(location)?.exists() {
+            let source = Box::new(io::Error::from(ErrorKind::NotFound));
+            return Err(Error::NotFound { path: location.to_string(), source });
+        }
         self.files.get_opts(location, options).await
     }
 
@@ -91,7 +100,19 @@ impl ObjectStore for LocalStore {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.files.delete_stream(locations)
+        let files = Arc::clone(&self.files);
+        let removed = locations.ready_chunks(REMOVED_AT_ONCE).then(move |locations| {
+            let files = Arc::clone(&files);
+            let remove = move || locations.into_iter().map(|it| remove(&files, it?)).collect();
+            async move {
+                let removed: Vec<Result<Path>> = match tokio::task::spawn_blocking(remove).await {
+                    Ok(removed) => removed,
+                    Err(error) => vec![Err(error.into())],
+                };
+                stream::iter(removed)
+            }
+        });
+        removed.flatten().boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -119,8 +140,8 @@ trait Disk {
     fn write_synced(&self, path: &FilePath, payload: &PutPayload) -> io::Result<()>;
     /// Gives a file another name, in the place of what has that name.
     fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()>;
-    /// Gives a file a further name, unless that is taken.
-    fn link(&self, from: &FilePath, to: &FilePath) -> io::Result<()>;
+    /// Gives a file another name, unless that is taken.
+    fn rename_new(&self, from: &FilePath, to: &FilePath) -> io::Result<()>;
     /// Removes a name.
     fn remove(&self, path: &FilePath) -> io::Result<()>;
 }
@@ -151,8 +172,9 @@ impl Disk for Files {
         std::fs::rename(from, to)
     }
 
-    fn link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
-        std::fs::hard_link(from, to)
+    fn rename_new(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        let staged = TempPath::try_from_path(from)?;
+        staged.persist_noclobber(to).map_err(|failed| failed.error)
     }
 
     fn remove(&self, path: &FilePath) -> io::Result<()> {
@@ -212,14 +234,30 @@ fn put(
     let staged = PathBuf::from(staged);
     let written = disk.write_synced(&staged, payload).and_then(|()| match may_replace {
         true => disk.rename(&staged, path),
-        false => disk.link(&staged, path),
+        false => disk.rename_new(&staged, path),
     });
-    if written.is_err() || !may_replace {
+    if written.is_err() {
         // What stays behind is only a waste of space.
         let _ = disk.remove(&staged);
     }
     written?;
     disk.sync_folder(parent)
+}
+
+/// Removes an object.
+fn remove(files: &LocalFileSystem, location: Path) -> Result<Path> {
+    let path = files.path_to_filesystem(&location)?;
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(location),
+        Err(source) => {
+            let (path, is_absent) = (location.into(), source.kind() == ErrorKind::NotFound);
+            let source = Box::new(source);
+            Err(match is_absent {
+                true => Error::NotFound { path, source },
+                false => Error::Generic { store: "LocalStore", source },
+            })
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use frazil_connector_api::{ChangeBatch, CommitMark, Committable};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::acknowledger::acknowledge;
@@ -28,6 +29,9 @@ use crate::state::StoredSegments;
 
 /// How long the end of the engine waits for old objects to be removed.
 const SWEEP_WAIT: Duration = Duration::from_secs(5);
+
+/// How long objects that no manifest needs are gathered, to be removed by one request.
+const SWEEP_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 500 });
 
 /// What workers wrote for a checkpoint, and who waits for it.
 pub(super) struct Parts {
@@ -70,8 +74,12 @@ pub(super) struct Checkpointer {
     compactor: Compactor,
     /// Objects of dropped relations, which no manifest needs from the next one on.
     dropped: Arc<Mutex<Vec<String>>>,
-    /// Removals of old objects that are under way.
+    /// Objects that no manifest needs, until they are removed together.
+    unneeded: Arc<Mutex<Vec<String>>>,
+    /// Removals of these that are under way.
     sweeps: Arc<Mutex<JoinSet<()>>>,
+    /// Told when the engine ends: the sweep that gathers does not wait for more.
+    ending: Arc<Notify>,
     /// True if a pipeline's record is newer than the durable manifest.
     has_record: Arc<AtomicBool>,
 }
@@ -93,7 +101,9 @@ impl Checkpointer {
             manifest,
             failed_lately: Arc::default(),
             dropped: Arc::default(),
+            unneeded: Arc::default(),
             sweeps: Arc::default(),
+            ending: Arc::default(),
             has_record: Arc::default(),
         }
     }
@@ -300,17 +310,38 @@ impl Checkpointer {
         if objects.is_empty() {
             return;
         }
-        let (manifests, env) = (Arc::clone(&self.manifests), self.env.clone());
+        {
+            let mut unneeded = self.unneeded.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_awaited = !unneeded.is_empty();
+            unneeded.extend(objects);
+            if is_awaited {
+                return;
+            }
+        }
+        let this = self.clone();
         let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
         while sweeps.try_join_next().is_some() {}
         sweeps.spawn(async move {
-            env.reach("checkpoint.sweeping");
-            manifests.remove(objects).await;
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_PAUSE) => {}
+                () = this.ending.notified() => {}
+            }
+            this.remove_unneeded().await;
         });
+    }
+
+    async fn remove_unneeded(&self) {
+        let objects = {
+            let mut unneeded = self.unneeded.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *unneeded)
+        };
+        self.env.reach("checkpoint.sweeping");
+        self.manifests.remove(objects).await;
     }
 
     /// Waits until old objects are removed; what is left after a while is only a waste of space.
     pub(super) async fn finish(&self) {
+        self.ending.notify_one();
         let sweeps = {
             let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *sweeps)

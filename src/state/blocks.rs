@@ -26,7 +26,7 @@ pub const BLOCK_BYTES_MIN: usize = if cfg!(test) { 200 } else { 64 << 10 };
 const BLOCK_BYTES_MAX: usize = if cfg!(test) { 16 << 10 } else { 4 << 20 };
 
 /// Bytes of a merged segment up to which it becomes part of a manifest.
-pub const SMALL_BYTES_MAX: usize = if cfg!(test) { 6 << 10 } else { 64 << 10 };
+pub const SMALL_BYTES_MAX: usize = if cfg!(test) { 12 << 10 } else { 64 << 10 };
 
 /// A block of a segment. Those of a segment follow each other in the order of their shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,6 +26,23 @@ async fn puts_once_where_asked_and_leaves_nothing_else() {
     assert_eq!(std::fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
 }
 
+#[tokio::test]
+async fn removes_many_and_says_which_are_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(folder.path()).unwrap();
+    let path = |number: usize| Path::from(format!("a/{number}"));
+    for number in 0..250 {
+        store.put(&path(number), "one".into()).await.unwrap();
+    }
+    let paths = stream::iter((0..260).filter(|it| *it != 7).map(path).map(Ok)).boxed();
+    let removed: Vec<Result<Path>> = store.delete_stream(paths).collect().await;
+    assert_eq!(removed.iter().filter(|it| it.is_ok()).count(), 249);
+    let absent = removed.iter().filter(|it| matches!(it, Err(Error::NotFound { .. })));
+    assert_eq!((absent.count(), removed.len()), (10, 259));
+    let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+    assert_eq!(listed.into_iter().map(|it| it.location).collect::<Vec<_>>(), [path(7)]);
+}
+
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
@@ -108,11 +125,9 @@ impl Disk for Volatile {
         Ok(())
     }
 
-    fn link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
-        self.call()?;
-        let file = self.names.borrow()[from].clone();
-        self.enter(to, file);
-        Ok(())
+    fn rename_new(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        assert!(!self.names.borrow().contains_key(to));
+        self.rename(from, to)
     }
 
     fn remove(&self, path: &FilePath) -> io::Result<()> {
