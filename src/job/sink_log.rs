@@ -1,4 +1,8 @@
 //! The log of a sink's pending changes: net changes as objects on the object store.
+//!
+//! ```text
+//! object = [Arrow IPC batches, with a column of weights][CRC-32 of them]
+//! ```
 
 use std::sync::Arc;
 
@@ -89,8 +93,21 @@ impl Pending {
 
 /// Reads an object of the log.
 async fn read(object: &str, schema: &SchemaRef, env: &Env) -> Result<ChangeBatch> {
-    let bytes = env.store().get(&Path::from(object)).await?.bytes().await?;
-    let batches = read_batches(&bytes)?;
+    let path = Path::from(object);
+    let bytes = env.store().get(&path).await?.bytes().await?;
+    // Version 4 wrote no checksums, and names with an extension.
+    let body = match path.extension() {
+        Some(_) => Some(&*bytes),
+        None => bytes
+            .split_last_chunk()
+            .filter(|(body, crc)| crc32fast::hash(body).to_le_bytes() == **crc)
+            .map(|(body, _)| body),
+    };
+    let body = body.ok_or_else(|| {
+        let message = format!("pending changes in \"{object}\" have another checksum");
+        Error::new(ErrorKind::Corrupt, message)
+    })?;
+    let batches = read_batches(body)?;
     drop(bytes);
     let changes = batches.iter().map(decode).collect::<Result<Vec<_>>>()?;
     concat(Arc::clone(schema), changes)
@@ -124,8 +141,9 @@ pub(super) async fn write(
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
     let mut bytes = Vec::new();
     append_batches(&mut bytes, &[batch], Packing::Fast)?;
+    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     let name = Uuid::new_v4().simple();
-    let object = format!("state/pending-{}-{sequence:012}-{name}.seg", relation.0);
+    let object = format!("state/pending-{}-{sequence:012}-{name}", relation.0);
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
     Ok(object)
 }
@@ -140,4 +158,35 @@ fn decode(batch: &RecordBatch) -> Result<ChangeBatch> {
     })?;
     let rows = batch.project(&(0..width).collect::<Vec<_>>())?;
     Ok(ChangeBatch::try_new(rows, weights.clone())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_changed_or_missing_byte_is_noticed() {
+        let env = Env::real(Arc::new(InMemory::new())).unwrap();
+        let keys: Arc<Int64Array> = Arc::new(Int64Array::from_iter_values(0..20));
+        let rows = RecordBatch::try_from_iter([("k", keys as _)]).unwrap();
+        let changes = ChangeBatch::inserts(rows);
+        let object = write(&changes, RelationId(1), 7, &env).await.unwrap();
+        let schema = changes.schema();
+        let read_back = read(&object, &schema, &env).await.unwrap();
+        assert_eq!((read_back.rows(), read_back.num_rows()), (changes.rows(), 20));
+        let path = Path::from(object.as_str());
+        let bytes = env.store().get(&path).await.unwrap().bytes().await.unwrap();
+        for at in 0..bytes.len() {
+            let mut other = bytes.to_vec();
+            other[at] ^= 4;
+            let short = bytes[..at].to_vec();
+            for other in [other, short] {
+                env.store().put(&path, other.into()).await.unwrap();
+                let error = read(&object, &schema, &env).await.unwrap_err();
+                assert_eq!(error.kind, ErrorKind::Corrupt, "byte {at}");
+            }
+        }
+    }
 }
