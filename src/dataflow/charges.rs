@@ -26,9 +26,7 @@ impl FragmentCharges {
             state: charge(MemoryKind::State),
         }
     }
-}
 
-impl FragmentCharges {
     /// Charges the state of operators.
     pub(crate) fn set_state<'a>(
         &mut self,

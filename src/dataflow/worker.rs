@@ -287,9 +287,16 @@ impl Worker {
         }
     }
 
+    /// Reports to the coordinator: of its own process at once, of others through worker 0.
     fn report(&mut self, report: Report) {
-        self.reports.send((self.index, report));
-        self.reports.flush();
+        match &self.shared.events {
+            // The coordinator is gone only when the process goes down.
+            Some(events) => _ = events.send(Event::Report(self.index, report)),
+            None => {
+                self.reports.send((self.index, report));
+                self.reports.flush();
+            }
+        }
     }
 
     /// Passes the coordinator's commands on to all workers and takes its rows; worker 0 alone.
@@ -601,8 +608,7 @@ impl Worker {
                 && !fragment.early.is_writing()
             {
                 fragment.has_caught_up = true;
-                self.reports.send((self.index, Report::CaughtUp { relation: id }));
-                self.reports.flush();
+                self.report(Report::CaughtUp { relation: id });
             }
             if fragment.is_idle() {
                 self.active.remove(&id);
