@@ -36,6 +36,7 @@ use super::wide_sums::WideSums;
 pub struct BatchPlanner {
     base: SessionState,
     short_rules: Optimizer,
+    folding: Optimizer,
     short_options: Arc<ConfigOptions>,
     few_rows: SessionState,
     task: Arc<TaskContext>,
@@ -53,12 +54,14 @@ impl BatchPlanner {
         short_options.optimizer.max_passes = 1;
         let mut short_rules = base.optimizer().clone();
         short_rules.rules.retain(|rule| SHORT_RULES.contains(&rule.name()));
+        let mut folding = short_rules.clone();
+        folding.rules.retain(|rule| rule.name() == FOLDING);
         let few_rows = SessionStateBuilder::new_from_existing(base.clone())
             .with_config(config.with_target_partitions(1))
             .with_physical_optimizer_rules(Vec::new())
             .build();
         let task = base.task_ctx();
-        Self { base, short_rules, short_options: Arc::new(short_options), few_rows, task }
+        Self { base, short_rules, folding, short_options: Arc::new(short_options), few_rows, task }
     }
 
     /// What the queries share.
@@ -91,14 +94,50 @@ impl BatchPlanner {
         start: DateTime<Utc>,
         gives_few: impl Fn(&TableScan) -> bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if !is_short(plan)? {
-            return physical_plan(&self.state_at(start), plan).await;
+        match self.short_plan(plan, start)? {
+            Some(plan) => self.physical_plan_of_short(plan, gives_few).await,
+            None => physical_plan(&self.state_at(start), plan).await,
         }
-        let options = Arc::clone(&self.short_options);
-        let plan = self.base.analyzer().execute_and_check(plan.clone(), &options, |_, _| {})?;
-        let context = OptimizerContext::new_with_config_options(options)
+    }
+
+    /// Optimises a short plan, which may have parameters; `None` if the plan is not short.
+    ///
+    /// # Errors
+    /// What the planner says.
+    pub fn short_plan(
+        &self,
+        plan: &LogicalPlan,
+        start: DateTime<Utc>,
+    ) -> Result<Option<LogicalPlan>> {
+        if !is_short(plan)? {
+            return Ok(None);
+        }
+        let options = &self.short_options;
+        let plan = self.base.analyzer().execute_and_check(plan.clone(), options, |_, _| {})?;
+        let context = OptimizerContext::new_with_config_options(Arc::clone(options))
             .with_query_execution_start_time(start);
-        let plan = lowered(self.short_rules.optimize(plan, &context, |_, _| {})?)?;
+        self.short_rules.optimize(plan, &context, |_, _| {}).map(Some)
+    }
+
+    /// A [`BatchPlanner::short_plan`] whose parameters have got values, with these folded.
+    ///
+    /// # Errors
+    /// What the planner says.
+    pub fn folded(&self, short_plan: LogicalPlan) -> Result<LogicalPlan> {
+        let context = OptimizerContext::new_with_config_options(Arc::clone(&self.short_options));
+        self.folding.optimize(short_plan, &context, |_, _| {})
+    }
+
+    /// Plans how a [`BatchPlanner::short_plan`] is run.
+    ///
+    /// # Errors
+    /// What the planner says.
+    pub async fn physical_plan_of_short(
+        &self,
+        short_plan: LogicalPlan,
+        gives_few: impl Fn(&TableScan) -> bool,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = lowered(short_plan)?;
         let mut is_few = true;
         plan.apply(|node| {
             is_few &= !matches!(node, LogicalPlan::TableScan(scan) if !gives_few(scan));
@@ -109,9 +148,12 @@ impl BatchPlanner {
     }
 }
 
+/// The rule that folds constants.
+const FOLDING: &str = "simplify_expressions";
+
 /// The rules that have something to do in a short plan.
 const SHORT_RULES: [&str; 9] = [
-    "simplify_expressions",
+    FOLDING,
     "eliminate_duplicated_expr",
     "eliminate_filter",
     "eliminate_limit",

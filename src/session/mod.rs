@@ -9,6 +9,7 @@
 //! **Invariant:** a statement reads one snapshot, so all tables and views in it agree. A statement
 //! that panics gives `XX000` to its client and nothing to anybody else.
 
+mod cached_plans;
 mod explain;
 mod failure;
 mod lake_table;

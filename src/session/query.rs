@@ -12,6 +12,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan, Values};
 use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 
+use super::cached_plans::{Asked, CachedPlan};
 use super::lake_table::LakeTables;
 use super::pg_catalog::{CatalogExtras, CatalogUse};
 use super::relation_schema::RelationSchema;
@@ -27,6 +28,8 @@ use crate::sql::{self, Bound, Statement, StatementKind};
 pub(super) struct Planned {
     planner: PlannedBy,
     pub(super) plan: LogicalPlan,
+    /// It is a [`BatchPlanner::short_plan`].
+    is_optimised: bool,
 }
 
 enum PlannedBy {
@@ -47,12 +50,19 @@ pub(super) async fn run(
         let lake = LakeTables::load(&shared.engine.catalog(), statement).await?;
         return super::explain::run(shared, statement, &lake);
     }
-    let planned = plan(shared, variables, statement).await?;
-    let planned = planned.with_params(params)?;
+    let catalog = shared.engine.catalog();
+    let cached = shared.plans.get(&catalog, &statement.text, params);
+    let planned = match cached.filter(|cached| matches!(cached.asked, Asked::Query)) {
+        Some(cached) => {
+            let tables = RelationSchema::new(catalog, shared.engine.snapshot());
+            Planned::cached(shared, &tables, &cached, params).await?
+        }
+        None => plan(shared, variables, statement, params).await?.with_params(params)?,
+    };
     let Outcome::Rows { schema, stream } = planned.run().await? else {
         return Err(Error::internal("a query gave no rows"));
     };
-    Ok(Outcome::Rows { schema, stream: shared.queries().await?.ahead(stream)? })
+    Ok(Outcome::Rows { schema, stream: shared.queries().await?.ahead(stream).await? })
 }
 
 /// What a statement takes and gives.
@@ -64,7 +74,7 @@ pub(super) async fn describe(
 ) -> Result<Description> {
     match &statement.kind {
         StatementKind::Query(_) => {
-            let planned = plan(shared, variables, statement).await?;
+            let planned = plan(shared, variables, statement, &[]).await?;
             let params = parameter_types(&planned.plan, given)?;
             // With typed NULLs in their places, so that `SELECT $1` has a type.
             let nulls =
@@ -132,7 +142,20 @@ impl Planned {
     ) -> Result<Self> {
         let planner = Arc::clone(shared.queries().await?.planner());
         let planner = PlannedBy::Queries(planner, shared.engine.env().now());
-        Ok(Self { planner, plan: attached(plan, tables)? })
+        Ok(Self { planner, plan: attached(plan, tables)?, is_optimised: false })
+    }
+
+    /// A plan that is kept, over relations of the engine and with the values of its parameters.
+    pub(super) async fn cached(
+        shared: &Shared,
+        tables: &RelationSchema,
+        cached: &CachedPlan,
+        params: &[ScalarValue],
+    ) -> Result<Self> {
+        let planner = Arc::clone(shared.queries().await?.planner());
+        let plan = planner.folded(cached.with(tables, params)?).map_err(query_error)?;
+        let planner = PlannedBy::Queries(planner, shared.engine.env().now());
+        Ok(Self { planner, plan, is_optimised: true })
     }
 
     /// With values in the places of parameters.
@@ -146,7 +169,7 @@ impl Planned {
             return Err(sql::no_parameter(number));
         }
         let plan = self.plan.with_param_values(params.to_vec()).map_err(query_error)?;
-        Ok(Self { planner: self.planner, plan: sql::floats_beside_decimals(plan)? })
+        Ok(Self { plan: sql::floats_beside_decimals(plan)?, ..self })
     }
 
     /// Starts it.
@@ -154,7 +177,11 @@ impl Planned {
         let schema = Arc::clone(self.plan.schema().inner());
         let (physical, task) = match self.planner {
             PlannedBy::Queries(planner, start) => {
-                (planner.physical_plan(&self.plan, start, gives_few).await, planner.task())
+                let physical = match self.is_optimised {
+                    true => planner.physical_plan_of_short(self.plan, gives_few).await,
+                    false => planner.physical_plan(&self.plan, start, gives_few).await,
+                };
+                (physical, planner.task())
             }
             PlannedBy::Catalog(state) => {
                 (physical_plan(&state, &self.plan).await, state.task_ctx())
@@ -165,15 +192,21 @@ impl Planned {
     }
 }
 
-/// Plans a query over the newest snapshot.
-async fn plan(shared: &Shared, variables: &Variables, statement: &Statement) -> Result<Planned> {
+/// Plans a query over the newest snapshot; keeps its plan for other values of its parameters.
+async fn plan(
+    shared: &Shared,
+    variables: &Variables,
+    statement: &Statement,
+    params: &[ScalarValue],
+) -> Result<Planned> {
     let catalog = shared.engine.catalog();
     let context = shared.catalog_context().await?;
     let named = CatalogUse::of(statement, &catalog, context);
     if named.is_question() {
         let state = catalog_state(shared, variables, &catalog).await?;
         let plan = context.plan(&state, &statement.text).await?;
-        return Ok(Planned { planner: PlannedBy::Catalog(Box::new(state)), plan });
+        let planner = PlannedBy::Catalog(Box::new(state));
+        return Ok(Planned { planner, plan, is_optimised: false });
     }
     let tables = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
     let lake = LakeTables::load(&catalog, statement).await?;
@@ -184,7 +217,11 @@ async fn plan(shared: &Shared, variables: &Variables, statement: &Statement) -> 
             CatalogExtras::load(lake, &named, &state).await?
         }
     };
-    match sql::bind_with(&catalog, statement, &extras)? {
+    let bound = sql::bind_with(&catalog, statement, &extras)?;
+    if named.is_empty() {
+        shared.keep_plan(&catalog, &tables, statement, &bound, params).await?;
+    }
+    match bound {
         Bound::Query(plan) => Planned::attach(shared, &tables, plan).await,
         _ => Err(Error::internal("a query was bound to something else")),
     }
@@ -211,7 +248,7 @@ fn gives_few(scan: &TableScan) -> bool {
 }
 
 /// The plan with a snapshot's rows in the place of the binder's tables, which have a schema only.
-fn attached(plan: LogicalPlan, tables: &RelationSchema) -> Result<LogicalPlan> {
+pub(super) fn attached(plan: LogicalPlan, tables: &RelationSchema) -> Result<LogicalPlan> {
     let attach = |node: LogicalPlan| {
         let mut scan = match node {
             LogicalPlan::TableScan(scan) => scan,

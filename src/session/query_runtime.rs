@@ -11,7 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
@@ -103,18 +103,39 @@ impl QueryRuntime {
         }
     }
 
-    /// Rows that the threads compute, a few batches ahead of who reads them.
+    /// Rows that the threads compute, a few batches ahead of who reads them. To be called on one of
+    /// the threads: a result that is there at once costs no further task.
     ///
     /// # Errors
-    /// `Shutdown`.
-    pub(super) fn ahead(
+    /// `Shutdown`; what the first rows say.
+    pub(super) async fn ahead(
         &self,
         mut rows: SendableRecordBatchStream,
     ) -> Result<SendableRecordBatchStream> {
-        let mut builder = RecordBatchReceiverStream::builder(rows.schema(), BATCHES_AHEAD);
+        let schema = rows.schema();
+        let mut first = Vec::new();
+        let mut next = rows.next().await;
+        let rest = loop {
+            match next {
+                None => break None,
+                Some(batch) => first.push(batch.map_err(query_error)?),
+            }
+            if first.len() == BATCHES_AHEAD {
+                break Some(rows);
+            }
+            match rows.next().now_or_never() {
+                Some(batch) => next = batch,
+                None => break Some(rows),
+            }
+        };
+        let first = stream::iter(first.into_iter().map(Ok));
+        let Some(mut rest) = rest else {
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, first)));
+        };
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), BATCHES_AHEAD);
         let sender = builder.tx();
         let step = async move {
-            while let Some(batch) = rows.next().await {
+            while let Some(batch) = rest.next().await {
                 if sender.send(batch).await.is_err() {
                     break;
                 }
@@ -122,7 +143,7 @@ impl QueryRuntime {
             Ok(())
         };
         builder.spawn_on(step, self.threads()?.handle());
-        Ok(builder.build())
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, first.chain(builder.build()))))
     }
 }
 

@@ -13,10 +13,13 @@ use datafusion::scalar::ScalarValue;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::OnceCell;
 
+use super::cached_plans::{CachedPlan, CachedPlans};
 use super::pg_catalog::CatalogContext;
 use super::query_runtime::{Deadline, QueryRuntime};
+use super::relation_schema::RelationSchema;
 use super::table_locks::TableLocks;
 use super::{Description, Outcome, Variables, query, show, write};
+use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::job::{Engine, PipelineRunState};
 use crate::plan::on_large_stack;
@@ -35,6 +38,8 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     /// Locks of statements that read what they change.
     pub(super) locks: TableLocks,
+    /// Plans of statements with parameters.
+    pub(super) plans: CachedPlans,
     catalog_context: OnceCell<CatalogContext>,
     queries: OnceCell<QueryRuntime>,
 }
@@ -44,6 +49,23 @@ impl Shared {
     pub(super) async fn queries(&self) -> Result<&QueryRuntime> {
         let start = || async { QueryRuntime::start(self.engine.config(), self.engine.memory()) };
         self.queries.get_or_try_init(start).await
+    }
+
+    /// Keeps the plan of a bound statement, if it has parameters and is one that can be kept. What
+    /// it reads besides relations of the engine would be another table the next time.
+    pub(super) async fn keep_plan(
+        &self,
+        catalog: &Arc<Catalog>,
+        tables: &RelationSchema,
+        statement: &Statement,
+        bound: &Bound,
+        params: &[ScalarValue],
+    ) -> Result<()> {
+        let (text, planner) = (&statement.text, self.queries().await?.planner());
+        let start = self.engine.env().now();
+        let plan = || CachedPlan::of(bound, params, planner, tables, start);
+        self.plans.keep(catalog, text, params, plan);
+        Ok(())
     }
 
     /// The planner of questions about the catalog, loaded when the first is asked.
@@ -58,10 +80,17 @@ impl Sessions {
         let shared = Shared {
             engine,
             locks: TableLocks::default(),
+            plans: CachedPlans::default(),
             catalog_context: OnceCell::new(),
             queries: OnceCell::new(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// The plans that are kept.
+    #[cfg(test)]
+    pub(super) fn plans(&self) -> &CachedPlans {
+        &self.shared.plans
     }
 
     /// A session for one client.
@@ -182,9 +211,7 @@ impl Session {
                 if let Some(written) = &mut self.written_in_transaction {
                     *written = true;
                 }
-                let (statement, params) = (copy(statement), params.to_vec());
-                let queries = self.shared.queries().await?;
-                queries.run(async move { write::run(&shared, &statement, &params).await }).await
+                write::run(&shared, statement, params).await
             }
             StatementKind::Show(what) => rows(show::show(engine, &self.variables, what)?),
             StatementKind::Drop(drop) => drop_relations(engine, statement, drop).await,
@@ -265,7 +292,7 @@ impl Session {
 }
 
 /// A copy for another thread; a statement may be deeply nested.
-fn copy(statement: &Statement) -> Statement {
+pub(super) fn copy(statement: &Statement) -> Statement {
     on_large_stack(|| statement.clone())
 }
 

@@ -119,8 +119,14 @@ fn wanted_keys(
     }
     let mut bound: BTreeMap<&str, Vec<ScalarValue>> = BTreeMap::new();
     for (name, values) in filters.iter().filter_map(constants) {
-        // A second condition on a column only makes the result smaller.
-        bound.entry(name).or_insert(values);
+        let value = |item: &Expr| match item {
+            Expr::Literal(value, _) => Some(value.clone()),
+            _ => None,
+        };
+        if let Some(values) = values.into_iter().map(value).collect() {
+            // A second condition on a column only makes the result smaller.
+            bound.entry(name).or_insert(values);
+        }
     }
     let mut combinations: Vec<Vec<ScalarValue>> = vec![Vec::new()];
     for at in key {
@@ -147,14 +153,15 @@ fn wanted_keys(
 }
 
 /// The column that a condition binds to constants, and these: `k = 1`, `k IN (1, 2)`,
-/// `k = 1 OR k = 2`.
-fn constants(filter: &Expr) -> Option<(&str, Vec<ScalarValue>)> {
+/// `k = 1 OR k = 2`. A parameter is a constant that comes later.
+fn constants(filter: &Expr) -> Option<(&str, Vec<&Expr>)> {
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
             match (left.as_ref(), right.as_ref()) {
-                (Expr::Column(column), Expr::Literal(value, _))
-                | (Expr::Literal(value, _), Expr::Column(column)) => {
-                    Some((&column.name, vec![value.clone()]))
+                (Expr::Column(column), value) | (value, Expr::Column(column))
+                    if is_constant(value) =>
+                {
+                    Some((&column.name, vec![value]))
                 }
                 _ => None,
             }
@@ -166,14 +173,17 @@ fn constants(filter: &Expr) -> Option<(&str, Vec<ScalarValue>)> {
         }
         Expr::InList(InList { expr, list, negated: false }) => {
             let Expr::Column(column) = expr.as_ref() else { return None };
-            let value = |item: &Expr| match item {
-                Expr::Literal(value, _) => Some(value.clone()),
-                _ => None,
-            };
-            let values = list.iter().map(value).collect::<Option<Vec<_>>>()?;
-            Some((&column.name, values))
+            list.iter().all(is_constant).then(|| (column.name.as_str(), list.iter().collect()))
         }
         _ => None,
+    }
+}
+
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(..) | Expr::Placeholder(_) => true,
+        Expr::Cast(cast) => is_constant(&cast.expr),
+        _ => false,
     }
 }
 
@@ -181,6 +191,8 @@ fn constants(filter: &Expr) -> Option<(&str, Vec<ScalarValue>)> {
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+    use datafusion::logical_expr::cast;
+    use datafusion::logical_expr::expr::Placeholder;
     use datafusion::prelude::{col, lit};
 
     use super::*;
@@ -212,6 +224,20 @@ mod tests {
             ]),
             Some(vec![one(1, "x"), one(1, "y"), one(2, "x"), one(2, "y")])
         );
+    }
+
+    #[test]
+    fn a_parameter_is_a_constant_that_comes_later() {
+        let parameter = || {
+            let field = Some(Arc::new(Field::new("$1", DataType::Int64, true)));
+            Expr::Placeholder(Placeholder::new_with_field("$1".to_string(), field))
+        };
+        for value in [parameter(), cast(parameter(), DataType::Int32)] {
+            let filter = col("k").eq(value);
+            assert_eq!(constants(&filter).map(|(column, _)| column), Some("k"));
+            assert_eq!(wanted(&[filter, col("t").eq(lit("x"))]), None);
+        }
+        assert!(constants(&col("k").eq(parameter() + col("v"))).is_none());
     }
 
     #[test]

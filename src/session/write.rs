@@ -10,85 +10,172 @@ use datafusion::scalar::ScalarValue;
 use frazil_connector_api::ChangeBatch;
 use futures::StreamExt;
 
+use super::cached_plans::{Asked, CachedPlan};
 use super::lake_table::LakeTables;
 use super::query::{self, Planned};
 use super::relation_schema::RelationSchema;
-use super::session_state::Shared;
+use super::session_state::{Shared, copy};
+use super::table_locks::TableLock;
 use super::{Outcome, query_error};
 use crate::catalog::Relation;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{Snapshot, uncancelled};
+use crate::job::{ReadToWrite, Snapshot, uncancelled};
 use crate::sql::{self, Bound, Statement};
 
 /// How often an UPDATE or DELETE reads before it gives up. From the second time on it holds the
 /// table's lock alone, so that only a write whose client has gone can still come between.
 const ATTEMPTS_MAX: u32 = 10;
 
+/// The query of a write.
+#[derive(Clone)]
+enum WritePlan {
+    Bound(Box<LogicalPlan>),
+    Cached(Arc<CachedPlan>),
+}
+
+/// A write that is to begin.
+enum Asks {
+    Statement(Box<Statement>),
+    Cached(Arc<CachedPlan>),
+}
+
+/// What is known of a write before anything is written.
+enum Begun {
+    Insert { table: Arc<Relation>, rows: RecordBatch },
+    Replace(Box<(Replacement, Attempt)>),
+}
+
+/// An UPDATE or DELETE: replaces the rows of a table that a query gives. The new rows, if it
+/// `has_new` ones, are the query's columns behind the old ones.
+#[derive(Clone)]
+struct Replacement {
+    table: Arc<Relation>,
+    plan: WritePlan,
+    params: Vec<ScalarValue>,
+    has_new: bool,
+}
+
+/// What a [`Replacement`] has read, and what it would write.
+struct Attempt {
+    lock: TableLock,
+    read: ReadToWrite,
+    count: usize,
+    /// `None` if there are no rows.
+    changes: Option<ChangeBatch>,
+}
+
 /// Runs a write; it is durable and visible in every view when this returns.
+///
+/// Queries run on their threads, the rest where the engine's tasks are: each change of threads is a
+/// part of what a short statement costs.
 pub(super) async fn run(
     shared: &Arc<Shared>,
     statement: &Statement,
     params: &[ScalarValue],
 ) -> Result<Outcome> {
-    let catalog = shared.engine.catalog();
-    let lake = LakeTables::load(&catalog, statement).await?;
-    match sql::bind_with(&catalog, statement, &lake)? {
-        Bound::Insert { table, plan } => {
-            let rows = evaluated(shared, &shared.engine.snapshot(), plan, params).await?;
-            let rows = with_schema(&rows, &table)?;
+    let tag = statement.kind.tag();
+    let asks = match shared.plans.get(&shared.engine.catalog(), &statement.text, params) {
+        Some(cached) => Asks::Cached(cached),
+        None => Asks::Statement(Box::new(copy(statement))),
+    };
+    let begin = begin(Arc::clone(shared), asks, params.to_vec());
+    let count = match shared.queries().await?.run(begin).await? {
+        Begun::Insert { table, rows } => {
             let count = rows.num_rows();
             if count > 0 {
                 let _lock = shared.locks.shared(table.id).await;
                 shared.engine.write(table.id, ChangeBatch::inserts(rows)).await?;
             }
-            Ok(Outcome::command(format!("INSERT 0 {count}")))
+            return Ok(Outcome::command(format!("{tag} 0 {count}")));
         }
-        Bound::Update { table, plan } => {
-            let count = replace(shared, table, plan, params, true).await?;
-            Ok(Outcome::command(format!("UPDATE {count}")))
+        Begun::Replace(begun) => {
+            let (replacement, attempt) = *begun;
+            // A client that goes away must not give the lock back before the write is decided.
+            uncancelled(replace(Arc::clone(shared), replacement, attempt)).await?
         }
-        Bound::Delete { table, plan } => {
-            let count = replace(shared, table, plan, params, false).await?;
-            Ok(Outcome::command(format!("DELETE {count}")))
-        }
-        _ => Err(Error::internal("a write was bound to something else")),
-    }
+    };
+    Ok(Outcome::command(format!("{tag} {count}")))
 }
 
-/// Replaces the rows of a table that a query gives; the new rows, if it `has_new` ones, are the
-/// query's columns behind the old ones. Returns the number of rows.
+/// Evaluates what a write is to write.
+async fn begin(shared: Arc<Shared>, asks: Asks, params: Vec<ScalarValue>) -> Result<Begun> {
+    let (asked, plan) = match asks {
+        Asks::Cached(cached) => (cached.asked.clone(), WritePlan::Cached(cached)),
+        Asks::Statement(statement) => bound(&shared, &statement, &params).await?,
+    };
+    let (table, has_new) = match asked {
+        Asked::Insert(table) => {
+            let rows = evaluated(&shared, &shared.engine.snapshot(), plan, &params).await?;
+            let rows = with_schema(&rows, &table)?;
+            return Ok(Begun::Insert { table, rows });
+        }
+        Asked::Update(table) => (table, true),
+        Asked::Delete(table) => (table, false),
+        Asked::Query => return Err(Error::internal("a write was bound to a query")),
+    };
+    let lock = shared.locks.shared(table.id).await;
+    let replacement = Replacement { table, plan, params, has_new };
+    let attempt = replacement.attempt(&shared, lock).await?;
+    Ok(Begun::Replace(Box::new((replacement, attempt))))
+}
+
+/// Binds a write, and keeps its plan for other values of its parameters.
+async fn bound(
+    shared: &Shared,
+    statement: &Statement,
+    params: &[ScalarValue],
+) -> Result<(Asked, WritePlan)> {
+    let catalog = shared.engine.catalog();
+    let lake = LakeTables::load(&catalog, statement).await?;
+    let bound = sql::bind_with(&catalog, statement, &lake)?;
+    let tables = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
+    shared.keep_plan(&catalog, &tables, statement, &bound, params).await?;
+    let (asked, plan) = match bound {
+        Bound::Insert { table, plan } => (Asked::Insert(table), plan),
+        Bound::Update { table, plan } => (Asked::Update(table), plan),
+        Bound::Delete { table, plan } => (Asked::Delete(table), plan),
+        _ => return Err(Error::internal("a write was bound to something else")),
+    };
+    Ok((asked, WritePlan::Bound(Box::new(plan))))
+}
+
+/// Writes what an attempt would; returns the number of rows.
 ///
 /// The rows are read without a lock. If another statement has written one of their keys meanwhile,
 /// the write is refused as a whole, and the statement begins again with what is there by then.
 async fn replace(
-    shared: &Arc<Shared>,
-    table: Arc<Relation>,
-    plan: LogicalPlan,
-    params: &[ScalarValue],
-    has_new: bool,
+    shared: Arc<Shared>,
+    replacement: Replacement,
+    mut attempt: Attempt,
 ) -> Result<usize> {
-    let (shared, params) = (Arc::clone(shared), params.to_vec());
-    uncancelled(async move {
-        let mut lock = shared.locks.shared(table.id).await;
-        let mut attempts = 1;
-        loop {
-            let read = shared.engine.read_to_write();
-            let rows = evaluated(&shared, read.snapshot(), plan.clone(), &params).await?;
-            let count = rows.num_rows();
-            let Some(changes) = replacement(&rows, &table, has_new)? else { return Ok(0) };
-            match shared.engine.write_after(read, table.id, changes).await {
-                Err(error)
-                    if error.kind == ErrorKind::SerializationFailure && attempts < ATTEMPTS_MAX =>
-                {
-                    drop(lock);
-                    attempts += 1;
-                    lock = shared.locks.exclusive(table.id).await;
-                }
-                outcome => return outcome.map(|()| count),
+    let table = replacement.table.id;
+    let mut attempts = 1;
+    loop {
+        let Attempt { lock, read, count, changes } = attempt;
+        let Some(changes) = changes else { return Ok(0) };
+        match shared.engine.write_after(read, table, changes).await {
+            Err(error)
+                if error.kind == ErrorKind::SerializationFailure && attempts < ATTEMPTS_MAX =>
+            {
+                drop(lock);
+                attempts += 1;
+                let lock = shared.locks.exclusive(table).await;
+                let (replacement, owned) = (replacement.clone(), Arc::clone(&shared));
+                let again = async move { replacement.attempt(&owned, lock).await };
+                attempt = shared.queries().await?.run(again).await?;
             }
+            outcome => return outcome.map(|()| count),
         }
-    })
-    .await
+    }
+}
+
+impl Replacement {
+    async fn attempt(&self, shared: &Shared, lock: TableLock) -> Result<Attempt> {
+        let read = shared.engine.read_to_write();
+        let rows = evaluated(shared, read.snapshot(), self.plan.clone(), &self.params).await?;
+        let changes = replacement(&rows, &self.table, self.has_new)?;
+        Ok(Attempt { lock, read, count: rows.num_rows(), changes })
+    }
 }
 
 /// Old rows out of a table, and new ones in their places; `None` if there are none.
@@ -128,11 +215,16 @@ pub(super) async fn parameter_types(
 async fn evaluated(
     shared: &Shared,
     snapshot: &Snapshot,
-    plan: LogicalPlan,
+    plan: WritePlan,
     params: &[ScalarValue],
 ) -> Result<RecordBatch> {
     let tables = RelationSchema::new(shared.engine.catalog(), snapshot.clone());
-    let planned = Planned::attach(shared, &tables, plan).await?.with_params(params)?;
+    let planned = match plan {
+        WritePlan::Bound(plan) => {
+            Planned::attach(shared, &tables, *plan).await?.with_params(params)?
+        }
+        WritePlan::Cached(cached) => Planned::cached(shared, &tables, &cached, params).await?,
+    };
     let Outcome::Rows { schema, mut stream } = planned.run().await? else {
         return Err(Error::internal("a write's query gave no rows"));
     };
