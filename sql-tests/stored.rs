@@ -89,6 +89,11 @@ async fn check_tables(server: &Server) {
     }
 }
 
+/// Leaves no row, but objects of state: deltas of few rows lie in manifests.
+const LARGE: &str = "
+    INSERT INTO bag SELECT 100000 + g, repeat('y', 50) FROM generate_series(1, 3000) AS g;
+    DELETE FROM bag WHERE a > 100000;";
+
 /// Writes the data directory of this version.
 async fn write() {
     let mut server = Server::start().await;
@@ -97,6 +102,7 @@ async fn write() {
         server.query(&format!("CREATE MATERIALIZED VIEW {name} AS {query}")).await.unwrap();
     }
     server.query(CHANGES).await.unwrap();
+    server.query(LARGE).await.unwrap();
     for key in 0..6 {
         server.query(&format!("UPDATE items SET f = {key} WHERE k = 1")).await.unwrap();
     }
