@@ -24,6 +24,9 @@ const WEIGHT: &str = "$weight";
 /// Changes beyond this are not put together: a batch has at most 2 GiB of text.
 pub(super) const MERGE_BYTES_MAX: usize = 1 << 29;
 
+/// Pending changes that are put together at least.
+const MERGED_MIN: usize = if cfg!(test) { 2 } else { 8 };
+
 /// Logged changes of so many bytes stay in memory, since they are soon merged; more are read from
 /// their object when they are needed.
 const KEPT_BYTES_MAX: usize = if cfg!(test) { 256 } else { 1 << 20 };
@@ -113,13 +116,24 @@ async fn read(object: &str, schema: &SchemaRef, env: &Env) -> Result<ChangeBatch
     concat(Arc::clone(schema), changes)
 }
 
-/// The newest changes and those before them, if these are not much more: of n pending changes
-/// there are about log2(n) objects, and each was written about as often.
-pub(super) fn to_merge(pending: &[Pending]) -> Option<(Pending, Pending)> {
-    let [.., before, newest] = pending else { return None };
-    let is_large = before.bytes + newest.bytes > MERGE_BYTES_MAX;
-    let is_due = newest.object.is_none() && !is_large && before.rows <= newest.rows * 2;
-    is_due.then(|| (before.clone(), newest.clone()))
+/// The newest changes and those before them that are to be put together, oldest first; empty if
+/// none are. Each of them has at most twice the rows of all that are newer, so that of n pending
+/// changes there are about [`MERGED_MIN`] times log n objects. A merge of fewer would cost more
+/// than it saves: most changes are committed before it pays.
+pub(super) fn to_merge(pending: &[Pending]) -> &[Pending] {
+    let Some((newest, older)) = pending.split_last() else { return &[] };
+    if newest.object.is_some() {
+        return &[];
+    }
+    let (mut rows, mut bytes) = (newest.rows, newest.bytes);
+    let merged = older.iter().rev().take_while(|before| {
+        let fits = before.rows <= 2 * rows && bytes + before.bytes <= MERGE_BYTES_MAX;
+        rows += before.rows;
+        bytes += before.bytes;
+        fits
+    });
+    let count = merged.count() + 1;
+    if count < MERGED_MIN { &[] } else { &pending[pending.len() - count..] }
 }
 
 /// Writes changes into the log; gives the object.

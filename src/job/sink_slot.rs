@@ -288,25 +288,22 @@ impl SinkSlot {
     /// Merges the newest changes with those before them; gives the objects that this replaces. A
     /// prepare that fails meanwhile puts others in front of them.
     async fn merge_newest(&self, env: &Env) -> Result<Vec<String>> {
-        let mut garbage = Vec::new();
-        loop {
-            let due = to_merge(&self.progress().pending);
-            let Some((before, newest)) = due else { return Ok(garbage) };
-            let both = vec![
-                before.changes(&self.schema, env).await?,
-                newest.changes(&self.schema, env).await?,
-            ];
-            let changes = consolidate(Arc::clone(&self.schema), both)?;
-            let mut progress = self.progress();
-            let before_both = progress.pending.len() - 2;
-            progress.pending.truncate(before_both);
-            if changes.num_rows() > 0 {
-                let first = before.first.min(newest.first);
-                progress.pending.push(Pending::new(before.number, changes, first));
-            }
-            progress.charge();
-            garbage.extend(before.object);
+        let merged = to_merge(&self.progress().pending).to_vec();
+        let Some(oldest) = merged.first() else { return Ok(Vec::new()) };
+        let mut changes = Vec::with_capacity(merged.len());
+        for pending in &merged {
+            changes.push(pending.changes(&self.schema, env).await?);
         }
+        let changes = consolidate(Arc::clone(&self.schema), changes)?;
+        let mut progress = self.progress();
+        let before_all = progress.pending.len() - merged.len();
+        progress.pending.truncate(before_all);
+        if changes.num_rows() > 0 {
+            let first = merged.iter().map(|it| it.first).min().unwrap_or_default();
+            progress.pending.push(Pending::new(oldest.number, changes, first));
+        }
+        progress.charge();
+        Ok(merged.into_iter().filter_map(|it| it.object).collect())
     }
 
     /// Adds changes to those that are pending, net, in batches that are not too large.
