@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field};
 use chrono::{DateTime, Utc};
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
@@ -144,6 +144,8 @@ impl CachedPlan {
         let mut is_plain = true;
         let checked = plan.apply_with_subqueries(|node| {
             if let LogicalPlan::TableScan(scan) = node {
+                // A table of the lake or a function, which has rows already.
+                is_plain &= source_as_provider(&scan.source).is_err();
                 sources.insert(scan.table_name.to_string(), Arc::clone(&scan.source));
             }
             is_plain &= has_plain_values(node, params);

@@ -17,9 +17,9 @@ use super::relation_schema::RelationSchema;
 use super::session_state::{Shared, copy};
 use super::table_locks::TableLock;
 use super::{Outcome, query_error};
-use crate::catalog::Relation;
+use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{ReadToWrite, Snapshot, uncancelled};
+use crate::job::{ReadToWrite, uncancelled};
 use crate::sql::{self, Bound, Statement};
 
 /// How often an UPDATE or DELETE reads before it gives up. From the second time on it holds the
@@ -50,6 +50,8 @@ enum Begun {
 #[derive(Clone)]
 struct Replacement {
     table: Arc<Relation>,
+    /// What it was bound to.
+    catalog: Arc<Catalog>,
     plan: WritePlan,
     params: Vec<ScalarValue>,
     has_new: bool,
@@ -74,11 +76,12 @@ pub(super) async fn run(
     params: &[ScalarValue],
 ) -> Result<Outcome> {
     let tag = statement.kind.tag();
-    let asks = match shared.plans.get(&shared.engine.catalog(), &statement.text, params) {
+    let catalog = shared.engine.catalog();
+    let asks = match shared.plans.get(&catalog, &statement.text, params) {
         Some(cached) => Asks::Cached(cached),
         None => Asks::Statement(Box::new(copy(statement))),
     };
-    let begin = begin(Arc::clone(shared), asks, params.to_vec());
+    let begin = begin(Arc::clone(shared), catalog, asks, params.to_vec());
     let count = match shared.queries().await?.run(begin).await? {
         Begun::Insert { table, rows } => {
             let count = rows.num_rows();
@@ -98,14 +101,20 @@ pub(super) async fn run(
 }
 
 /// Evaluates what a write is to write.
-async fn begin(shared: Arc<Shared>, asks: Asks, params: Vec<ScalarValue>) -> Result<Begun> {
+async fn begin(
+    shared: Arc<Shared>,
+    catalog: Arc<Catalog>,
+    asks: Asks,
+    params: Vec<ScalarValue>,
+) -> Result<Begun> {
     let (asked, plan) = match asks {
         Asks::Cached(cached) => (cached.asked.clone(), WritePlan::Cached(cached)),
-        Asks::Statement(statement) => bound(&shared, &statement, &params).await?,
+        Asks::Statement(statement) => bound(&shared, &catalog, &statement, &params).await?,
     };
     let (table, has_new) = match asked {
         Asked::Insert(table) => {
-            let rows = evaluated(&shared, &shared.engine.snapshot(), plan, &params).await?;
+            let tables = RelationSchema::new(catalog, shared.engine.snapshot());
+            let rows = evaluated(&shared, &tables, plan, &params).await?;
             let rows = with_schema(&rows, &table)?;
             return Ok(Begun::Insert { table, rows });
         }
@@ -114,7 +123,7 @@ async fn begin(shared: Arc<Shared>, asks: Asks, params: Vec<ScalarValue>) -> Res
         Asked::Query => return Err(Error::internal("a write was bound to a query")),
     };
     let lock = shared.locks.shared(table.id).await;
-    let replacement = Replacement { table, plan, params, has_new };
+    let replacement = Replacement { table, catalog, plan, params, has_new };
     let attempt = replacement.attempt(&shared, lock).await?;
     Ok(Begun::Replace(Box::new((replacement, attempt))))
 }
@@ -122,14 +131,14 @@ async fn begin(shared: Arc<Shared>, asks: Asks, params: Vec<ScalarValue>) -> Res
 /// Binds a write, and keeps its plan for other values of its parameters.
 async fn bound(
     shared: &Shared,
+    catalog: &Arc<Catalog>,
     statement: &Statement,
     params: &[ScalarValue],
 ) -> Result<(Asked, WritePlan)> {
-    let catalog = shared.engine.catalog();
-    let lake = LakeTables::load(&catalog, statement).await?;
-    let bound = sql::bind_with(&catalog, statement, &lake)?;
-    let tables = RelationSchema::new(Arc::clone(&catalog), shared.engine.snapshot());
-    shared.keep_plan(&catalog, &tables, statement, &bound, params).await?;
+    let lake = LakeTables::load(catalog, statement).await?;
+    let bound = sql::bind_with(catalog, statement, &lake)?;
+    let tables = RelationSchema::new(Arc::clone(catalog), shared.engine.snapshot());
+    shared.keep_plan(catalog, &tables, statement, &bound, params).await?;
     let (asked, plan) = match bound {
         Bound::Insert { table, plan } => (Asked::Insert(table), plan),
         Bound::Update { table, plan } => (Asked::Update(table), plan),
@@ -172,7 +181,8 @@ async fn replace(
 impl Replacement {
     async fn attempt(&self, shared: &Shared, lock: TableLock) -> Result<Attempt> {
         let read = shared.engine.read_to_write();
-        let rows = evaluated(shared, read.snapshot(), self.plan.clone(), &self.params).await?;
+        let tables = RelationSchema::new(Arc::clone(&self.catalog), read.snapshot().clone());
+        let rows = evaluated(shared, &tables, self.plan.clone(), &self.params).await?;
         let changes = replacement(&rows, &self.table, self.has_new)?;
         Ok(Attempt { lock, read, count: rows.num_rows(), changes })
     }
@@ -214,16 +224,15 @@ pub(super) async fn parameter_types(
 /// All rows of a write's query over a snapshot.
 async fn evaluated(
     shared: &Shared,
-    snapshot: &Snapshot,
+    tables: &RelationSchema,
     plan: WritePlan,
     params: &[ScalarValue],
 ) -> Result<RecordBatch> {
-    let tables = RelationSchema::new(shared.engine.catalog(), snapshot.clone());
     let planned = match plan {
         WritePlan::Bound(plan) => {
-            Planned::attach(shared, &tables, *plan).await?.with_params(params)?
+            Planned::attach(shared, tables, *plan).await?.with_params(params)?
         }
-        WritePlan::Cached(cached) => Planned::cached(shared, &tables, &cached, params).await?,
+        WritePlan::Cached(cached) => Planned::cached(shared, tables, &cached, params).await?,
     };
     let Outcome::Rows { schema, mut stream } = planned.run().await? else {
         return Err(Error::internal("a write's query gave no rows"));
