@@ -1,4 +1,4 @@
-"""Latency of statements while the engine has other work; run by `benches/latency`.
+"""Latency of statements while the engine has other work, and CPU; run by `benches/latency`.
 
 Each case starts servers of its own, prints one line per figure, and asserts nothing: machines differ.
 Figures are of one client on the same machine; CPU is that of the server process.
@@ -9,10 +9,13 @@ Figures are of one client on the same machine; CPU is that of the server process
     points             SELECT by key after random updates; UPDATE by key with 8 clients
     checkpoint         INSERT beside upserts of 200 k rows into a table of ROWS rows
     commit-interval    time between the snapshots of a sink with commit_interval = '1s'
+    paced              CPU of ROWS change events at 100,000 per second, committed each 5 s
     restart            peak memory and time of restarts with other numbers of workers
 """
 
 import argparse
+import glob
+import itertools
 import os
 import random
 import shutil
@@ -26,6 +29,9 @@ import time
 from harness.frazil import Frazil, default_bin
 
 TICK = os.sysconf("SC_CLK_TCK")
+STATUS = ("new", "paid", "shipped")
+EVENTS_PER_SECOND, EVENTS_AT_ONCE = 100_000, 2_000
+HELPERS = ("server", "inserts", "load", "into_lake", "events")  # of the cases
 
 
 def cpu_seconds(pid):
@@ -200,16 +206,19 @@ class Bench:
             line("INSERT into another table meanwhile", seconds)
         server.stop()
 
+    def into_lake(self, lake, key, interval):
+        return ("WITH (connector = 'iceberg', type = 'upsert', "
+                f"primary_key = '{key}', catalog.type = 'sql', catalog.uri = 'sqlite://{lake}/c.db', "
+                f"warehouse.path = '{lake}', database.name = 'd', table.name = 't', "
+                f"commit_interval = '{interval}', create_table_if_not_exists = true)")
+
     def commit_interval(self):
         server = self.server()
         lake = f"{self.root}/lake"
         with server.connect() as connection:
             connection.execute("CREATE TABLE t (k BIGINT PRIMARY KEY, v BIGINT)")
             connection.execute(
-                "CREATE SINK s FROM t WITH (connector = 'iceberg', type = 'upsert', "
-                f"primary_key = 'k', catalog.type = 'sql', catalog.uri = 'sqlite://{lake}/c.db', "
-                f"warehouse.path = '{lake}', database.name = 'd', table.name = 't', "
-                "commit_interval = '1s', create_table_if_not_exists = true)")
+                f"CREATE SINK s FROM t {self.into_lake(lake, 'k', '1s')}")
             seen, at = [], None
             stop = time.monotonic() + 30
             i = 0
@@ -223,6 +232,52 @@ class Bench:
                     at = location
                     seen.append(time.monotonic())
         line("time between commits of 1 s", [b - a for a, b in zip(seen[1:], seen[2:])])
+        server.stop()
+
+    def events(self, path):
+        """Writes change events of ROWS / 5 keys with whole rows before: a fifth creates, in order."""
+        last, dice = {}, random.Random(42)
+
+        def row(key, event):
+            return (f'{{"id":{key},"customer_id":{key % 5000},"status":"{STATUS[event % 3]}",'
+                    f'"amount":"{event % 30000}.{event % 90 + 10}",'
+                    f'"email":"customer{key % 5000}@example.com","discount":0.{event % 90 + 10},'
+                    f'"note":"order {key} was changed by event {event}",'
+                    f'"updated_at":"2024-02-29T12:00:{event % 50 + 10}.000000Z"}}')
+
+        with open(path, "w") as file:
+            for event in range(self.args.rows):
+                key = event // 5 if event % 5 == 0 else dice.randrange(event // 5 + 1)
+                after, before = row(key, event), last.get(key, "null")
+                last[key] = after
+                file.write(f'{{"before":{before},"after":{after},"source":{{"connector":'
+                           f'"postgresql","table":"orders","lsn":{event}}},"op":'
+                           f'"{"c" if before == "null" else "u"}","ts_ms":1700000000000}}\n')
+
+    def paced(self):
+        server = self.server()
+        source, grows, lake = (f"{self.root}/{name}" for name in ("events", "grows.jsonl", "paced"))
+        self.events(source)
+        open(grows, "w").close()
+        with server.connect() as connection:
+            connection.execute(
+                "CREATE TABLE t (id BIGINT PRIMARY KEY, customer_id BIGINT, status TEXT, "
+                "amount NUMERIC(12,2), email TEXT, discount DOUBLE PRECISION, note TEXT, "
+                f"updated_at TIMESTAMPTZ) WITH (connector = 'files', path = '{grows}', "
+                "follow = 'true') FORMAT DEBEZIUM ENCODE JSON (decimal.handling.mode = 'string')")
+            connection.execute(f"CREATE SINK s FROM t {self.into_lake(lake, 'id', '5s')}")
+            before, start = cpu_seconds(server.child.pid), time.monotonic()
+            with open(source, "rb") as events, open(grows, "ab", buffering=0) as file:
+                for sent in range(0, self.args.rows, EVENTS_AT_ONCE):
+                    file.write(b"".join(itertools.islice(events, EVENTS_AT_ONCE)))
+                    time.sleep(max(0, start + sent / EVENTS_PER_SECOND - time.monotonic()))
+            connection.execute("FLUSH")
+            used, took = cpu_seconds(server.child.pid) - before, time.monotonic() - start
+            count = connection.execute("SELECT count(*) FROM t").fetchone()[0]
+            assert count == (self.args.rows + 4) // 5, count
+        commits = len(glob.glob(f"{lake}/d/t/metadata/*.metadata.json")) - 1
+        print(f"{self.args.rows} change events in {took:.1f} s: {used:.1f} s of CPU, "
+              f"{commits} commits", flush=True)
         server.stop()
 
     def restart(self):
@@ -245,7 +300,7 @@ class Bench:
 
 def main():
     cases = [name for name in vars(Bench) if not name.startswith("_")]
-    cases = [name.replace("_", "-") for name in cases if name not in ("server", "inserts", "load")]
+    cases = [name.replace("_", "-") for name in cases if name not in HELPERS]
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", nargs="+", choices=cases)
