@@ -1,6 +1,6 @@
 //! [`ErrorsRetention`]: how long `<name>$errors` keeps its rows.
 
-use frazil_connector_api::Options;
+use frazil_connector_api::{OptionSpec, Options};
 
 use crate::config::ByteSize;
 use crate::error::Result;
@@ -8,6 +8,13 @@ use crate::error::Result;
 const ROWS: &str = "errors.retention.rows";
 const BYTES: &str = "errors.retention.bytes";
 const AGE: &str = "errors.retention.ms";
+
+/// The options of `<name>$errors`, given with its table or source.
+pub const ERRORS_OPTIONS: &[OptionSpec] = &[
+    OptionSpec::with_default(ROWS, "100000", "most rows; `unlimited` for no bound, as below"),
+    OptionSpec::with_default(BYTES, "64MiB", "most bytes of rows"),
+    OptionSpec::with_default(AGE, "604800000", "longest time since a message came: 7 days"),
+];
 
 /// The value of an option for no bound.
 const UNLIMITED: &str = "unlimited";
@@ -58,6 +65,8 @@ impl ErrorsRetention {
 
 #[cfg(test)]
 mod tests {
+    use frazil_connector_api::OptionDefault;
+
     use super::*;
 
     #[test]
@@ -76,5 +85,16 @@ mod tests {
         for wrong in [(ROWS, "5MB"), (AGE, "-1"), (BYTES, "much")] {
             assert!(ErrorsRetention::take_from(&mut options(&[wrong])).is_err());
         }
+    }
+
+    #[test]
+    fn the_declared_defaults_are_those_that_hold() {
+        let declared = ERRORS_OPTIONS.iter().filter_map(|option| match option.default {
+            OptionDefault::Value(value) => Some((option.name.to_string(), value.to_string())),
+            _ => None,
+        });
+        let mut given = Options::new(declared);
+        assert_eq!(ErrorsRetention::take_from(&mut given).unwrap(), ErrorsRetention::default());
+        assert_eq!(given, Options::new([]));
     }
 }

@@ -15,6 +15,6 @@ pub use definition::{
     CatalogDef, ColumnDef, Definition, FormatDef, LogicalViewDef, PipelineDef, SinkDef, SourceDef,
     TableDef, UnboundDef, ViewDef, columns_schema,
 };
-pub use errors_retention::ErrorsRetention;
+pub use errors_retention::{ERRORS_OPTIONS, ErrorsRetention};
 pub use identity::{ChangelogMode, RelationId};
 pub use relation::{Catalog, Relation};

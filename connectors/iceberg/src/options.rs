@@ -10,14 +10,8 @@ use crate::catalog::TableName;
 use crate::error::{ErrorContext, unsupported};
 
 /// Options that the engine handles itself and a sink only drops.
-const ENGINE_OPTIONS: [&str; 6] = [
-    "connector",
-    "type",
-    "primary_key",
-    "commit_interval",
-    "commit_checkpoint_interval",
-    "existing_rows",
-];
+const ENGINE_OPTIONS: [&str; 5] =
+    ["connector", "type", "primary_key", "commit_interval", "existing_rows"];
 
 const CATALOG_TYPE: OptionSpec =
     OptionSpec::with_default("catalog.type", "sql", "the kind of catalog; `sql` is the only one");

@@ -7,6 +7,7 @@ use frazil_connector_api::conformance::TextFormat;
 use frazil_connector_api::{OptionDefault, OptionSpec};
 
 use super::*;
+use crate::catalog::ERRORS_OPTIONS;
 
 /// Where the page stands.
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/0008-options.md");
@@ -90,6 +91,7 @@ fn the_page_of_options_is_what_connectors_declare() {
         let title = format!("Sources with `connector = '{}'`", source.name());
         section(&mut page, &title, source.options());
     }
+    section(&mut page, "`$errors` of tables and sources", ERRORS_OPTIONS);
     section(&mut page, "`ENCODE JSON (…)`", frazil_format::OPTIONS);
     for sink in SINKS {
         section(&mut page, &format!("Sinks with `connector = '{}'`", sink.name()), sink.options());
