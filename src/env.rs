@@ -16,7 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
 use frazil_connector_api::Connectors;
+use futures::stream::{self, StreamExt};
 use object_store::ObjectStore;
+use object_store::path::Path;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::{Builder, Uuid};
@@ -142,6 +144,17 @@ impl Env {
     /// The object store of checkpoints and state.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// Removes objects. One that cannot be removed is only a waste of space.
+    pub async fn remove(&self, objects: impl IntoIterator<Item = String>) {
+        let paths: Vec<_> = objects.into_iter().map(|object| Ok(Path::from(object))).collect();
+        let mut removed = self.store.delete_stream(stream::iter(paths).boxed());
+        while let Some(removed) = removed.next().await {
+            if let Err(error) = removed {
+                tracing::debug!(%error, "an old object could not be removed");
+            }
+        }
     }
 
     /// Time since the start of the process.

@@ -220,18 +220,6 @@ impl Manifests {
         });
         Ok(unnamed.try_collect().await?)
     }
-
-    /// Removes objects.
-    pub async fn remove(&self, objects: Vec<String>) {
-        let paths = objects.into_iter().map(|object| Ok(Path::from(object)));
-        let mut removed = self.env.store().delete_stream(futures::stream::iter(paths).boxed());
-        while let Some(removed) = removed.next().await {
-            // An object that cannot be removed is only a waste of space.
-            if let Err(error) = removed {
-                tracing::debug!(%error, "an old object could not be removed");
-            }
-        }
-    }
 }
 
 /// What can be removed once a manifest is the newest: `garbage`, but for manifests that are recent,
@@ -335,7 +323,7 @@ mod tests {
         let (newer, mut manifest) = Manifests::open(env.clone()).await.unwrap();
         for _ in 0..10 {
             append(&newer, &mut manifest).await.unwrap();
-            newer.remove(removable(&manifest, Vec::new())).await;
+            env.remove(removable(&manifest, Vec::new())).await;
         }
         let refused = append(&older, &mut stale).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Fenced);
@@ -381,7 +369,7 @@ mod tests {
     }
 
     /// Law: whatever is added, replaced and dropped, a start finds the parts as they are, and the
-    /// objects that are there are those that are needed.
+    /// store has the needed objects and no others.
     #[tokio::test]
     async fn parts_are_found_in_earlier_manifests_and_these_are_kept_for_as_long() {
         let env = env();
@@ -407,12 +395,12 @@ mod tests {
             }
             manifests.append(&mut manifest, body).await.unwrap();
             let garbage = manifest.garbage(&before, Vec::new());
-            manifests.remove(removable(&manifest, garbage)).await;
+            env.remove(removable(&manifest, garbage)).await;
             if step % 10 == 9 {
                 let (restarted, mut found) = Manifests::open(env.clone()).await.unwrap();
                 assert_eq!(found.catalog.statements, manifest.catalog.statements);
                 assert!(found.segments().eq(manifest.segments()));
-                restarted.remove(restarted.unnamed(&found).await.unwrap()).await;
+                env.remove(restarted.unnamed(&found).await.unwrap()).await;
                 let objects = env.store().list(Some(&Path::from(MANIFESTS)));
                 let objects: Vec<_> = objects.try_collect().await.unwrap();
                 let needed: BTreeSet<String> = found.objects().collect();

@@ -336,7 +336,7 @@ impl Checkpointer {
             std::mem::take(&mut *unneeded)
         };
         self.env.reach("checkpoint.sweeping");
-        self.manifests.remove(objects).await;
+        self.env.remove(objects).await;
     }
 
     /// Waits until old objects are removed; what is left after a while is only a waste of space.

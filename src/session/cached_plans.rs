@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field};
 use chrono::{DateTime, Utc};
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
@@ -38,8 +38,8 @@ const PLANS_MAX: usize = 256;
 /// which the values of parameters decide nothing but the result: of columns, constants, parameters,
 /// operators and casts.
 ///
-/// **Law:** a statement that is planned once and run with some values gives what it gives with
-/// these values planned anew.
+/// **Law:** a kept plan, run with some values, gives the rows that a new plan of the statement
+/// gives with these values.
 #[derive(Debug, Default)]
 pub(super) struct CachedPlans {
     plans: Mutex<Plans>,
@@ -174,24 +174,13 @@ impl CachedPlan {
     /// The plan with the rows of a snapshot and the values of parameters.
     ///
     /// # Errors
-    /// `Internal`: the types are those that it was planned for.
+    /// `UndefinedTable` if a table has gone; `Internal` if a parameter has no value.
     pub(super) fn with(
         &self,
         tables: &RelationSchema,
         params: &[ScalarValue],
     ) -> Result<LogicalPlan> {
-        let value = |id: &str| number(id).and_then(|number| params.get(number - 1)).cloned();
-        let plan = self.plan.clone().transform_up(|node| {
-            let node = match node {
-                LogicalPlan::TableScan(mut scan) => {
-                    let name = scan.table_name.table();
-                    let rows = tables.by_name(name).map_err(external)?;
-                    let gone = || internal(format!("relation \"{name}\" has gone"));
-                    scan.source = provider_as_source(rows.ok_or_else(gone)?);
-                    LogicalPlan::TableScan(scan)
-                }
-                other => other,
-            };
+        let plan = attached(self.plan.clone(), tables)?.transform_up(|node| {
             let names = NamePreserver::new(&node);
             node.map_expressions(|expr| {
                 let has_parameter = expr.exists(|part| Ok(matches!(part, Expr::Placeholder(_))))?;
@@ -201,8 +190,8 @@ impl CachedPlan {
                 let name = names.save(&expr);
                 let expr = expr.transform_up(|part| match part {
                     Expr::Placeholder(Placeholder { id, .. }) => {
-                        let value = value(&id).ok_or_else(|| no_value(&id))?;
-                        Ok(Transformed::yes(Expr::Literal(value, None)))
+                        let value = value_of(&id, params).ok_or_else(|| no_value(&id))?;
+                        Ok(Transformed::yes(Expr::Literal(value.clone(), None)))
                     }
                     other => Ok(Transformed::no(other)),
                 })?;
@@ -213,21 +202,18 @@ impl CachedPlan {
     }
 }
 
-fn external(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
-}
-
 fn internal(message: String) -> DataFusionError {
-    external(Error::internal(message))
+    DataFusionError::External(Box::new(Error::internal(message)))
 }
 
 fn no_value(id: &str) -> DataFusionError {
     internal(format!("parameter {id} has no value"))
 }
 
-/// The number of `$1`, from 1.
-fn number(id: &str) -> Option<usize> {
-    id.strip_prefix('$')?.parse().ok().filter(|number| *number > 0)
+/// The value of `$1`, `$2` ….
+fn value_of<'a>(id: &str, params: &'a [ScalarValue]) -> Option<&'a ScalarValue> {
+    let number: usize = id.strip_prefix('$')?.parse().ok()?;
+    params.get(number.checked_sub(1)?)
 }
 
 /// True for what the values of parameters decide nothing in.
@@ -255,8 +241,7 @@ fn has_plain_values(node: &LogicalPlan, params: &[ScalarValue]) -> bool {
     let LogicalPlan::Values(values) = node else { return true };
     let is_plain = |cell: &Expr, field: &Field| match cell {
         Expr::Placeholder(Placeholder { id, .. }) => {
-            let value = number(id).and_then(|number| params.get(number - 1));
-            value.is_some_and(|value| value.data_type() == *field.data_type())
+            value_of(id, params).is_some_and(|value| value.data_type() == *field.data_type())
         }
         cell => matches!(cell.exists(|part| Ok(matches!(part, Expr::Placeholder(_)))), Ok(false)),
     };
@@ -271,8 +256,7 @@ fn with_types_of(plan: LogicalPlan, params: &[ScalarValue]) -> Result<LogicalPla
             let Expr::Placeholder(Placeholder { id, .. }) = expr else {
                 return Ok(Transformed::no(expr));
             };
-            let value = number(&id).and_then(|number| params.get(number - 1));
-            let value = value.ok_or_else(|| no_value(&id))?;
+            let value = value_of(&id, params).ok_or_else(|| no_value(&id))?;
             let field = Arc::new(Field::new(&id, value.data_type(), true));
             Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(id, Some(field)))))
         })

@@ -104,7 +104,7 @@ impl QueryRuntime {
     }
 
     /// Rows that the threads compute, a few batches ahead of who reads them. To be called on one of
-    /// the threads: a result that is there at once costs no further task.
+    /// the threads: it computes the first batches itself and starts a task only for the rest.
     ///
     /// # Errors
     /// `Shutdown`; what the first rows say.

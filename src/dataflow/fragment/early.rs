@@ -12,8 +12,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
 use tokio::sync::oneshot;
 
 use super::Fragment;
@@ -110,12 +108,7 @@ impl EarlyState {
         self.tokio.spawn(async move {
             let (segments, _) = parts.finish().await;
             let objects: BTreeSet<String> = segments.into_iter().map(|it| it.object).collect();
-            for object in objects {
-                // An object that cannot be removed is only a waste of space.
-                if let Err(error) = env.store().delete(&Path::from(object.as_str())).await {
-                    tracing::debug!(%error, object, "early state could not be removed");
-                }
-            }
+            env.remove(objects).await;
         });
     }
 }
