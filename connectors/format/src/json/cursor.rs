@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
+use wide::u8x16;
 
 /// The text is not the JSON that was expected at this place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,28 +155,20 @@ impl<'a> Cursor<'a> {
     }
 
     fn container(&mut self) -> Result<&'a str, Syntax> {
-        let bytes = self.text.as_bytes();
-        let (start, mut at, mut depth) = (self.at, self.at, 0_usize);
-        loop {
-            at += until(bytes, at, usize::MAX, |word| {
-                // With these bits all brackets are alike, and with few others.
-                equal_bytes(word, b'"') | equal_bytes(word | repeated(0x26), 0x7f)
-            });
-            match bytes.get(at).ok_or(Syntax)? {
-                b'"' => {
-                    at = string_end(bytes, at)?;
-                    continue;
-                }
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth -= 1,
-                _ => {}
-            }
-            at += 1;
-            if depth == 0 {
-                self.at = at;
-                return Ok(&self.text[start..at]);
+        let start = self.at;
+        let mut brackets = Brackets::default();
+        let (blocks, rest) = self.text.as_bytes()[start..].as_chunks::<BLOCK>();
+        for (number, block) in blocks.iter().enumerate() {
+            if let Some(end) = brackets.pass(block) {
+                self.at = start + number * BLOCK + end;
+                return Ok(&self.text[start..self.at]);
             }
         }
+        let mut last = [0; BLOCK];
+        last[..rest.len()].copy_from_slice(rest);
+        let end = brackets.pass(&last).ok_or(Syntax)?;
+        self.at = start + blocks.len() * BLOCK + end;
+        Ok(&self.text[start..self.at])
     }
 
     fn scalar(&mut self) -> Result<&'a str, Syntax> {
@@ -197,14 +189,8 @@ impl<'a> Cursor<'a> {
 fn string_end(bytes: &[u8], start: usize) -> Result<usize, Syntax> {
     let mut at = start + 1;
     loop {
-        // Most strings are too short for a call to pay.
-        at += until(bytes, at, 4, |word| equal_bytes(word, b'"') | equal_bytes(word, b'\\'));
         let rest = bytes.get(at..).ok_or(Syntax)?;
-        match rest.first() {
-            Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => {}
-            _ => at += memchr2(b'"', b'\\', rest).ok_or(Syntax)?,
-        }
+        at += quote_or_backslash(rest).ok_or(Syntax)?;
         if bytes[at] == b'"' {
             return Ok(at + 1);
         }
@@ -212,32 +198,108 @@ fn string_end(bytes: &[u8], start: usize) -> Result<usize, Syntax> {
     }
 }
 
-/// A byte eight times.
-const fn repeated(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
-}
-
-/// The highest bit of each byte that equals `byte`; behind the first one others may be set, too.
+/// The place of the first. Most strings are too short for a call of a library to pay.
 #[inline]
-fn equal_bytes(word: u64, byte: u8) -> u64 {
-    let zero = word ^ repeated(byte);
-    zero.wrapping_sub(repeated(1)) & !zero & repeated(0x80)
-}
-
-/// Number of bytes from `at` that eight at a time show nothing of interest, up to the first that
-/// `find` marks; looks at `words` words at most, and leaves the last bytes of the text alone.
-#[inline]
-fn until(bytes: &[u8], at: usize, words: usize, find: impl Fn(u64) -> u64) -> usize {
-    let rest = bytes.get(at..).unwrap_or_default();
-    let mut count = 0;
-    for word in rest.as_chunks::<8>().0.iter().take(words) {
-        let found = find(u64::from_le_bytes(*word));
-        if found != 0 {
-            return count + found.trailing_zeros() as usize / 8;
+fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
+    let (vectors, rest) = bytes.as_chunks::<16>();
+    for (number, vector) in vectors.iter().enumerate() {
+        let vector = u8x16::new(*vector);
+        let marks = vector.simd_eq(splat(b'"')) | vector.simd_eq(splat(b'\\'));
+        let marks = marks.to_bitmask();
+        if marks != 0 {
+            return Some(number * 16 + marks.trailing_zeros() as usize);
         }
-        count += 8;
     }
-    count
+    let place = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+    place.map(|place| vectors.len() * 16 + place)
+}
+
+#[inline]
+fn splat(byte: u8) -> u8x16 {
+    u8x16::splat(byte)
+}
+
+/// Bytes of text that [`Brackets`] passes at once: a bit of a word for each.
+const BLOCK: usize = 64;
+
+/// Finds the bracket that closes the first one.
+///
+/// It counts brackets outside strings, block by block. Strings, which are short and many, cost no
+/// branch: the exclusive or of all quotes up to a byte tells whether it is in one.
+#[derive(Default)]
+struct Brackets {
+    /// Brackets that are open.
+    depth: u32,
+    /// All ones within a string, else 0.
+    in_string: u64,
+    /// True if the last byte was a backslash that escapes the next one.
+    escapes: bool,
+}
+
+impl Brackets {
+    /// Passes a block; gives the place behind the closing bracket, if it is in it. The first block
+    /// begins with the opening one.
+    #[inline]
+    fn pass(&mut self, block: &[u8; BLOCK]) -> Option<usize> {
+        let (mut quotes, mut backslashes, mut opening, mut closing) = (0, 0, 0, 0);
+        for (number, vector) in block.as_chunks::<16>().0.iter().enumerate() {
+            let vector = u8x16::new(*vector);
+            let bits = |marks: u8x16| u64::from(marks.to_bitmask()) << (number * 16);
+            quotes |= bits(vector.simd_eq(splat(b'"')));
+            backslashes |= bits(vector.simd_eq(splat(b'\\')));
+            // With this bit both kinds of brackets are alike, and with no other byte.
+            let lower = vector | splat(0x20);
+            opening |= bits(lower.simd_eq(splat(b'{')));
+            closing |= bits(lower.simd_eq(splat(b'}')));
+        }
+        if backslashes != 0 || self.escapes {
+            quotes &= !self.escaped(backslashes);
+        }
+        let in_string = up_to(quotes) ^ self.in_string;
+        self.in_string = if in_string >> (BLOCK - 1) == 1 { u64::MAX } else { 0 };
+        (opening, closing) = (opening & !in_string, closing & !in_string);
+        if self.depth > closing.count_ones() {
+            self.depth = self.depth + opening.count_ones() - closing.count_ones();
+            return None;
+        }
+        let mut brackets = opening | closing;
+        while brackets != 0 {
+            let place = brackets.trailing_zeros();
+            brackets &= brackets - 1;
+            if opening >> place & 1 == 1 {
+                self.depth += 1;
+            } else {
+                self.depth -= 1;
+                if self.depth == 0 {
+                    return Some(place as usize + 1);
+                }
+            }
+        }
+        None
+    }
+
+    /// The bytes that a backslash before them escapes.
+    fn escaped(&mut self, mut backslashes: u64) -> u64 {
+        let mut escaped = u64::from(std::mem::take(&mut self.escapes));
+        while backslashes != 0 {
+            let backslash = backslashes & backslashes.wrapping_neg();
+            backslashes ^= backslash;
+            if escaped & backslash == 0 {
+                escaped |= backslash << 1;
+                self.escapes = backslash << 1 == 0;
+            }
+        }
+        escaped
+    }
+}
+
+/// Each bit is the exclusive or of all bits up to it.
+#[inline]
+fn up_to(mut bits: u64) -> u64 {
+    for shift in [1, 2, 4, 8, 16, 32] {
+        bits ^= bits << shift;
+    }
+    bits
 }
 
 /// The content of a string token; `None` if it has a control character or a broken escape.
