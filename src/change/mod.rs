@@ -17,6 +17,7 @@ mod chunks;
 mod consolidate;
 mod equal;
 mod hash;
+mod latest;
 mod partition;
 mod shard;
 pub mod words;
@@ -29,5 +30,6 @@ pub use consolidate::{concat, consolidate, consolidate_in_chunks, negate, with_w
 pub use equal::equal_rows;
 pub use frazil_connector_api::{ChangeBatch, UpsertBatch, UpsertOp};
 pub use hash::{hash_bytes, hash_rows, mix};
+pub use latest::latest_by_key;
 pub use partition::{partition_by, partition_by_key, partition_upserts, take_rows};
 pub use shard::{SHARDS, ShardRange, owner_of, shard_of, shards_of};

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use frazil_connector_api::{ChangeBatch, Decoded, Positions, Source};
+use frazil_connector_api::{ChangeBatch, Decoded, Positions, SinkMode, Source};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator as _;
@@ -164,13 +164,13 @@ pub(crate) fn build_fragment(
         let output = match (&*relation.definition, &planned.plan) {
             (Definition::Table(table), _) => parts.table(relation, table)?,
             (Definition::Errors, _) => parts.errors(relation)?,
-            (Definition::Sink(_) | Definition::Pipeline(_), Some(plan)) => {
-                parts.sink(plan, &mut collected)?
-            }
-            (_, Some(plan)) => {
-                let rows = parts.node(plan)?;
-                parts.kept_rows(relation, rows)?
-            }
+            (definition, Some(plan)) => match definition.sink() {
+                Some(sink) => parts.sink(plan, &sink.mode, &mut collected)?,
+                None => {
+                    let rows = parts.node(plan)?;
+                    parts.kept_rows(relation, rows)?
+                }
+            },
             (_, None) => return Err(Error::internal("a fragment without a plan was built")),
         };
         parts.check_claims(&relation.name);
@@ -417,7 +417,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
         self.restore(&(Rc::clone(&former) as SharedOperator), kept);
         let rows = former.borrow().snapshot().batches(None)?;
         let rows = rows.into_iter().map(ChangeBatch::retractions).collect();
-        self.tap.keep(Arc::clone(&relation.schema), rows)
+        let columns = || (0..relation.schema.fields().len()).collect();
+        let key = relation.upsert_key.clone().unwrap_or_else(columns);
+        self.tap.keep(Arc::clone(&relation.schema), key, rows)
     }
 
     /// Where rows of a table or view are kept. One row without a key stays on one worker.
@@ -747,11 +749,12 @@ impl<'scope> Parts<'_, '_, 'scope> {
     fn sink(
         &mut self,
         plan: &IncrementalPlan,
+        mode: &SinkMode,
         collected: &mut Option<Rc<RefCell<Vec<ChangeBatch>>>>,
     ) -> Result<Packets<'scope>> {
         let rows = self.node(plan)?;
         let rows = self.routed(rows, Route::Single);
-        let operator = SinkCollect::default();
+        let operator = SinkCollect::new(plan, mode, self.builder.catalog);
         *collected = Some(operator.ready());
         let operator: SharedOperator = Rc::new(RefCell::new(operator));
         Ok(self.add(vec![rows], operator, None, None))

@@ -41,6 +41,8 @@ struct Inner {
 #[derive(Debug)]
 struct Kept {
     schema: SchemaRef,
+    /// Rows of one key are handed on in one batch.
+    key: Vec<usize>,
     changes: Vec<ChangeBatch>,
     bytes: usize,
     /// Bytes at which they are consolidated again.
@@ -60,8 +62,13 @@ impl Tap {
     ///
     /// # Errors
     /// Arrow kernels' only.
-    pub(crate) fn keep(&self, schema: SchemaRef, former: Vec<ChangeBatch>) -> Result<()> {
-        let mut kept = Kept { schema, changes: Vec::new(), bytes: 0, limit: 0 };
+    pub(crate) fn keep(
+        &self,
+        schema: SchemaRef,
+        key: Vec<usize>,
+        former: Vec<ChangeBatch>,
+    ) -> Result<()> {
+        let mut kept = Kept { schema, key, changes: Vec::new(), bytes: 0, limit: 0 };
         former.into_iter().try_for_each(|changes| kept.add(changes))?;
         self.inner.borrow_mut().kept = Some(kept);
         Ok(())
@@ -124,9 +131,8 @@ impl Kept {
     }
 
     fn consolidate(&mut self) -> Result<()> {
-        let columns: Vec<usize> = (0..self.schema.fields().len()).collect();
         let changes = std::mem::take(&mut self.changes);
-        self.changes = consolidate_in_chunks(&self.schema, changes, &columns)?;
+        self.changes = consolidate_in_chunks(&self.schema, changes, &self.key)?;
         self.bytes = self.changes.iter().map(|changes| batch_bytes(changes.rows())).sum();
         self.limit = 2 * self.bytes;
         Ok(())
@@ -149,7 +155,8 @@ mod tests {
         let schema = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
         let tap = Tap::default();
         let queue = tap.subscribe();
-        tap.keep(schema.clone(), vec![changes(&schema, "- 1 a\n - 2 b\n - 3 c")]).unwrap();
+        tap.keep(schema.clone(), vec![0, 1], vec![changes(&schema, "- 1 a\n - 2 b\n - 3 c")])
+            .unwrap();
         for row in 3..100 {
             tap.push(row, &changes(&schema, &format!("+ {row} c"))).unwrap();
         }

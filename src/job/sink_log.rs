@@ -14,7 +14,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use uuid::Uuid;
 
 use crate::catalog::RelationId;
-use crate::change::concat;
+use crate::change::{batch_bytes, concat};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{Packing, append_batches, read_batches};
@@ -26,10 +26,6 @@ pub(super) const MERGE_BYTES_MAX: usize = 1 << 29;
 
 /// Pending changes that are put together at least.
 const MERGED_MIN: usize = if cfg!(test) { 2 } else { 8 };
-
-/// Logged changes of so many bytes stay in memory, since they are soon merged; more are read from
-/// their object when they are needed.
-const KEPT_BYTES_MAX: usize = if cfg!(test) { 256 } else { 1 << 20 };
 
 /// Net changes that are not committed, and the object that holds them as of the last manifest.
 #[derive(Debug, Clone)]
@@ -49,7 +45,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Changes that are not logged yet.
     pub(super) fn new(number: u64, changes: ChangeBatch, first: u64) -> Self {
-        let (rows, bytes) = (changes.num_rows(), changes.rows().get_array_memory_size());
+        let (rows, bytes) = (changes.num_rows(), batch_bytes(changes.rows()));
         Self { number, kept: Some(changes), rows, bytes, object: None, first }
     }
 
@@ -65,6 +61,7 @@ impl Pending {
     ) -> Result<Self> {
         let mut pending = Self::new(number, read(object, schema, env).await?, 0);
         pending.set_object(object.to_string());
+        pending.release();
         Ok(pending)
     }
 
@@ -83,7 +80,11 @@ impl Pending {
     /// They are logged as an object.
     pub(super) fn set_object(&mut self, object: String) {
         self.object = Some(object);
-        if self.bytes > KEPT_BYTES_MAX {
+    }
+
+    /// Forgets changes that their object has: they are read when they are needed.
+    pub(super) fn release(&mut self) {
+        if self.object.is_some() {
             self.kept = None;
         }
     }

@@ -22,17 +22,26 @@ use futures::FutureExt;
 use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
+use self::net::Net;
 use self::writers::{Writers, panicked};
 use super::sink_log::{self, MERGE_BYTES_MAX, Pending, to_merge};
 use super::sink_problem::{Severity, SinkProblem};
 use crate::catalog::RelationId;
-use crate::change::{batch_bytes, consolidate};
+use crate::change::batch_bytes;
 use crate::checkpoint::SinkRecord;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{Charge, MemoryAccount, MemoryKind};
 
+mod net;
 mod writers;
+
+/// Bytes of logged changes that stay in memory, so that no prepare reads them again; less if the
+/// memory limit is small.
+const KEPT_BYTES_MAX: usize = if cfg!(test) { 256 } else { 128 << 20 };
+
+/// The part of the memory limit that a sink may use for that.
+const KEPT_PART: u64 = 32;
 
 /// What becomes of a sink that is stopped.
 const STOPPED: &str = "the sink is stopped and keeps its changes until ALTER SINK … RESUME";
@@ -58,8 +67,7 @@ pub(super) struct SinkSlot {
     pub(super) name: String,
     id: Uuid,
     schema: SchemaRef,
-    /// The key by which writers share changes; empty for an append-only sink.
-    key: Vec<usize>,
+    net: Net,
     sink: Arc<tokio::sync::Mutex<OpenSink>>,
     progress: Mutex<Progress>,
     /// True once the sink is dropped.
@@ -79,6 +87,8 @@ struct Progress {
     reading_bytes: usize,
     /// What is in memory; `None` in tests.
     charge: Option<Charge>,
+    /// Bytes of logged changes that may stay in memory.
+    kept_max: usize,
     /// The newest commit.
     last: LastCommit,
     /// The first checkpoint that has changes of the newest commit.
@@ -93,11 +103,27 @@ struct Progress {
 }
 
 impl Progress {
+    /// Bytes of pending changes that are in memory.
+    fn kept_bytes(&self) -> usize {
+        self.taken.iter().chain(&self.pending).map(Pending::kept_bytes).sum()
+    }
+
     /// Charges what is in memory.
     fn charge(&mut self) {
-        let logged = self.taken.iter().chain(&self.pending);
-        let bytes = logged.map(Pending::kept_bytes).sum::<usize>() + self.reading_bytes;
+        let bytes = self.kept_bytes() + self.reading_bytes;
         self.charge.iter_mut().for_each(|charge| charge.set(bytes));
+    }
+
+    /// Changes are logged as an object, and stay in memory if there is room.
+    fn set_object(&mut self, number: u64, object: String) {
+        let has_room = self.kept_bytes() <= self.kept_max;
+        if let Some(logged) = self.pending.iter_mut().find(|it| it.number == number) {
+            logged.set_object(object);
+            if !has_room {
+                logged.release();
+            }
+        }
+        self.charge();
     }
 }
 
@@ -127,13 +153,10 @@ impl SinkSlot {
         mode: &SinkMode,
         sink: Box<dyn SinkCommitter>,
     ) -> Self {
-        let key = match mode {
-            SinkMode::AppendOnly => Vec::new(),
-            SinkMode::Upsert { key } => key.clone(),
-        };
         let sink = Arc::new(tokio::sync::Mutex::new(OpenSink { sink, opened: false }));
-        let (progress, dropped) = (Mutex::default(), watch::Sender::new(false));
-        Self { relation, name, id, schema, key, sink, progress, dropped }
+        let progress = Progress { kept_max: KEPT_BYTES_MAX, ..Progress::default() };
+        let (progress, dropped) = (Mutex::new(progress), watch::Sender::new(false));
+        Self { relation, name, id, schema, net: Net::of(mode), sink, progress, dropped }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -277,10 +300,7 @@ impl SinkSlot {
         for unlogged in unlogged {
             let changes = unlogged.changes(&self.schema, env).await?;
             let object = sink_log::write(&changes, self.relation, sequence, env).await?;
-            let mut progress = self.progress();
-            let logged = progress.pending.iter_mut().find(|it| it.number == unlogged.number);
-            logged.into_iter().for_each(|logged| logged.set_object(object.clone()));
-            progress.charge();
+            self.progress().set_object(unlogged.number, object);
         }
         Ok(Logged { record: self.record(), garbage, problem })
     }
@@ -294,7 +314,7 @@ impl SinkSlot {
         for pending in &merged {
             changes.push(pending.changes(&self.schema, env).await?);
         }
-        let changes = consolidate(Arc::clone(&self.schema), changes)?;
+        let changes = self.net.of_changes(&self.schema, changes)?;
         let mut progress = self.progress();
         let before_all = progress.pending.len() - merged.len();
         progress.pending.truncate(before_all);
@@ -311,7 +331,7 @@ impl SinkSlot {
         let (mut group, mut bytes) = (Vec::new(), 0);
         let mut groups = Vec::new();
         for changes in changes {
-            let size = changes.rows().get_array_memory_size();
+            let size = batch_bytes(changes.rows());
             if bytes + size > MERGE_BYTES_MAX && !group.is_empty() {
                 groups.push(std::mem::take(&mut group));
                 bytes = 0;
@@ -321,7 +341,7 @@ impl SinkSlot {
         }
         groups.push(group);
         for group in groups {
-            let changes = consolidate(Arc::clone(&self.schema), group)?;
+            let changes = self.net.of_changes(&self.schema, group)?;
             if changes.num_rows() > 0 {
                 let mut progress = self.progress();
                 let number = progress.numbered;
@@ -410,14 +430,14 @@ impl SinkSlot {
             self.reopen(sink).await?;
         }
         let taken = self.progress().taken.clone();
-        // Each of them is consolidated already. What is too large for one batch is written in its
+        // Each of them is net already. What is too large for one batch is written in its
         // order, so that rows come and go that are in none of the snapshots.
         let groups = match taken.iter().map(|pending| pending.bytes).sum::<usize>() {
             bytes if bytes > MERGE_BYTES_MAX => taken.chunks(1),
             _ => taken.chunks(taken.len().max(1)),
         };
         let bytes = taken.iter().map(|pending| pending.bytes).sum();
-        let mut writers = Writers::new(&mut *sink.sink, &self.key, bytes)?;
+        let mut writers = Writers::new(&mut *sink.sink, self.net.key(), bytes)?;
         let written = self.write_groups(groups, &mut writers, env).await;
         self.set_reading(0);
         let (fragments, finished) = match written {
@@ -460,25 +480,24 @@ impl SinkSlot {
     }
 
     /// The sum of pending changes, which is in memory until the next call or the end of the
-    /// prepare.
+    /// prepare. The changes themselves are in the log.
     async fn net_changes(&self, group: &[Pending], env: &Env) -> Result<ChangeBatch> {
-        self.set_reading(group.iter().map(|pending| pending.bytes).sum());
+        let read = group.iter().map(|pending| pending.bytes - pending.kept_bytes());
+        self.set_reading(read.sum());
         let mut changes = Vec::with_capacity(group.len());
         for pending in group {
             changes.push(pending.changes(&self.schema, env).await?);
         }
-        match changes.pop() {
-            Some(only) if changes.is_empty() => Ok(only),
-            last => {
-                consolidate(Arc::clone(&self.schema), changes.into_iter().chain(last).collect())
-            }
-        }
+        self.progress().taken.iter_mut().for_each(Pending::release);
+        self.net.of_changes(&self.schema, changes)
     }
 
     /// What it holds is charged to an account from now on.
     pub(super) fn charge_to(&self, memory: &Arc<MemoryAccount>) {
         let mut progress = self.progress();
         progress.charge = Some(memory.charge(Some(self.relation), MemoryKind::SinkChanges));
+        let part = usize::try_from(memory.limit() / KEPT_PART).unwrap_or(usize::MAX);
+        progress.kept_max = part.min(KEPT_BYTES_MAX);
         progress.charge();
     }
 

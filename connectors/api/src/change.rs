@@ -93,10 +93,4 @@ impl ChangeBatch {
     pub fn into_parts(self) -> (RecordBatch, Option<Int64Array>) {
         (self.rows, self.weights)
     }
-
-    /// Memory of the columns in bytes.
-    pub fn memory_bytes(&self) -> usize {
-        self.rows.get_array_memory_size()
-            + self.weights.as_ref().map_or(0, |weights| weights.get_array_memory_size())
-    }
 }

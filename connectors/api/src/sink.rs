@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{ChangeBatch, Result};
 
-/// What may arrive at a sink.
+/// What may arrive at a sink, see [`SinkWriter::write`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SinkMode {
     /// Inserts only.
@@ -218,7 +218,16 @@ pub trait SinkCommitter: Send {
 /// All changes of one key go to the same writer, in their order.
 #[async_trait]
 pub trait SinkWriter: Send {
-    /// Takes changes, each batch net.
+    /// Takes changes.
+    ///
+    /// | mode | weight | meaning |
+    /// |---|---|---|
+    /// | append-only | n > 0 | n more rows like this |
+    /// | upsert | +1 | this is the row of its key now, in the place of one that may be there |
+    /// | upsert | -1 | its key has no row now; there may have been none |
+    ///
+    /// A batch for an upsert sink has each key once. Of a row with weight -1 only the columns of
+    /// the key have a meaning.
     ///
     /// # Errors
     /// `Unavailable`; or `Target` if a retraction comes to an append-only sink.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use frazil_connector_api::{BadMessage, ChangeBatch, UpsertBatch};
 
 use crate::catalog::RelationId;
+use crate::change::batch_bytes;
 use crate::env::Scratch;
 use crate::error::{Error, Result};
 use crate::state::{MovedRows, StateDelta, StateTable};
@@ -21,7 +22,7 @@ impl Output {
     /// Emits a batch; an empty one is dropped.
     pub fn push(&mut self, batch: ChangeBatch) {
         if batch.num_rows() > 0 {
-            self.bytes += batch.memory_bytes();
+            self.bytes += batch_bytes(batch.rows());
             self.batches.push(batch);
         }
     }

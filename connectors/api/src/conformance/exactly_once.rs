@@ -128,27 +128,28 @@ impl<'a> Process<'a> {
     }
 
     /// The changes of the next cut, and the rows after it: some rows come, and in an upsert sink
-    /// some of the cut before change and one goes.
+    /// some of the cut before change, one goes, and so does one that never was.
     fn next_cut(&self) -> (ChangeBatch, Rows) {
         let cut = self.cut + 1;
         let mut changes: Changes = (0..7).map(|row| ((cut * 10 + row, cut), 1)).collect();
+        let mut rows = self.rows.clone();
         match self.mode {
             // Rows of an append-only sink may be equal.
             SinkMode::AppendOnly => changes.extend([((0, 0), 2), ((cut * 10, cut), 1)]),
             SinkMode::Upsert { .. } => {
                 let before = (cut - 1) * 10;
                 let old = self.rows.keys().filter(|(id, _)| (before..before + 4).contains(id));
-                for &(id, value) in old {
-                    changes.push(((id, value), -1));
-                    changes.extend((id != before).then_some(((id, cut * 100), 1)));
-                }
+                changes.extend(old.map(|&(id, _)| match id == before {
+                    true => ((id, 0), -1),
+                    false => ((id, cut * 100), 1),
+                }));
+                changes.push(((cut * 10 + 9, 0), -1));
+                rows.retain(|(id, _), _| changes.iter().all(|((changed, _), _)| id != changed));
             }
         }
-        let mut rows = self.rows.clone();
-        for (row, weight) in &changes {
+        for (row, weight) in changes.iter().filter(|(_, weight)| *weight > 0) {
             *rows.entry(*row).or_default() += weight;
         }
-        rows.retain(|_, weight| *weight != 0);
         (batch(&changes), rows)
     }
 

@@ -4,37 +4,54 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
+/// Value by key.
 type Rows = BTreeMap<i64, i64>;
+
+/// What changes leave of each key: its value, or nothing.
+type Latest = BTreeMap<i64, Option<i64>>;
 
 /// A target, and what is durable beside it, by commit.
 #[derive(Clone, Default)]
 struct Ledger {
     target: Arc<Mutex<(BTreeSet<Uuid>, Rows)>>,
-    prepared: Arc<Mutex<BTreeMap<Uuid, Rows>>>,
+    prepared: Arc<Mutex<BTreeMap<Uuid, Latest>>>,
     fails: Arc<Mutex<bool>>,
 }
 
-fn add(rows: &mut Rows, other: &Rows) {
-    for (key, weight) in other {
-        *rows.entry(*key).or_default() += weight;
+fn apply(rows: &mut Rows, latest: &Latest) {
+    for (key, value) in latest {
+        match value {
+            Some(value) => rows.insert(*key, *value),
+            None => rows.remove(key),
+        };
     }
-    rows.retain(|_, weight| *weight != 0);
 }
 
-fn sums(changes: &ChangeBatch) -> Rows {
-    let keys = changes.rows().column(0).as_primitive::<Int64Type>().values().clone();
-    let mut rows = Rows::new();
-    for (row, key) in keys.iter().enumerate() {
-        add(&mut rows, &Rows::from([(*key, changes.weight(row))]));
-    }
-    rows
+/// Changes as (key, value, weight).
+fn changes(steps: &[(i64, i64, i64)]) -> ChangeBatch {
+    let column = |of: fn(&(i64, i64, i64)) -> i64| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(steps.iter().map(of)))
+    };
+    let rows = [("k", column(|it| it.0)), ("v", column(|it| it.1))];
+    let weights = Int64Array::from_iter_values(steps.iter().map(|step| step.2));
+    ChangeBatch::try_new(RecordBatch::try_from_iter(rows).unwrap(), weights).unwrap()
+}
+
+/// A key is in a batch once.
+fn latest(changes: &ChangeBatch) -> Latest {
+    let column = |at: usize| changes.rows().column(at).as_primitive::<Int64Type>().clone();
+    let (keys, values) = (column(0), column(1));
+    let of = |row: usize| (keys.value(row), (changes.weight(row) > 0).then(|| values.value(row)));
+    let latest: Latest = (0..changes.num_rows()).map(of).collect();
+    assert_eq!(latest.len(), changes.num_rows(), "a key comes once");
+    latest
 }
 
 impl Ledger {
     fn show(&self, committable: &Committable) {
         let mut target = self.target.lock().unwrap();
         if target.0.insert(committable.mark.id) {
-            add(&mut target.1, &self.prepared.lock().unwrap()[&committable.mark.id]);
+            apply(&mut target.1, &self.prepared.lock().unwrap()[&committable.mark.id]);
         }
     }
 
@@ -46,7 +63,7 @@ impl Ledger {
     }
 
     fn slot(&self) -> Arc<SinkSlot> {
-        let (schema, sink) = (batch(&[]).schema(), Box::new(self.clone()));
+        let (schema, sink) = (changes(&[]).schema(), Box::new(self.clone()));
         let id = Uuid::from_u128(7);
         let (name, mode) = ("s".to_string(), SinkMode::Upsert { key: vec![0] });
         Arc::new(SinkSlot::new(RelationId(1), name, id, schema, &mode, sink))
@@ -58,12 +75,12 @@ impl Ledger {
         if let Some(committable) = record.last.committable()
             && !committed.contains(&committable.mark.id)
         {
-            add(&mut rows, &self.prepared.lock().unwrap()[&committable.mark.id]);
+            apply(&mut rows, &self.prepared.lock().unwrap()[&committable.mark.id]);
         }
         for object in &record.pending {
-            let schema = batch(&[]).schema();
+            let schema = changes(&[]).schema();
             let pending = Pending::restore(0, object, &schema, env).await.unwrap();
-            add(&mut rows, &sums(&pending.changes(&schema, env).await.unwrap()));
+            apply(&mut rows, &latest(&pending.changes(&schema, env).await.unwrap()));
         }
         rows
     }
@@ -88,15 +105,15 @@ impl SinkCommitter for Ledger {
         fragments: Vec<Fragment>,
     ) -> Answer<Option<Committable>> {
         self.may_fail()?;
-        let mut rows = Rows::new();
+        let mut all = Latest::new();
         for fragment in fragments {
-            let share: Vec<(i64, i64)> = serde_json::from_str(&fragment.payload).unwrap();
-            add(&mut rows, &share.into_iter().collect());
+            let share: Vec<(i64, Option<i64>)> = serde_json::from_str(&fragment.payload).unwrap();
+            all.extend(share);
         }
-        if rows.is_empty() {
+        if all.is_empty() {
             return Ok(None);
         }
-        self.prepared.lock().unwrap().insert(mark.id, rows);
+        self.prepared.lock().unwrap().insert(mark.id, all);
         Ok(Some(Committable { mark, payload: String::new() }))
     }
 
@@ -114,14 +131,14 @@ impl SinkCommitter for Ledger {
     }
 }
 
-/// A writer that describes the sum of its share.
+/// A writer that describes its share.
 #[derive(Default)]
-pub(super) struct Share(Rows);
+struct Share(Latest);
 
 #[async_trait]
 impl SinkWriter for Share {
     async fn write(&mut self, changes: ChangeBatch) -> Answer<()> {
-        add(&mut self.0, &sums(&changes));
+        self.0.extend(latest(&changes));
         Ok(())
     }
 
@@ -143,6 +160,25 @@ impl Dice {
     }
 }
 
+/// The changes of an epoch to some rows: some come, some change and some go, and of an update both
+/// rows may come first.
+fn epoch(rows: &mut Rows, dice: &mut Dice) -> ChangeBatch {
+    let mut steps = Vec::new();
+    let keys: BTreeSet<i64> = (0..dice.roll(4)).map(|_| dice.roll(12) as i64).collect();
+    for key in keys {
+        let old = rows.remove(&key);
+        let new = (old.is_none() || dice.roll(3) > 0).then(|| dice.roll(1000) as i64);
+        rows.extend(new.map(|value| (key, value)));
+        let mut of_key: Vec<_> = old.into_iter().map(|value| (key, value, -1)).collect();
+        of_key.extend(new.map(|value| (key, value, 1)));
+        if dice.roll(2) == 0 {
+            of_key.reverse();
+        }
+        steps.extend(of_key);
+    }
+    changes(&steps)
+}
+
 /// How far a sink's work is, beside the checkpoints.
 #[derive(Default)]
 enum Work {
@@ -153,7 +189,7 @@ enum Work {
     Named(BusySink, Committable),
 }
 
-/// Law: target + committable + log = all changes up to the checkpoint, at every manifest; also
+/// Law: target, committable and log make the rows as of the checkpoint, at every manifest; also
 /// where the process ends at any step and another one starts from the manifest.
 #[tokio::test]
 async fn every_change_is_in_one_place_at_every_manifest() {
@@ -166,11 +202,9 @@ async fn every_change_is_in_one_place_at_every_manifest() {
         for step in 1..120_u64 {
             match dice.roll(8) {
                 0..=2 => {
-                    let rows: Vec<(i64, i64)> = (0..dice.roll(4))
-                        .map(|_| (dice.roll(12) as i64, if dice.roll(3) == 0 { -1 } else { 1 }))
-                        .collect();
-                    rows.iter().for_each(|row| add(&mut expected, &Rows::from([*row])));
-                    manifest = slot.log(vec![batch(&rows)], step, &env).await.unwrap().record;
+                    let epochs = (0..dice.roll(4)).map(|_| epoch(&mut expected, &mut dice));
+                    let epochs = epochs.collect();
+                    manifest = slot.log(epochs, step, &env).await.unwrap().record;
                 }
                 3 | 4 => {
                     work = match work {
@@ -218,10 +252,10 @@ async fn every_change_is_in_one_place_at_every_manifest() {
 async fn a_checkpoint_does_not_wait_for_a_sink_at_work() {
     let (env, ledger) = (env(&Arc::default()), Ledger::default());
     let slot = ledger.slot();
-    slot.log(vec![batch(&[(1, 1)])], 1, &env).await.unwrap();
+    slot.log(vec![changes(&[(1, 5, 1)])], 1, &env).await.unwrap();
     let sink = slot.begin().unwrap();
     // The sink is locked and has not prepared: an index is loaded, a catalog does not answer.
-    let record = slot.log(vec![batch(&[(2, 1)])], 2, &env).await.unwrap().record;
+    let record = slot.log(vec![changes(&[(2, 6, 1)])], 2, &env).await.unwrap().record;
     assert_eq!(record.pending.len(), 2);
     assert!(slot.begin().is_none(), "it is at work");
     let prepared = Arc::clone(&slot).prepare(sink, mark(1, &env), &env).await.unwrap();
@@ -230,5 +264,5 @@ async fn a_checkpoint_does_not_wait_for_a_sink_at_work() {
     assert!(!slot.lacks(0) && slot.lacks(1) && slot.lacks(2));
     slot.commit(prepared.sink, &prepared.committable.unwrap(), &env, |_, _| ()).await.unwrap();
     assert!(!slot.lacks(1) && slot.lacks(2));
-    assert_eq!(ledger.target.lock().unwrap().1, Rows::from([(1, 1)]));
+    assert_eq!(ledger.target.lock().unwrap().1, Rows::from([(1, 5)]));
 }
