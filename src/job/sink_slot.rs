@@ -602,8 +602,9 @@ impl SinkSlot {
         env: &Env,
         report: impl Fn(u32, String),
     ) -> Result<Option<SinkStatus>> {
-        let committable = self.progress().last.committable().cloned();
         let mut busy = Arc::clone(&self.sink).lock_owned().await;
+        // Under the lock: a prepare that was faster has committed it, and may have made the next.
+        let committable = self.progress().last.committable().cloned();
         if let Some(committable) = committable {
             let committed = self.commit(busy, &committable, env, report).await?;
             return Ok(committed.map(|(_, status)| status));

@@ -240,6 +240,29 @@ async fn named(slot: &Arc<SinkSlot>, number: u64, env: &Env) -> (BusySink, Commi
     (sink, committable.unwrap())
 }
 
+/// RESUME recovers a sink while a prepare has it: what the prepare has committed meanwhile is not
+/// committed once more, behind the next commit.
+#[tokio::test]
+async fn a_recovery_takes_what_is_to_be_committed_once_it_has_the_sink() {
+    let env = env(&Arc::default());
+    let scripted = Scripted::default();
+    let slot = scripted.slot([Call::Succeeds, Call::Refused]);
+    let (sink, first) = named(&slot, 1, &env).await;
+    slot.commit(sink, &first, &env, |_, _| ()).await.unwrap_err();
+    assert!(slot.resume());
+    slot.log(vec![batch(&[(2, 1)])], 2, &env).await.unwrap();
+    let sink = slot.begin().unwrap();
+    let mut recovery = Box::pin(slot.recover(&env, |_, _| ()));
+    assert!(futures::poll!(&mut recovery).is_pending(), "a prepare has the sink");
+    // It opens the sink, which commits the first.
+    let prepared = Arc::clone(&slot).prepare(sink, mark(2, &env), &env).await.unwrap();
+    let second = prepared.committable.unwrap();
+    slot.name(Some(&second));
+    slot.commit(prepared.sink, &second, &env, |_, _| ()).await.unwrap();
+    recovery.await.unwrap();
+    assert_eq!(*scripted.commits.lock().unwrap(), [first, second]);
+}
+
 /// An error that cannot heal and a panic stop the sink, at once and with the reason; its changes
 /// are logged on, and a new process continues with them.
 #[tokio::test]
