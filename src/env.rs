@@ -25,7 +25,7 @@ use uuid::{Builder, Uuid};
 
 pub use self::freed_memory::return_freed_memory;
 pub use self::local_store::LocalStore;
-pub use self::machine::memory_bytes;
+pub use self::machine::{Resident, memory_bytes};
 use self::recent_objects::RecentObjects;
 pub use self::scratch::{Scratch, ScratchValues};
 use crate::error::{Error, ErrorKind, Result};

@@ -143,8 +143,8 @@ struct Worker {
     accounted_at: Duration,
     /// When rows may be moved to scratch files again, after the disk has refused some.
     move_at: Duration,
-    /// When the resident part of scratch files is looked at.
-    trim_at: Duration,
+    /// When the resident memory is looked at again.
+    resident_at: Duration,
     /// Number of jobs that failed here because memory was short, or had failed before.
     failed_for_memory: usize,
     /// Where the statement that is applied begins to read sources.
@@ -220,7 +220,7 @@ impl Worker {
             progress_at: Duration::ZERO,
             accounted_at: Duration::ZERO,
             move_at: Duration::ZERO,
-            trim_at: Duration::ZERO,
+            resident_at: Duration::ZERO,
             failed_for_memory: 0,
             starts: BTreeMap::new(),
             running: true,

@@ -1,4 +1,4 @@
-//! [`memory_bytes`]: the memory that this process may use.
+//! [`memory_bytes`]: the memory that this process may use; [`Resident`]: what it has.
 
 use std::path::Path;
 
@@ -8,6 +8,31 @@ const UNKNOWN_MACHINE_BYTES: u64 = 4 << 30;
 /// Memory of the machine in bytes, or the least limit of the control groups that the process is in.
 pub fn memory_bytes() -> u64 {
     least_limit(|path| std::fs::read_to_string(Path::new(path)).ok())
+}
+
+/// Memory of this process that is in use, in bytes; 0 where the system does not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// The process's own: the heap and stacks.
+    pub anonymous: usize,
+    /// Pages of mapped files, such as the program and scratch files.
+    pub files: usize,
+}
+
+impl Resident {
+    /// As it is now.
+    pub fn now() -> Self {
+        Self::of(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+    }
+
+    fn of(status: &str) -> Self {
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kilobytes = line.and_then(|it| it.trim().trim_end_matches(" kB").parse().ok());
+            kilobytes.unwrap_or(0_usize) * 1024
+        };
+        Self { anonymous: bytes("RssAnon:"), files: bytes("RssFile:") }
+    }
 }
 
 fn least_limit(read: impl Fn(&str) -> Option<String>) -> u64 {
@@ -45,6 +70,13 @@ mod tests {
         least_limit(|path| {
             files.iter().find(|(name, _)| *name == path).map(|(_, text)| text.to_string())
         })
+    }
+
+    #[test]
+    fn what_is_resident_is_read_from_the_status() {
+        let status = "VmRSS:\t  30 kB\nRssAnon:\t      20 kB\nRssFile:\t      10 kB\n";
+        assert_eq!(Resident::of(status), Resident { anonymous: 20_480, files: 10_240 });
+        assert_eq!(Resident::of(""), Resident::default());
     }
 
     #[test]

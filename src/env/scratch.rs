@@ -26,6 +26,8 @@ use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::Resident;
+
 /// Bytes of a file; a larger piece has one of its own.
 const FILE_BYTES: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 
@@ -171,7 +173,7 @@ impl Scratch {
     fn write(&self, bytes: &[u8]) -> io::Result<Piece> {
         let file = {
             let mut inner = self.lock();
-            inner.other_resident.get_or_insert_with(resident_file_bytes);
+            inner.other_resident.get_or_insert_with(|| Resident::now().files);
             inner.place(&self.directory, bytes.len())?
         };
         let (file, start) = file;
@@ -195,7 +197,7 @@ impl Scratch {
     pub fn trim(&self, share: usize) {
         let mut inner = self.lock();
         let Some(other) = inner.other_resident else { return };
-        if resident_file_bytes().saturating_sub(other) <= share {
+        if Resident::now().files.saturating_sub(other) <= share {
             return;
         }
         inner.files.retain(|file| match file.upgrade() {
@@ -242,14 +244,6 @@ impl Inner {
         self.current = Some((Arc::clone(&file), size));
         Ok((file, 0))
     }
-}
-
-/// Resident memory of the process that is backed by files, in bytes; 0 if the system does not tell.
-fn resident_file_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("RssFile:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
-    kilobytes.unwrap_or(0) * 1024
 }
 
 #[cfg(test)]

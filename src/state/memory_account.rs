@@ -83,6 +83,8 @@ pub struct MemoryAccount {
     soft_limit: u64,
     limit: u64,
     total: AtomicU64,
+    /// Bytes by which the process's own memory is above the limit.
+    excess: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -99,8 +101,8 @@ struct Inner {
 impl MemoryAccount {
     /// An empty account with its limits in bytes.
     pub fn new(soft_limit: u64, limit: u64) -> Arc<Self> {
-        let (total, inner) = (AtomicU64::new(0), Mutex::default());
-        Arc::new(Self { soft_limit, limit, total, inner })
+        let (total, excess) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { soft_limit, limit, total, excess, inner: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -122,9 +124,26 @@ impl MemoryAccount {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Bytes above the soft limit.
+    /// True if the account is so high that it may soon be above the soft limit.
+    pub fn is_high(&self) -> bool {
+        self.total() > self.soft_limit / 2
+    }
+
+    /// Takes note of the process's own memory: what nobody charges, such as copies within a step
+    /// and what the allocator keeps, counts above the limit. It makes no job fail.
+    pub fn note_resident(&self, bytes: usize) {
+        let excess = (bytes as u64).saturating_sub(self.limit);
+        self.excess.store(excess, Ordering::Relaxed);
+    }
+
+    /// Bytes that are too much: of the account above the soft limit, or of the process above the
+    /// limit while the account is high.
     pub fn surplus(&self) -> u64 {
-        self.total().saturating_sub(self.soft_limit)
+        let surplus = self.total().saturating_sub(self.soft_limit);
+        match self.is_high() {
+            true => surplus.max(self.excess.load(Ordering::Relaxed)),
+            false => surplus,
+        }
     }
 
     /// What one of so many workers is to move now; `None` below the soft limit.
@@ -291,6 +310,22 @@ mod tests {
         assert_eq!(account.to_move(2), None);
         drop((one, two));
         assert_eq!((account.total(), account.uses()), (0, Vec::new()));
+    }
+
+    #[test]
+    fn memory_that_nobody_charges_counts_above_the_limit() {
+        let account = MemoryAccount::new(10, 20);
+        let mut one = account.charge(Some(A), MemoryKind::State);
+        one.set(9);
+        account.note_resident(20);
+        assert_eq!(account.surplus(), 0);
+        account.note_resident(23);
+        assert_eq!(account.surplus(), 3);
+        // It cannot be rows that are charged: to move these would not help.
+        one.set(5);
+        assert_eq!(account.surplus(), 0);
+        one.set(15);
+        assert_eq!((account.surplus(), account.check_room().is_ok()), (5, true));
     }
 
     #[test]

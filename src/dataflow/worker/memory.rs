@@ -6,15 +6,15 @@ use std::time::Duration;
 use super::Worker;
 use crate::catalog::{Definition, RelationId};
 use crate::dataflow::fragment::Fragment;
-use crate::env;
+use crate::env::{self, Resident};
 use crate::error::{Error, caught};
 use crate::state::{MemoryAccount, MovedRows, ToMove};
 
 /// Shortest time between two looks at the memory.
 const INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 5 });
 
-/// Shortest time between two looks at the resident part of scratch files.
-const TRIM_INTERVAL: Duration = Duration::from_millis(50);
+/// Shortest time between two looks at what is resident of the process and of scratch files.
+const RESIDENT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Pause after the disk has refused rows.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
@@ -30,15 +30,21 @@ impl Worker {
         self.accounted_at = now;
         self.fragments.values_mut().for_each(|fragment| fragment.charge());
         let memory = Arc::clone(&self.shared.memory);
+        // Not back and forth around the soft limit.
+        env::return_freed_memory(memory.is_high());
+        let looks = now >= self.resident_at;
+        if looks {
+            self.resident_at = now + RESIDENT_INTERVAL;
+        }
+        if looks && memory.is_high() {
+            memory.note_resident(Resident::now().anonymous);
+        }
         // The other workers of the process move their part.
         let to_move = memory.to_move(self.shared.serving);
-        // Not back and forth around the soft limit.
-        env::return_freed_memory(memory.total() > memory.soft_limit() / 2);
         if let Some(to_move) = to_move.filter(|_| now >= self.move_at) {
             self.move_cold(&memory, to_move, now);
         }
-        if let Some(scratch) = self.shared.env.scratch().filter(|_| now >= self.trim_at) {
-            self.trim_at = now + TRIM_INTERVAL;
+        if let Some(scratch) = self.shared.env.scratch().filter(|_| looks) {
             scratch.trim(memory.mapped_limit());
         }
         let chosen = memory.to_fail(self.failed_for_memory, now);
