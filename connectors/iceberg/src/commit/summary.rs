@@ -24,7 +24,9 @@ struct Counts {
 impl Counts {
     fn count(&mut self, file: &DataFile) {
         let rows = file.record_count() as i64;
-        self.bytes += file.file_size_in_bytes() as i64;
+        // Vectors share a file; Iceberg's libraries count the part that is the vector's own.
+        let part = file.content_size_in_bytes();
+        self.bytes += part.unwrap_or(file.file_size_in_bytes() as i64);
         if file.content_type() == DataContentType::Data {
             self.data_files += 1;
             self.records += rows;

@@ -90,7 +90,7 @@ async fn check_metadata(lake: &Lake) {
     let snapshot = metadata.current_snapshot().unwrap();
     assert_eq!(snapshot.sequence_number(), metadata.last_sequence_number());
     let is_v3 = metadata.format_version() >= FormatVersion::V3;
-    let mut totals = [0_u64; 4];
+    let mut totals = [0_u64; 5];
     let mut row_ids: Vec<(u64, u64)> = Vec::new();
     for file in manifest_list(io, metadata).await.unwrap() {
         let manifest = read_manifest(io, &file).await.unwrap();
@@ -118,6 +118,8 @@ async fn check_metadata(lake: &Lake) {
                 let is_data = file.content == ManifestContentType::Data;
                 totals[usize::from(!is_data)] += 1;
                 totals[2 + usize::from(!is_data)] += entry.record_count();
+                let part = entry.data_file().content_size_in_bytes();
+                totals[4] += part.map_or(entry.file_size_in_bytes(), |bytes| bytes as u64);
                 let is_new = file.added_snapshot_id == snapshot.snapshot_id()
                     && entry.status() == ManifestStatus::Added;
                 if is_v3 && is_new && !is_data {
@@ -151,8 +153,13 @@ async fn check_metadata(lake: &Lake) {
         assert!(end <= metadata.next_row_id());
     }
     let summary = &snapshot.summary().additional_properties;
-    let names =
-        ["total-data-files", "total-delete-files", "total-records", "total-position-deletes"];
+    let names = [
+        "total-data-files",
+        "total-delete-files",
+        "total-records",
+        "total-position-deletes",
+        "total-files-size",
+    ];
     for (name, total) in names.into_iter().zip(totals) {
         assert_eq!(summary[name], total.to_string(), "{name}");
     }
