@@ -94,6 +94,7 @@ class Point:
             self.write_for(0.1)
             self.settle()
             self.check_commits()
+            self.check_metadata()
         finally:
             self.workload.close()
             for process in self.processes:
@@ -341,6 +342,15 @@ class Point:
                 seen.add(mark)
             if not seen:
                 raise Wrong(f"{relation} has no snapshot that names its checkpoint")
+
+    def check_metadata(self):
+        """Java finds every field of the metadata as the files and Iceberg's specification say."""
+        for relation in self.sinks.choices:
+            problems, counts = self.lake.check("shop", relation)
+            if problems:
+                raise Wrong(f"{relation}: {len(problems)} problems, first {problems[:3]}")
+            if not counts.get("values") or not counts.get("summary fields"):
+                raise Wrong(f"{relation}: the check of the metadata saw only {counts}")
 
 
 def is_refused(frazil):

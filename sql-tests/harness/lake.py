@@ -1,4 +1,4 @@
-"""Iceberg tables of a SQL catalog in SQLite, read by PyIceberg and by DuckDB."""
+"""Iceberg tables of a SQL catalog in SQLite, read by PyIceberg, DuckDB and Java."""
 
 import contextlib
 import functools
@@ -9,6 +9,8 @@ import duckdb
 import duckdb_extension_avro
 import duckdb_extension_iceberg
 from pyiceberg.catalog.sql import SqlCatalog
+
+from . import java
 
 
 def extension_file(package):
@@ -37,7 +39,7 @@ class Lake:
     The catalog's own name is read from its rows, since readers ask for it.
     """
 
-    READERS = ("PyIceberg", "DuckDB")
+    READERS = ("PyIceberg", "DuckDB", "Java")
 
     def __init__(self, catalog_path, warehouse_path):
         self.catalog_path = str(catalog_path)
@@ -79,6 +81,8 @@ class Lake:
         if reader == "PyIceberg":
             arrow = self.load(namespace, table).scan(selected_fields=tuple(columns)).to_arrow()
             arrow = arrow.select(list(columns))
+        elif reader == "Java":
+            return java.server().rows(self.entry(namespace, table)[3], columns)
         else:
             location = self.entry(namespace, table)[3].removeprefix("file://")
             names = ", ".join(f'"{c}"' for c in columns)
@@ -86,6 +90,10 @@ class Lake:
             arrow = duck().execute(query).to_arrow_table()
         lists = [column.to_pylist() for column in arrow.columns]
         return list(zip(*lists, strict=True))
+
+    def check(self, namespace, table):
+        """What Java finds wrong in metadata and files, and how much it looked at."""
+        return java.server().check(self.entry(namespace, table)[3])
 
     def snapshots(self, namespace, table):
         """The table's Iceberg snapshots, oldest first."""

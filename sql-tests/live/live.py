@@ -1,7 +1,7 @@
 """The live lane: PostgreSQL -> Debezium -> Kafka -> Frazil -> Iceberg, all real.
 
     traffic ─► PostgreSQL ─► Debezium ─► Kafka ─► Frazil ──► psql: tables and views
-                   │                       │         │  └──► Iceberg ─► PyIceberg, DuckDB
+                   │                       │         │  └──► Iceberg ─► PyIceberg, DuckDB, Java
                    └── truth ◄── equal? ───┴─────────┴── kill -9 in the middle
 
 Claims: after the traffic has stopped, every reader shows what PostgreSQL's tables and queries show.
@@ -163,7 +163,17 @@ class Live:
                 self.settle(f"{table} by {reader}", self.truth[relation], read, seconds)
             problem = self.look_at(lake, table, version)
             self.score.claim(f"{table} is a v{version} table of many commits", problem)
+            problem = self.check_metadata(lake, table)
+            self.score.claim(f"{table} has metadata that Java finds right", problem)
             seconds = 20
+
+    def check_metadata(self, lake, table):
+        """The first problems of a table that gets no more changes."""
+        try:
+            problems, _ = lake.check("shop", table)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return "; ".join(problems[:3]) or None
 
     def look_at(self, lake, table, version):
         try:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the lanes with real systems need. Idempotent, and quick when all is there.
 #
-#   sql-tests/live/setup.sh [build] [postgres] [python] [kafka]      no argument: the last three
+#   sql-tests/live/setup.sh [build] [postgres] [python] [kafka] [java]    no argument: the last four
 #
 # It installs Debian's packages through apt, a Python venv at $FRAZIL_CACHE/venv from
-# harness/requirements.txt, and jars at $FRAZIL_CACHE/kafka from harness/pom.xml.
+# harness/requirements.txt, jars at $FRAZIL_CACHE/kafka from harness/pom.xml, and Iceberg's jars
+# with the compiled reader at $FRAZIL_CACHE/iceberg-java from java.
 # FRAZIL_CACHE defaults to ${XDG_CACHE_HOME:-$HOME/.cache}/frazil.
 #
 # Exit code 3: a registry is out of reach or refused; the command that failed is printed.
@@ -14,6 +15,7 @@ harness=$(cd "$(dirname "${BASH_SOURCE[0]}")/../harness" && pwd)
 cache=${FRAZIL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/frazil}
 venv=$cache/venv
 jars=$cache/kafka
+java=$harness/../java
 mkdir -p "$cache"
 
 # Runs a command that needs a registry; its output is shown only if it fails.
@@ -83,18 +85,33 @@ setup_kafka() {
     printf '%s\n' "$stamp" >"$jars/.stamp"
 }
 
+# Iceberg's Java library, and our program that reads tables with it.
+setup_java() {
+    local stamp iceberg=$cache/iceberg-java
+    command -v javac >/dev/null || apt_install default-jdk-headless
+    stamp=$(cat "$java"/pom.xml "$java"/*.java | sha256sum | cut -d' ' -f1)
+    if fresh "$iceberg" "$stamp"; then return; fi
+    command -v mvn >/dev/null || apt_install maven
+    printf 'setup: copying Iceberg to %s\n' "$iceberg"
+    rm -rf "$iceberg"
+    fetch mvn -B -q -f "$java/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$iceberg"
+    javac -d "$iceberg/classes" -cp "$iceberg/*" "$java"/*.java
+    printf '%s\n' "$stamp" >"$iceberg/.stamp"
+}
+
 # Two lanes that start together must not install over each other.
 exec 9>"$cache/setup.lock"
 flock 9
 
-[ $# -gt 0 ] || set -- postgres python kafka
+[ $# -gt 0 ] || set -- postgres python kafka java
 for part in "$@"; do
     case $part in
         build) setup_build ;;
         postgres) setup_postgres ;;
         python) setup_python ;;
         kafka) setup_kafka ;;
-        *) printf 'setup: "%s" is not a part; there are build, postgres, python and kafka\n' "$part" >&2
+        java) setup_java ;;
+        *) printf 'setup: "%s" is not a part; there are build, postgres, python, kafka, java\n' "$part" >&2
            exit 2 ;;
     esac
 done
