@@ -594,5 +594,8 @@ fn live_batches(segment: &Segment, projection: Option<&[usize]>) -> Result<Vec<R
     Ok(vec![filter_record_batch(&rows, &BooleanArray::new(bits, None))?])
 }
 
+mod scan;
 #[cfg(test)]
 mod tests;
+
+pub use scan::ScanPlace;

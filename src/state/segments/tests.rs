@@ -8,8 +8,11 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::change::{ChangeBatch, with_weights};
-use crate::state::{Arrangement, Identity, RowsSnapshot};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::change::{ChangeBatch, batch_bytes, consolidate, with_weights};
+use crate::state::{Arrangement, Identity, RowsSnapshot, ScanPlace};
 
 fn arrangement() -> Arrangement {
     let fields = [("v", DataType::Utf8), ("k", DataType::Int64)];
@@ -94,4 +97,51 @@ fn a_lookup_keeps_the_columns_of_the_projection() {
         assert_eq!(batches.len(), 1);
         assert_eq!((batches[0].num_rows(), batches[0].num_columns()), (1, columns));
     }
+}
+
+/// The rows of a snapshot, read in pieces of at most `bytes`.
+fn in_pieces(snapshot: &RowsSnapshot, bytes: usize, projection: &[usize]) -> RecordBatch {
+    let (mut pieces, mut next) = (Vec::new(), Some(ScanPlace::default()));
+    while let Some(place) = next {
+        let (rows, more) = snapshot.scan(place, bytes, Some(projection)).unwrap();
+        let is_small = batch_bytes(&rows) <= bytes + 64 || rows.num_rows() == 1;
+        assert!(is_small && (more.is_none() || rows.num_rows() > 0), "{rows:?}");
+        pieces.push(rows);
+        next = more;
+    }
+    arrow::compute::concat_batches(&pieces[0].schema(), &pieces).unwrap()
+}
+
+#[test]
+fn a_scan_in_pieces_gives_what_a_whole_one_gives() {
+    let schema = arrangement().schema().clone();
+    let mut random = StdRng::seed_from_u64(5);
+    for identity in [Identity::Key(vec![1]), Identity::WholeRow, Identity::Appended { writer: 1 }] {
+        let mut table = Arrangement::try_new(schema.clone(), identity.clone()).unwrap();
+        let key = |key: i64| (key, "text ".repeat(key as usize % 30));
+        for round in 0..20 {
+            let new: Vec<_> = (round * 40..(round + 1) * 40).map(key).collect();
+            let mut weights = vec![1; 40];
+            if matches!(identity, Identity::WholeRow) {
+                weights.fill_with(|| random.random_range(1..4));
+            }
+            table.apply(&with_weights(rows(&new), weights.clone()).unwrap()).unwrap();
+            if !matches!(identity, Identity::Appended { .. }) {
+                let gone = weights.iter().map(|weight| -random.random_range(0..=*weight));
+                let gone = with_weights(rows(&new), gone.collect()).unwrap();
+                let gone = consolidate(schema.clone(), vec![gone]).unwrap();
+                table.apply(&gone).unwrap();
+            }
+            table.maintain().unwrap();
+        }
+        for projection in [vec![0, 1], vec![1], vec![]] {
+            let whole = table.snapshot().batches(Some(&projection)).unwrap();
+            let whole = arrow::compute::concat_batches(&whole[0].schema(), &whole).unwrap();
+            for bytes in [1, 100, 3000, 1 << 20] {
+                assert_eq!(in_pieces(&table.snapshot(), bytes, &projection), whole);
+            }
+        }
+    }
+    let (none, next) = RowsSnapshot::empty(schema).scan(ScanPlace::default(), 9, None).unwrap();
+    assert_eq!((none.num_rows(), next), (0, None));
 }
