@@ -149,7 +149,7 @@ impl Dataflow {
         let (requests, taken) = channel();
         let (reports, events) = unbounded_channel();
         let memory = MemoryAccount::new(u64::MAX, u64::MAX);
-        let snapshots = Arc::new(SnapshotStore::new(Arc::clone(&memory)));
+        let snapshots = Arc::new(SnapshotStore::new(Arc::clone(&memory), false));
         let changes = Arc::new(CatalogChanges::new(1, None));
         let shared = Arc::new(ProcessShared {
             config: Config::default(),
@@ -157,7 +157,8 @@ impl Dataflow {
             snapshots: Arc::clone(&snapshots),
             memory,
             tokio,
-            serving: 1,
+            threads: 1,
+            remote_rows: None,
             changes: Arc::clone(&changes),
             events: Some(reports),
         });

@@ -8,8 +8,8 @@
 //! Aggregate            route by group        HashAggregate
 //! Join                 route by key          HashJoin
 //! TopN                 route to worker 0     TopN
-//! (end of a view)      route by upsert key   Materialize, on the workers of process 0
-//! (table with a key)   route by key          UpsertTable, on the workers of process 0
+//! (end of a view)      route by upsert key   Materialize
+//! (table with a key)   route by key          UpsertTable
 //! ```
 //!
 //! **Invariant:** the dataflow is a function of the plan and the numbers of workers, so that every
@@ -31,7 +31,7 @@ use super::adapter::{Input, Packets, SharedOperator, add_operator, epoch_of};
 use super::charges::FragmentCharges;
 use super::connect::build_source;
 use super::context::{FragmentContext, StoredOperator, WorkerContext};
-use super::control::{BACKFILL_EPOCHS, FragmentProgress};
+use super::control::{BACKFILL_EPOCHS, FragmentProgress, PublishedRows};
 use super::fragment::{BackfillRows, EarlyState, Feed, Fragment, RelationInput, SourceInput};
 use super::node_operators::{CheckedRelation, hash_aggregate, hash_join, is_append_only, top_n};
 use super::operators::{ErrorsTable, Filter, Materialize, Operator, Project, UpsertTable};
@@ -48,8 +48,8 @@ use crate::env::{self, Env};
 use crate::error::{Error, ErrorKind, Result, caught};
 use crate::plan::{IncrementalPlan, Node, OperatorIds, rows_operator};
 use crate::state::{
-    MemoryAccount, NewestRows, OperatorId, RowsSnapshot, SegmentRef, SnapshotStore, StateTable,
-    table_rows,
+    MemoryAccount, NewestRows, OperatorId, RowsSnapshot, SegmentRef, ShardRows, SnapshotStore,
+    StateTable, table_rows,
 };
 
 /// What a worker builds with.
@@ -67,8 +67,8 @@ pub(crate) struct Builder<'a> {
     /// Index of the worker and their number.
     pub(crate) worker: usize,
     pub(crate) peers: usize,
-    /// Number of workers of process 0: they hold what is read.
-    pub(crate) serving: usize,
+    /// Number of workers of each process.
+    pub(crate) threads: usize,
     /// A number that no other worker, and no other start of the engine, has.
     pub(crate) writer: u64,
     /// First epoch of the fragment.
@@ -426,7 +426,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
     fn kept_by(&self, columns: Vec<usize>) -> Route {
         match columns.is_empty() {
             true => Route::Single,
-            false => Route::Columns { columns, workers: self.builder.serving },
+            false => Route::Columns { columns, workers: self.builder.peers },
         }
     }
 
@@ -435,7 +435,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             return Input::Local(stream);
         }
         // All processes have as many workers.
-        let (worker, threads) = (self.builder.worker, self.builder.serving);
+        let (worker, threads) = (self.builder.worker, self.builder.threads);
         let first = worker - worker % threads;
         let own = first as u64..(first + threads) as u64;
         Input::Routed(add_route(stream, route, own, self.context.clone()))
@@ -450,23 +450,28 @@ impl<'scope> Parts<'_, '_, 'scope> {
         stored: StoredOperator,
         snapshot: impl Fn() -> RowsSnapshot + 'static,
     ) -> Packets<'scope> {
-        let stored = Some(stored);
         let store = Arc::clone(self.builder.snapshots);
         let (relation, worker) = (relation.id, self.builder.worker);
-        if worker >= self.builder.serving {
-            return self.add(vec![input], operator, stored, None);
-        }
+        let counts = (worker >= self.builder.threads).then(|| self.builder.context.clone());
+        let publish = move |epoch| {
+            let rows = snapshot();
+            if let Some(context) = &counts {
+                let row_count = rows.row_count();
+                context.note_published(PublishedRows { relation, epoch, row_count });
+            }
+            store.publish(relation, worker, epoch, ShardRows::Here(rows));
+        };
         if self.builder.restore.is_some_and(|restore| !restore.catches_up) {
-            store.publish(relation, worker, self.builder.epoch.saturating_sub(1), snapshot());
+            publish(self.builder.epoch.saturating_sub(1));
         }
         let context = self.context.clone();
-        let publish = move |epoch| {
+        let after_epoch = move |epoch| {
             // What a fragment has while it catches up is nobody's to read.
             if context.is_admitted(epoch) {
-                store.publish(relation, worker, epoch, snapshot());
+                publish(epoch);
             }
         };
-        self.add(vec![input], operator, stored, Some(Box::new(publish)))
+        self.add(vec![input], operator, Some(stored), Some(Box::new(after_epoch)))
     }
 
     /// Adds an operator that keeps nothing between epochs.
@@ -561,9 +566,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
     /// too much: the worker does not look at its memory before all is restored. Nobody reads the
     /// rows yet.
     fn make_room(&mut self, operator: &SharedOperator) {
-        let Builder { memory, env, serving, .. } = *self.builder;
+        let Builder { memory, env, threads, .. } = *self.builder;
         self.charges.set_state(self.operators.iter().chain([operator]));
-        let (Some(scratch), Some(to_move)) = (env.scratch(), memory.to_move(serving)) else {
+        let (Some(scratch), Some(to_move)) = (env.scratch(), memory.to_move(threads)) else {
             return;
         };
         env::return_freed_memory(true);

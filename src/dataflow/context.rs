@@ -8,6 +8,7 @@ use std::sync::Arc;
 use frazil_connector_api::ChangeBatch;
 use timely::scheduling::Activator;
 
+use super::control::PublishedRows;
 use super::operators::EpochInfo;
 use super::placement::Placement;
 use crate::catalog::{Relation, RelationId};
@@ -47,6 +48,8 @@ pub(crate) struct WorkerContext {
     checkpoints: Rc<RefCell<BTreeMap<u64, Vec<OperatorDelta>>>>,
     failures: Rc<RefCell<Vec<(RelationId, Error)>>>,
     refused: Rc<RefCell<BTreeMap<RelationId, Refused>>>,
+    /// Numbers of rows that this worker has published for sessions of another process.
+    published: Rc<RefCell<Vec<PublishedRows>>>,
     /// Times of closed epochs that some fragment has not processed, and of the last one before.
     times: Rc<RefCell<BTreeMap<u64, i64>>>,
 }
@@ -54,8 +57,8 @@ pub(crate) struct WorkerContext {
 impl WorkerContext {
     /// Nothing is shared yet.
     pub(crate) fn new(memory: &Arc<MemoryAccount>) -> Self {
-        let (checkpoints, failures, refused, times) = Default::default();
-        Self { memory: Arc::clone(memory), checkpoints, failures, refused, times }
+        let (checkpoints, failures, refused, published, times) = Default::default();
+        Self { memory: Arc::clone(memory), checkpoints, failures, refused, published, times }
     }
 
     /// Says that `epoch` becomes durable, before any operator can have ended it.
@@ -98,6 +101,16 @@ impl WorkerContext {
     /// Forgets a relation.
     pub(crate) fn forget(&self, relation: RelationId) {
         self.refused.borrow_mut().remove(&relation);
+    }
+
+    /// Notes rows that sessions of another process can read.
+    pub(crate) fn note_published(&self, published: PublishedRows) {
+        self.published.borrow_mut().push(published);
+    }
+
+    /// Takes what was published since the last call.
+    pub(crate) fn take_published(&self) -> Vec<PublishedRows> {
+        std::mem::take(&mut self.published.borrow_mut())
     }
 
     /// Takes the failures since the last call.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog_change::StepText;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
-use crate::state::{SegmentRef, StoredSegments};
+use crate::state::{ReadEpochs, SegmentRef, StoredSegments};
 
 /// Positions of the sources that feed fragments: by fragment, then by the relation read.
 pub type SourceOffsets = BTreeMap<RelationId, BTreeMap<RelationId, Positions>>;
@@ -61,6 +61,8 @@ pub enum Command {
         /// The relations whose readers are asked.
         relations: Vec<RelationId>,
     },
+    /// Process 0 reads these epochs: other processes keep their rows of them and no older ones.
+    Reads(ReadEpochs),
     /// The worker ends.
     Shutdown,
 }
@@ -107,6 +109,8 @@ pub enum Report {
         /// Its relation.
         relation: RelationId,
     },
+    /// Rows that sessions can read from this worker, which is of another process than they are.
+    Published(Vec<PublishedRows>),
     /// Everything of the epoch has been processed here.
     EpochDone {
         /// The epoch.
@@ -149,6 +153,17 @@ pub enum Report {
         /// Tries so far and the last error.
         problem: Option<(u32, String)>,
     },
+}
+
+/// The number of rows that a worker has of a table or view at the end of an epoch.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct PublishedRows {
+    /// The table or view.
+    pub relation: RelationId,
+    /// The epoch.
+    pub epoch: u64,
+    /// The number.
+    pub row_count: usize,
 }
 
 /// Figures of one fragment on one worker.

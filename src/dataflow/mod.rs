@@ -24,6 +24,7 @@ mod node_operators;
 pub mod operators;
 mod packet;
 mod placement;
+mod reads;
 mod route;
 mod segments;
 mod sink;
@@ -34,7 +35,10 @@ mod worker;
 pub use catalog_change::{CatalogChange, CatalogChanges, Planner, Step, StepText};
 pub use connect::{build_sink, build_source, check_catalog};
 pub use control::{
-    BACKFILL_EPOCHS, CatchUpProgress, Command, FragmentProgress, Recovery, Report, SourceOffsets,
+    BACKFILL_EPOCHS, CatchUpProgress, Command, FragmentProgress, PublishedRows, Recovery, Report,
+    SourceOffsets,
 };
 pub use node_operators::CheckedRelation;
+pub use reads::RemoteRows;
+pub(crate) use reads::{AskedRows, RowsRequest};
 pub use worker::{Event, ProcessShared, Request, run_worker};

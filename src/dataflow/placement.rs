@@ -14,18 +14,18 @@ use crate::state::{DeltaShards, StateDelta};
 pub(crate) enum Route {
     /// One worker takes all.
     Single,
-    /// By the hash of expressions over the row, among the first `workers` workers.
+    /// By the hash of expressions over the row.
     Exprs {
         /// The key.
         exprs: Vec<Arc<dyn PhysicalExpr>>,
-        /// Number of workers.
+        /// Number of workers of all processes.
         workers: usize,
     },
-    /// By the hash of columns, among the first `workers` workers.
+    /// By the hash of columns.
     Columns {
         /// The key.
         columns: Vec<usize>,
-        /// Number of workers.
+        /// Number of workers of all processes.
         workers: usize,
     },
 }
@@ -77,10 +77,7 @@ impl Placement {
             Route::Single if worker == 0 => ShardRange::ALL,
             Route::Single => ShardRange::NONE,
             Route::Exprs { workers, .. } | Route::Columns { workers, .. } => {
-                match worker < *workers {
-                    true => change::shards_of(worker, *workers),
-                    false => ShardRange::NONE,
-                }
+                change::shards_of(worker, *workers)
             }
         }
     }

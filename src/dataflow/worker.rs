@@ -27,6 +27,7 @@ use super::context::WorkerContext;
 use super::control::{BACKFILL_EPOCHS, Command, Report, SourceOffsets};
 use super::errors_table::bad_message_rows;
 use super::fragment::{EarlyParts, Fragment, RelationInput, project};
+use super::reads::{RemoteRows, RowsChunk};
 use super::segments::Written;
 use super::source::SourceEvent;
 use crate::catalog::{Catalog, RelationId};
@@ -78,16 +79,21 @@ pub struct ProcessShared {
     pub memory: Arc<MemoryAccount>,
     /// Runs the workers' I/O.
     pub tokio: tokio::runtime::Handle,
-    /// Number of workers of process 0.
-    pub serving: usize,
+    /// Number of workers of each process.
+    pub threads: usize,
     /// Changes of the catalog, for the workers to apply.
     pub changes: Arc<CatalogChanges>,
+    /// Rows that workers of other processes keep; only in process 0 of several.
+    pub remote_rows: Option<Arc<RemoteRows>>,
     /// Where worker 0 sends what reaches it; only in process 0.
     pub events: Option<tokio::sync::mpsc::UnboundedSender<Event>>,
 }
 
 mod memory;
+mod reads;
 mod relations;
+
+use reads::Reads;
 
 type Feed<D> = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<D>>>;
 type Inbox = Rc<RefCell<VecDeque<Command>>>;
@@ -95,6 +101,7 @@ type Inbox = Rc<RefCell<VecDeque<Command>>>;
 /// What a worker's own I/O tells it.
 enum Finished {
     Checkpoint { epoch: u64, outcome: Result<Written>, offsets: SourceOffsets },
+    Read { number: u64, answer: Result<RowsChunk> },
 }
 
 /// An epoch that takes no more input.
@@ -125,6 +132,8 @@ struct Worker {
     inbox: Inbox,
     commands: Feed<Command>,
     reports: Feed<(usize, Report)>,
+    /// Reads of other processes' rows, if there are other processes.
+    reads: Option<Reads>,
     requests: Option<Receiver<Request>>,
     finished: (Sender<Finished>, Receiver<Finished>),
     /// Fence of this start of the engine.
@@ -196,6 +205,7 @@ impl Worker {
                 },
             );
         });
+        let reads = Reads::start(timely, &shared);
         Self {
             index: timely.index(),
             peers: timely.peers(),
@@ -209,6 +219,7 @@ impl Worker {
             inbox,
             commands,
             reports,
+            reads,
             requests,
             finished: std::sync::mpsc::channel(),
             fence: 0,
@@ -238,11 +249,12 @@ impl Worker {
             busy = true;
             self.obey(timely, command);
         }
+        busy |= self.serve_reads();
         busy |= self.read_sources();
         self.write_early();
         busy |= self.hand_on();
         busy |= self.finish_epochs();
-        busy |= self.finish_checkpoints();
+        busy |= self.take_finished();
         self.account_memory();
         self.report_failures();
         self.report_progress();
@@ -260,14 +272,26 @@ impl Worker {
         }
     }
 
-    fn finish_checkpoints(&mut self) -> bool {
+    fn take_finished(&mut self) -> bool {
         let mut busy = false;
-        while let Ok(Finished::Checkpoint { epoch, outcome, offsets }) = self.finished.1.try_recv()
-        {
+        while let Ok(finished) = self.finished.1.try_recv() {
             busy = true;
-            self.checkpoint_done(epoch, outcome, offsets);
+            match finished {
+                Finished::Checkpoint { epoch, outcome, offsets } => {
+                    self.checkpoint_done(epoch, outcome, offsets);
+                }
+                Finished::Read { number, answer } => self.answer(number, answer),
+            }
         }
         busy
+    }
+
+    /// Reports how many rows a lent worker has published, before it says that an epoch is done.
+    fn report_published(&mut self) {
+        let published = self.context.take_published();
+        if !published.is_empty() {
+            self.report(Report::Published(published));
+        }
     }
 
     fn checkpoint_done(&mut self, epoch: u64, outcome: Result<Written>, offsets: SourceOffsets) {
@@ -363,6 +387,7 @@ impl Worker {
                     self.open_epoch += BACKFILL_EPOCHS;
                 }
                 self.report_failures();
+                self.report_published();
                 self.report(Report::Applied { error: outcome.err() });
             }
             Command::CloseEpoch { epoch, now_ms, checkpoint, touched, admitted } => {
@@ -371,6 +396,12 @@ impl Worker {
             }
             Command::Flush { number, relations } => {
                 self.flushes.ask(number, relations, &self.fragments);
+            }
+            Command::Reads(epochs) => {
+                // One worker of a process tells it.
+                if self.shared.events.is_none() && self.index.is_multiple_of(self.shared.threads) {
+                    self.shared.snapshots.keep(epochs);
+                }
             }
             Command::Shutdown => self.running = false,
         }
@@ -630,6 +661,7 @@ impl Worker {
             busy = true;
             let checkpoint = self.closed.pop_front().and_then(|closed| closed.offsets);
             self.report_failures();
+            self.report_published();
             self.report(Report::EpochDone { epoch });
             if let Some(offsets) = checkpoint {
                 self.write_checkpoint(epoch, offsets);
@@ -701,6 +733,10 @@ impl Worker {
         self.fragments.clear();
         drop(self.commands);
         drop(self.reports);
+        drop(self.reads);
+        if let Some(rows) = &self.shared.remote_rows {
+            rows.close();
+        }
         while timely.has_dataflows() {
             timely.step_or_park(Some(PARK));
         }

@@ -29,10 +29,11 @@ use crate::catalog::{Catalog, RelationId};
 use crate::checkpoint::StoredCatalog;
 use crate::config::Config;
 use crate::dataflow::{
-    CatalogChange, CatalogChanges, CheckedRelation, Command, Event, Report, Request,
+    CatalogChange, CatalogChanges, CheckedRelation, Command, Event, PublishedRows, Report, Request,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::{ReadEpochs, ShardRows};
 
 mod checkpoints;
 
@@ -140,6 +141,8 @@ pub(super) struct Coordinator {
     refused: Vec<(u64, Reply<()>)>,
     pub(super) created: Vec<Ddl>,
     flushes: Flushes,
+    /// What other processes know of the epochs that are read.
+    read_epochs: ReadEpochs,
     life: Life,
 }
 
@@ -204,6 +207,7 @@ impl Coordinator {
             refused: Vec::new(),
             created: Vec::new(),
             flushes: Flushes::default(),
+            read_epochs: ReadEpochs::default(),
             life: Life::Running,
         }
     }
@@ -363,6 +367,7 @@ impl Coordinator {
         match report {
             Report::Dirty { relations } => self.take_input(relations),
             Report::CaughtUp { relation } => self.caught_up(relation),
+            Report::Published(published) => self.published(worker, published),
             Report::EpochDone { epoch } => self.epoch_done(epoch),
             Report::Applied { error } => self.applied(error)?,
             Report::CheckpointDone { epoch, outcome, offsets } => {
@@ -379,6 +384,26 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Rows of other processes that reads see from the end of their epochs on.
+    fn published(&self, worker: usize, published: Vec<PublishedRows>) {
+        for PublishedRows { relation, epoch, row_count } in published {
+            let shard = ShardRows::There { worker, row_count };
+            self.state.snapshots.publish(relation, worker, epoch, shard);
+        }
+    }
+
+    /// Tells the other processes which epochs are read, so that they keep no others.
+    fn tell_read_epochs(&mut self) {
+        if self.config.hosts.len() <= 1 {
+            return;
+        }
+        let epochs = self.state.snapshots.read_epochs();
+        if epochs != self.read_epochs {
+            self.request(Request::Command(Command::Reads(epochs.clone())));
+            self.read_epochs = epochs;
+        }
     }
 
     fn epoch_done(&mut self, epoch: u64) {
@@ -403,6 +428,7 @@ impl Coordinator {
         self.write_manifest()?;
         self.begin_sinks();
         self.close_epoch();
+        self.tell_read_epochs();
         self.settle();
         Ok(())
     }

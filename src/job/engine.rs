@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
 use frazil_connector_api::{ChangeBatch, Decoded, Positions, SinkMode, SinkStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::coordinator::Message;
 use super::ddl::Applied;
-use super::recent_writes::{Reading, WrittenKeys};
+use super::recent_writes::WrittenKeys;
 use super::sink_slot::SinkSlot;
 use super::start_offsets::start_offsets;
 use super::startup::{self, Workers};
@@ -19,12 +18,16 @@ use crate::catalog::{Catalog, Definition, Relation, RelationId, SinkDef};
 use crate::change::hash_rows;
 use crate::config::Config;
 use crate::dataflow::{
-    CatalogChange, CheckedRelation, Step, build_sink, build_source, check_catalog,
+    CatalogChange, CheckedRelation, RemoteRows, Step, build_sink, build_source, check_catalog,
 };
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, Bound, Statement, StatementKind};
-use crate::state::{MemoryAccount, RowsSnapshot, Snapshots};
+use crate::state::MemoryAccount;
+
+mod snapshot;
+
+pub use snapshot::{ReadToWrite, RelationSnapshot, Snapshot};
 
 /// The handle of a running engine; cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub(super) struct Inner {
     /// To the coordinator; none in a process that only lends its workers.
     pub(super) messages: Option<mpsc::Sender<Message>>,
     pub(super) workers: Workers,
+    /// Rows that other processes keep.
+    pub(super) remote_rows: Option<Arc<RemoteRows>>,
     /// One statement at a time is checked and applied.
     pub(super) ddl: tokio::sync::Mutex<()>,
 }
@@ -343,7 +348,7 @@ impl Engine {
     /// Begins a statement that reads a table and then writes what follows from it.
     pub fn read_to_write(&self) -> ReadToWrite {
         let reading = self.inner.state.writes.begin();
-        ReadToWrite { snapshot: self.snapshot(), _reading: reading }
+        ReadToWrite::new(self.snapshot(), reading)
     }
 
     /// Writes changes that were computed from a read, as [`Engine::write`] does.
@@ -357,7 +362,7 @@ impl Engine {
         table: RelationId,
         changes: ChangeBatch,
     ) -> Result<()> {
-        self.write_keys(table, changes, Some(read.snapshot.epoch())).await
+        self.write_keys(table, changes, Some(read.snapshot().epoch())).await
     }
 
     async fn write_keys(
@@ -399,7 +404,7 @@ impl Engine {
         let failed = failed.filter_map(|(id, error)| Some((id, why(&id, error)?))).collect();
         // After that: what has been resumed by then is in it.
         let snapshots = self.inner.state.snapshots.read();
-        Snapshot { snapshots, failed: Arc::new(failed) }
+        Snapshot::new(snapshots, failed, self.inner.remote_rows.clone())
     }
 
     /// Waits until everything that the sources held at the call is visible in views, durable, and
@@ -535,92 +540,6 @@ fn keeps_rows(definition: &Definition) -> bool {
     matches!(definition, Definition::Table(_) | Definition::View(_) | Definition::Errors)
 }
 
-/// All tables and views at one epoch.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    snapshots: Arc<Snapshots>,
-    failed: Arc<std::collections::BTreeMap<RelationId, Error>>,
-}
-
-impl Snapshot {
-    /// The epoch.
-    pub fn epoch(&self) -> u64 {
-        self.snapshots.epoch
-    }
-
-    /// One table or view; `None` if it has no rows to read (a source, a sink).
-    pub fn relation(&self, id: RelationId) -> Option<RelationSnapshot> {
-        let failed = self.failed.get(&id).cloned();
-        let shards = self.snapshots.relations.get(&id).cloned();
-        let shards = shards.or_else(|| failed.is_some().then(|| Arc::from([])))?;
-        Some(RelationSnapshot { shards, failed })
-    }
-}
-
-/// A snapshot from which a write is computed, see [`Engine::read_to_write`].
-#[derive(Debug)]
-pub struct ReadToWrite {
-    snapshot: Snapshot,
-    _reading: Reading,
-}
-
-impl ReadToWrite {
-    /// What the statement reads.
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
-    }
-}
-
-/// The rows of one table or view at one epoch.
-#[derive(Debug, Clone)]
-pub struct RelationSnapshot {
-    shards: Arc<[RowsSnapshot]>,
-    failed: Option<Error>,
-}
-
-impl RelationSnapshot {
-    /// Number of rows.
-    pub fn row_count(&self) -> usize {
-        self.shards.iter().map(RowsSnapshot::row_count).sum()
-    }
-
-    /// The rows whose `key` columns, the relation's upsert key, are equal to one of the rows of
-    /// `wanted`, and perhaps a few others. See [`RowsSnapshot::lookup`].
-    ///
-    /// # Errors
-    /// As [`RelationSnapshot::batches`].
-    pub fn lookup(
-        &self,
-        key: &[usize],
-        wanted: &[ArrayRef],
-        projection: Option<&[usize]>,
-    ) -> Result<Vec<RecordBatch>> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        let mut batches = Vec::new();
-        for shard in self.shards.iter() {
-            batches.extend(shard.lookup(key, wanted, projection)?);
-        }
-        Ok(batches)
-    }
-
-    /// The rows, a batch each of some thousand rows, with the columns of the projection.
-    ///
-    /// # Errors
-    /// `JobFailed` if the job that keeps the rows has failed: they are not up to date.
-    pub fn batches(&self, projection: Option<&[usize]>) -> Result<Vec<RecordBatch>> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        let mut batches = Vec::new();
-        for shard in self.shards.iter() {
-            batches.extend(shard.batches(projection)?);
-        }
-        Ok(batches)
-    }
-}
-
 /// Runs a step to its end also if nobody waits for it any more: a client that cancels gives up the
 /// answer, not the locks that keep others from what is half done.
 ///
@@ -645,6 +564,8 @@ mod flush_tests;
 mod memory_tests;
 #[cfg(test)]
 mod progress_tests;
+#[cfg(test)]
+mod remote_tests;
 #[cfg(test)]
 mod resume_tests;
 #[cfg(test)]

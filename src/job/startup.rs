@@ -23,7 +23,7 @@ use crate::checkpoint::{Manifest, Manifests, SinkRecord};
 use crate::config::Config;
 use crate::dataflow::{
     CatalogChange, CatalogChanges, CheckedRelation, Command, Event, Planner, ProcessShared,
-    Recovery, Report, Request, Step, StepText, build_sink, run_worker,
+    Recovery, RemoteRows, Report, Request, Step, StepText, build_sink, run_worker,
 };
 use crate::env::{Env, memory_bytes};
 use crate::error::{Error, Result};
@@ -59,9 +59,11 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     };
     let peers = threads * config.hosts.len().max(1);
     let memory = memory_account(&config);
-    let snapshots = Arc::new(SnapshotStore::new(Arc::clone(&memory)));
-    let state = Arc::new(EngineState::new(Arc::clone(&snapshots), Arc::clone(&memory)));
     let coordinates = config.process == 0;
+    let snapshots = Arc::new(SnapshotStore::new(Arc::clone(&memory), !coordinates));
+    let state = Arc::new(EngineState::new(Arc::clone(&snapshots), Arc::clone(&memory)));
+    let remote_rows = coordinates && peers > threads;
+    let remote_rows = remote_rows.then(|| Arc::new(RemoteRows::new(peers)));
     let (events, mut received) = mpsc::unbounded_channel();
     let planner: Option<Planner> = (!coordinates).then(process_planner);
     let changes = Arc::new(CatalogChanges::new(threads, planner));
@@ -71,16 +73,19 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         snapshots,
         memory,
         tokio: tokio::runtime::Handle::current(),
-        serving: threads,
+        threads,
+        remote_rows: remote_rows.clone(),
         changes: Arc::clone(&changes),
         events: coordinates.then_some(events),
     });
     let (requests, taken) = channel();
     let (thread, ended) = spawn_workers(&config, threads, shared, taken, &state).await?;
+    remote_rows.iter().for_each(|rows| rows.start(thread.clone()));
     let mut inner = Inner {
         config: config.clone(),
         env: env.clone(),
         state: Arc::clone(&state),
+        remote_rows,
         messages: None,
         workers: Workers { peers, pipelines: Records::default(), ended },
         ddl: tokio::sync::Mutex::default(),

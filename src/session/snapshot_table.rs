@@ -18,6 +18,10 @@ use datafusion::scalar::ScalarValue;
 
 use crate::job::RelationSnapshot;
 
+mod remote_scan;
+
+use remote_scan::RemoteScan;
+
 /// Keys that are looked up at most; a query that wants more scans.
 const LOOKUPS_MAX: usize = 1024;
 
@@ -44,17 +48,19 @@ impl SnapshotTable {
             || matches!(wanted_keys(&self.schema, &self.key, filters), Ok(Some(_)))
     }
 
-    /// The rows that the filters can be true for, or more.
-    fn batches(
+    /// The rows that the filters can be true for, or more; `None` if these are many that other
+    /// processes have.
+    async fn batches(
         &self,
         projection: Option<&[usize]>,
         filters: &[Expr],
-    ) -> Result<Vec<RecordBatch>, DataFusionError> {
+    ) -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
         let batches = match wanted_keys(&self.schema, &self.key, filters)? {
-            Some(wanted) => self.rows.lookup(&self.key, &wanted, projection),
-            None => self.rows.batches(projection),
+            Some(wanted) => self.rows.lookup(&self.key, &wanted, projection).await,
+            None if self.rows.is_here() => self.rows.batches_here(projection),
+            None => return Ok(None),
         };
-        batches.map_err(|error| DataFusionError::External(Box::new(error)))
+        batches.map(Some).map_err(|error| DataFusionError::External(Box::new(error)))
     }
 }
 
@@ -99,8 +105,10 @@ impl TableProvider for SnapshotTable {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
         };
-        let batches = self
-            .batches(projection.map(Vec::as_slice), filters)?
+        let Some(batches) = self.batches(projection.map(Vec::as_slice), filters).await? else {
+            return RemoteScan::plan(self.rows.clone(), projection.cloned(), schema);
+        };
+        let batches = batches
             .into_iter()
             .map(|batch| batch.with_schema(Arc::clone(&schema)))
             .collect::<Result<Vec<_>, _>>()?;

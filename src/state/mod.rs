@@ -41,4 +41,4 @@ pub use row_number::RowNumber;
 pub use segments::{Location, NO_ROW, RowsSnapshot, ScanPlace, Segments};
 pub use shard_reader::{NewestRows, ShardGroup, ShardReader};
 pub use slot_column::SlotColumn;
-pub use snapshots::{SnapshotStore, Snapshots};
+pub use snapshots::{ReadEpochs, ShardRows, SnapshotStore, Snapshots};

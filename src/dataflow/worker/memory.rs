@@ -40,7 +40,7 @@ impl Worker {
             memory.note_resident(Resident::now().anonymous);
         }
         // The other workers of the process move their part.
-        let to_move = memory.to_move(self.shared.serving);
+        let to_move = memory.to_move(self.shared.threads);
         if let Some(to_move) = to_move.filter(|_| now >= self.move_at) {
             self.move_cold(&memory, to_move, now);
         }

@@ -124,7 +124,7 @@ impl Worker {
         for kind in [&mut self.reading, &mut self.collecting, &mut self.holding, &mut self.early] {
             kind.remove(&relation);
         }
-        self.shared.snapshots.remove(relation);
+        self.shared.snapshots.remove(relation, self.open_epoch);
     }
 
     fn build(
@@ -146,7 +146,7 @@ impl Worker {
             taps: &taps.collect(),
             worker: self.index,
             peers: self.peers,
-            serving: shared.serving,
+            threads: shared.threads,
             writer: (self.fence << 32) | ((self.change & 0xffff) << 16) | self.index as u64,
             epoch: self.open_epoch,
             restore: restore.as_ref(),

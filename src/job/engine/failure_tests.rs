@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
@@ -14,7 +15,7 @@ use crate::env::LocalStore;
 fn rows(engine: &Engine, name: &str) -> Result<RecordBatch> {
     let catalog = engine.catalog();
     let relation = catalog.get(name).unwrap();
-    let batches = engine.snapshot().relation(relation.id).unwrap().batches(None)?;
+    let batches = engine.snapshot().relation(relation.id).unwrap().batches_here(None)?;
     Ok(arrow::compute::concat_batches(&relation.schema, &batches)?)
 }
 

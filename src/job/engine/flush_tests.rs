@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use arrow::array::RecordBatch;
 use object_store::memory::InMemory;
 
 use super::*;

@@ -54,7 +54,7 @@ pub(in crate::job) async fn insert(
 pub(in crate::job) fn read(engine: &Engine, name: &str) -> Result<Vec<Vec<i64>>> {
     let id = engine.catalog().get(name).unwrap().id;
     let mut rows = Vec::new();
-    for batch in engine.snapshot().relation(id).unwrap().batches(None)? {
+    for batch in engine.snapshot().relation(id).unwrap().batches_here(None)? {
         for row in 0..batch.num_rows() {
             let value = |column| {
                 let values: &Int64Array = batch.column(column).as_primitive::<Int64Type>();

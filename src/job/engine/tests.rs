@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use frazil_connector_api::ChangeBatch;
 use futures::TryStreamExt;
@@ -80,7 +80,7 @@ pub(super) async fn write(engine: &Engine, table: &str, rows: ChangeBatch) {
 pub(super) fn read(engine: &Engine, name: &str) -> Rows {
     let id = engine.catalog().get(name).unwrap().id;
     let mut rows = Rows::new();
-    for batch in engine.snapshot().relation(id).unwrap().batches(None).unwrap() {
+    for batch in engine.snapshot().relation(id).unwrap().batches_here(None).unwrap() {
         let column = |index| batch.column(index).as_primitive::<Int64Type>().values().to_vec();
         rows.extend(std::iter::zip(column(0), column(1)));
     }

@@ -44,6 +44,21 @@ fn changes(round: usize) -> [String; 4] {
     ]
 }
 
+const LOG: &str = "SELECT * FROM log";
+const TABLE: &str = "SELECT * FROM t";
+
+/// What the tables hold; each row is found by its key, too.
+async fn tables(cluster: &Cluster, at: &str) -> [Vec<String>; 2] {
+    let [t, log] = [TABLE, LOG].map(|sql| async { sorted(&cluster.run(sql).await.unwrap()) });
+    let (t, log) = (t.await, log.await);
+    for row in t.iter().step_by(7) {
+        let (a, _) = row.split_once(" | ").unwrap();
+        let found = cluster.run(&format!("{TABLE} WHERE a = {a}")).await.unwrap();
+        assert_eq!(sorted(&found), [row.as_str()], "{at}");
+    }
+    [t, log]
+}
+
 async fn check(cluster: &Cluster, at: &str) {
     for (view, query) in QUERIES.iter().enumerate() {
         let found = sorted(&cluster.run(&format!("SELECT * FROM v{view}")).await.unwrap());
@@ -51,14 +66,20 @@ async fn check(cluster: &Cluster, at: &str) {
         assert!(!expected.is_empty(), "{query}");
         assert_eq!(found, expected, "{at}: {query}");
     }
+    // By its key, a text, which tells where the row is.
+    for text in sorted(&cluster.run("SELECT s FROM v5").await.unwrap()) {
+        let found = cluster.run(&format!("SELECT s FROM v5 WHERE s = '{text}'")).await.unwrap();
+        assert_eq!(sorted(&found), [text], "{at}");
+    }
 }
 
 #[test]
 fn rows_are_where_their_keys_are_on_any_number_of_workers_and_processes() {
-    let layouts = [(1, 1), (1, 3), (1, 2), (2, 1), (1, 1), (2, 2), (1, 3)];
+    let layouts = [(1, 1), (2, 1), (1, 3), (3, 1), (1, 2), (2, 2), (2, 1), (1, 1)];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = Arc::new(FaultyStore::default());
+        let mut before = Default::default();
         for (round, (processes, workers)) in layouts.into_iter().enumerate() {
             let layout = Layout { processes, workers };
             let cluster = Cluster::open(layout, &store).await.unwrap();
@@ -71,12 +92,16 @@ fn rows_are_where_their_keys_are_on_any_number_of_workers_and_processes() {
                     cluster.run(&create).await.unwrap();
                 }
             } else {
-                check(&cluster, &format!("{layout}, restarted")).await;
+                let at = format!("{layout}, restarted");
+                assert_eq!(tables(&cluster, &at).await, before, "{at}");
+                check(&cluster, &at).await;
             }
             for change in changes(round) {
                 cluster.run(&change).await.unwrap();
             }
-            check(&cluster, &format!("{layout}, changed")).await;
+            let at = format!("{layout}, changed");
+            check(&cluster, &at).await;
+            before = tables(&cluster, &at).await;
             cluster.stop().await.unwrap();
         }
     });

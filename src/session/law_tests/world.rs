@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use futures::StreamExt;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 
 use super::channel::{Channel, FED};
@@ -205,13 +205,13 @@ impl World<'_> {
     }
 
     async fn restart(&mut self, layout: Layout, end: &End) -> Checked {
-        let mut before = vec![all_tables(&self.cluster.engine)?];
+        let mut before = vec![all_tables(&self.cluster.engine).await?];
         let (store, how) = match end {
             End::Clean => (Arc::clone(&self.store), "a clean stop"),
             End::Crash => (Arc::new(self.store.fork()), "a crash"),
             End::CrashWriting(numbers, puts) => {
                 let (store, is_acknowledged) = self.fork_while_writing(numbers, *puts).await?;
-                before.push(all_tables(&self.cluster.engine)?);
+                before.push(all_tables(&self.cluster.engine).await?);
                 if is_acknowledged {
                     before.remove(0);
                 }
@@ -261,7 +261,7 @@ impl World<'_> {
         self.cluster = started;
         self.store = store;
         self.has_sent = true;
-        let after = all_tables(&self.cluster.engine)?;
+        let after = all_tables(&self.cluster.engine).await?;
         if before.contains(&after) {
             return Ok(());
         }
@@ -275,7 +275,7 @@ impl World<'_> {
         let cluster = start(layout, &store, &self.channel, &Mutex::default()).await?;
         // A write that fails for its own reasons changes nothing.
         let _ = cluster.run(sql).await;
-        let tables = all_tables(&cluster.engine);
+        let tables = all_tables(&cluster.engine).await;
         cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
         tables
     }
@@ -305,7 +305,7 @@ impl World<'_> {
     async fn check(&mut self) -> Checked {
         if std::mem::take(&mut self.has_sent) {
             self.run("FLUSH").await?;
-            let (kept, sent) = (kept(&self.cluster.engine, FED)?, self.channel.rows());
+            let (kept, sent) = (kept(&self.cluster.engine, FED).await?, self.channel.rows());
             if kept != sent {
                 return Err(format!("{FED} is not what was sent\nkept: {kept:?}\nsent: {sent:?}"));
             }
@@ -313,7 +313,7 @@ impl World<'_> {
             tally.flushed += usize::from(!kept.is_empty());
         }
         for view in self.views() {
-            let kept = kept(&self.cluster.engine, &view.name)?;
+            let kept = kept(&self.cluster.engine, &view.name).await?;
             let (name, sql) = (&view.name, &view.batch);
             let batch = self.cluster.run(sql).await;
             let batch = sorted(&batch.map_err(|error| format!("{sql}\n{error:?}"))?);
@@ -330,17 +330,23 @@ impl World<'_> {
     }
 }
 
-fn all_tables(engine: &Engine) -> Checked<Vec<Rows>> {
-    TABLES.iter().map(|table| kept(engine, table.name)).collect()
+async fn all_tables(engine: &Engine) -> Checked<Vec<Rows>> {
+    try_join_all(TABLES.iter().map(|table| kept(engine, table.name))).await
 }
 
 /// The rows that an engine keeps of a table or view.
-fn kept(engine: &Engine, name: &str) -> Checked<Rows> {
+async fn kept(engine: &Engine, name: &str) -> Checked<Rows> {
     let snapshot = engine.snapshot();
     let relation = engine.catalog().get(name).cloned();
     let rows = relation.and_then(|relation| snapshot.relation(relation.id));
     let rows = rows.ok_or_else(|| format!("\"{name}\" is gone"))?;
-    Ok(sorted(&rows.batches(None).map_err(|error| format!("{name}: {error:?}"))?))
+    let batches = async { rows.rows(None)?.try_collect::<Vec<_>>().await }.await;
+    let batches = batches.map_err(|error| format!("{name}: {error:?}"))?;
+    let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    match found == rows.row_count() {
+        true => Ok(sorted(&batches)),
+        false => Err(format!("{name} has {found} rows and not {}", rows.row_count())),
+    }
 }
 
 /// The rows of batches as text, sorted.
