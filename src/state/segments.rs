@@ -58,6 +58,8 @@ struct Segment {
     born: u64,
     /// Multiplicity of live rows that have another than 1.
     counts: Arc<BTreeMap<u32, i64>>,
+    /// Copies of live rows beyond the first of each.
+    copies: i64,
     /// Owner (a slot) of each row; empty if rows have none.
     owners: ScalarBuffer<u32>,
     /// Made by the first lookup by key: tables that are only scanned pay nothing for it.
@@ -83,6 +85,7 @@ impl Segment {
             live: Arc::new(live),
             live_count: count,
             counts: Arc::default(),
+            copies: 0,
             owners: ScalarBuffer::from(owners),
             index: Arc::default(),
             index_bytes: Arc::clone(index_bytes),
@@ -210,7 +213,8 @@ impl Segments {
         let segment = &mut self.segments[segment];
         Arc::make_mut(&mut segment.live)[row / 64] &= !(1 << (row % 64));
         segment.live_count -= 1;
-        if segment.counts.contains_key(&(row as u32)) {
+        if let Some(count) = segment.counts.get(&(row as u32)) {
+            segment.copies -= count - 1;
             Arc::make_mut(&mut segment.counts).remove(&(row as u32));
             self.bytes -= COUNT_BYTES;
         }
@@ -220,7 +224,8 @@ impl Segments {
     /// Sets the multiplicity of a live row.
     pub fn set_count(&mut self, place: Location, count: i64) {
         let (segment, row) = split(place);
-        let counts = &mut self.segments[segment].counts;
+        let Segment { counts, copies, .. } = &mut self.segments[segment];
+        *copies += count - counts.get(&(row as u32)).copied().unwrap_or(1);
         self.bytes -= counts.len() * COUNT_BYTES;
         if count != 1 {
             Arc::make_mut(counts).insert(row as u32, count);
@@ -383,6 +388,7 @@ impl Segments {
             self.clear(*index);
         }
         let mut segment = Segment::new(rows, owners, &self.index_bytes);
+        segment.copies = counts.values().map(|count| count - 1).sum();
         segment.counts = Arc::new(counts);
         self.place(segment, locations);
         Ok(())
@@ -483,15 +489,8 @@ impl RowsSnapshot {
 
     /// Number of rows, each with its multiplicity.
     pub fn row_count(&self) -> usize {
-        let rows: i64 = self
-            .segments
-            .iter()
-            .map(|segment| {
-                let more: i64 = segment.counts.values().map(|count| count - 1).sum();
-                segment.live_count as i64 + more
-            })
-            .sum();
-        usize::try_from(rows).unwrap_or(0)
+        let rows = self.segments.iter().map(|segment| segment.live_count as i64 + segment.copies);
+        usize::try_from(rows.sum::<i64>()).unwrap_or(0)
     }
 
     /// The rows, with some of the columns if `projection` is given.

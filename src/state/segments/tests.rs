@@ -137,6 +137,7 @@ fn a_scan_in_pieces_gives_what_a_whole_one_gives() {
         for projection in [vec![0, 1], vec![1], vec![]] {
             let whole = table.snapshot().batches(Some(&projection)).unwrap();
             let whole = arrow::compute::concat_batches(&whole[0].schema(), &whole).unwrap();
+            assert_eq!(table.snapshot().row_count(), whole.num_rows());
             for bytes in [1, 100, 3000, 1 << 20] {
                 assert_eq!(in_pieces(&table.snapshot(), bytes, &projection), whole);
             }
