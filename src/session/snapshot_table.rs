@@ -106,7 +106,7 @@ impl TableProvider for SnapshotTable {
             None => Arc::clone(&self.schema),
         };
         let Some(batches) = self.batches(projection.map(Vec::as_slice), filters).await? else {
-            return RemoteScan::plan(self.rows.clone(), projection.cloned(), schema);
+            return Ok(Arc::new(RemoteScan::new(self.rows.clone(), projection.cloned(), schema)));
         };
         let batches = batches
             .into_iter()

@@ -33,7 +33,7 @@ struct Inner {
     visible: Arc<Snapshots>,
     changed: BTreeSet<RelationId>,
     /// Reads that may not have ended.
-    reads: Vec<(u64, Weak<Snapshots>)>,
+    reads: Vec<Weak<u64>>,
     /// Epochs before `epoch` that process 0 reads; `None` in process 0.
     read_elsewhere: Option<Vec<u64>>,
 }
@@ -131,12 +131,11 @@ impl Versions {
     }
 }
 
-/// All relations at one epoch: the shards of each. While it is held, workers of other processes
-/// keep their rows of that epoch.
+/// All relations at one epoch: the shards of each.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshots {
-    /// The epoch.
-    pub epoch: u64,
+    /// The epoch. While this is held, workers of other processes keep their rows of it.
+    pub epoch: Arc<u64>,
     /// Shards by relation.
     pub relations: BTreeMap<RelationId, Arc<[ShardRows]>>,
 }
@@ -191,12 +190,14 @@ impl SnapshotStore {
     pub fn read_epochs(&self) -> ReadEpochs {
         let mut inner = self.lock();
         let Inner { reads, visible, epoch: finished, .. } = &mut *inner;
-        // One owner of what the next read gets is the store itself.
-        let owned = |read: &Weak<Snapshots>| usize::from(read.as_ptr() == Arc::as_ptr(visible));
-        reads.retain(|(_, read)| read.strong_count() > 0);
-        let read = reads.iter().filter(|(_, read)| read.strong_count() > owned(read));
-        let earlier: BTreeSet<u64> =
-            read.map(|(epoch, _)| *epoch).filter(|epoch| epoch < finished).collect();
+        // What the next read gets, unless something changes, is nobody's but the store's.
+        let is_read = |read: &Weak<u64>| {
+            let is_visible = read.as_ptr() == Arc::as_ptr(&visible.epoch);
+            !is_visible || Arc::strong_count(visible) > 1 || read.strong_count() > 1
+        };
+        reads.retain(|read| read.strong_count() > 0);
+        let read = reads.iter().filter(|read| is_read(read)).filter_map(Weak::upgrade);
+        let earlier: BTreeSet<u64> = read.map(|it| *it).filter(|it| it < finished).collect();
         ReadEpochs { finished: *finished, earlier: earlier.into_iter().collect() }
     }
 
@@ -265,12 +266,12 @@ impl SnapshotStore {
     /// read), and a pointer for each other one.
     pub fn read(&self) -> Arc<Snapshots> {
         let mut inner = self.lock();
-        if inner.changed.is_empty() && inner.visible.epoch == inner.epoch {
+        if inner.changed.is_empty() && *inner.visible.epoch == inner.epoch {
             return Arc::clone(&inner.visible);
         }
         let mut visible = Arc::clone(&inner.visible);
         let next = Arc::make_mut(&mut visible);
-        next.epoch = inner.epoch;
+        next.epoch = Arc::new(inner.epoch);
         for relation in std::mem::take(&mut inner.changed) {
             match inner.visible_shards(relation) {
                 Some(shards) => _ = next.relations.insert(relation, shards),
@@ -282,8 +283,8 @@ impl SnapshotStore {
                 inner.changed.insert(relation);
             }
         }
-        inner.reads.retain(|(_, read)| read.strong_count() > 0);
-        inner.reads.push((visible.epoch, Arc::downgrade(&visible)));
+        inner.reads.retain(|read| read.strong_count() > 0);
+        inner.reads.push(Arc::downgrade(&visible.epoch));
         inner.visible = Arc::clone(&visible);
         visible
     }
@@ -338,7 +339,7 @@ mod tests {
                 }
                 _ => {
                     let seen = store.read();
-                    assert_eq!(seen.epoch, finished);
+                    assert_eq!(*seen.epoch, finished);
                     let mut wanted: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
                     for ((relation, _), versions) in &published {
                         let visible = versions.iter().rev().find(|(epoch, _)| *epoch <= finished);
@@ -363,7 +364,7 @@ mod tests {
         let store = |lent| SnapshotStore::new(MemoryAccount::new(0, 0), lent);
         let (own, lent) = (store(false), store(true));
         let relations = (0..3).map(RelationId);
-        let mut reads: Vec<Arc<Snapshots>> = Vec::new();
+        let mut reads: Vec<(Snapshots, Arc<u64>)> = Vec::new();
         let mut epochs = ReadEpochs::default();
         for epoch in 1..1500 {
             for relation in relations.clone() {
@@ -383,16 +384,21 @@ mod tests {
             own.finish(epoch);
             epochs = own.read_epochs();
             if random.random_ratio(1, 3) {
-                reads.push(own.read());
+                let read = own.read();
+                // As a scan does, which keeps no other relations.
+                reads.push((
+                    Snapshots { epoch: Arc::default(), ..Snapshots::clone(&read) },
+                    Arc::clone(&read.epoch),
+                ));
             }
             while random.random_ratio(1, 3) && !reads.is_empty() {
                 reads.swap_remove(random.random_range(0..reads.len()));
             }
-            for read in &reads {
+            for (read, epoch) in &reads {
                 for (relation, shards) in &read.relations {
                     for shard in shards.iter() {
-                        let found = lent.rows_at(*relation, 1, read.epoch).unwrap();
-                        assert_eq!(found.row_count(), shard.row_count(), "epoch {}", read.epoch);
+                        let found = lent.rows_at(*relation, 1, **epoch).unwrap();
+                        assert_eq!(found.row_count(), shard.row_count(), "epoch {epoch}");
                     }
                 }
             }

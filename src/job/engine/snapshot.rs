@@ -32,7 +32,7 @@ impl Snapshot {
 
     /// The epoch.
     pub fn epoch(&self) -> u64 {
-        self.snapshots.epoch
+        *self.snapshots.epoch
     }
 
     /// One table or view; `None` if it has no rows to read (a source, a sink).
@@ -40,7 +40,7 @@ impl Snapshot {
         let failed = self.failed.get(&id).cloned();
         let shards = self.snapshots.relations.get(&id).cloned();
         let shards = shards.or_else(|| failed.is_some().then(|| Arc::from([])))?;
-        let of = self.remote_rows.clone().map(|rows| (rows, Arc::clone(&self.snapshots)));
+        let of = self.remote_rows.clone().map(|rows| (rows, Arc::clone(&self.snapshots.epoch)));
         Some(RelationSnapshot { id, shards, failed, of })
     }
 }
@@ -69,9 +69,9 @@ pub struct RelationSnapshot {
     id: RelationId,
     shards: Arc<[ShardRows]>,
     failed: Option<Error>,
-    /// If there are other processes: who asks them for rows, and the snapshot, for which they keep
-    /// their rows of its epoch.
-    of: Option<(Arc<RemoteRows>, Arc<Snapshots>)>,
+    /// If there are other processes: who asks them for rows, and the epoch, of which they keep
+    /// theirs as long as this is held.
+    of: Option<(Arc<RemoteRows>, Arc<u64>)>,
 }
 
 impl RelationSnapshot {
@@ -171,8 +171,8 @@ impl RelationSnapshot {
         projection: Option<&[usize]>,
     ) -> Result<(RecordBatch, Option<ScanPlace>)> {
         let no_other = || Error::internal("rows of another process in the only one");
-        let (remote_rows, snapshots) = self.of.as_ref().ok_or_else(no_other)?;
-        let (relation, epoch) = (self.id, snapshots.epoch);
+        let (remote_rows, epoch) = self.of.as_ref().ok_or_else(no_other)?;
+        let (relation, epoch) = (self.id, **epoch);
         let projection = projection.map(<[usize]>::to_vec);
         let request = RowsRequest { relation, epoch, projection, rows };
         let chunk = remote_rows.ask(worker, request).await?;
