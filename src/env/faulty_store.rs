@@ -15,6 +15,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::RwLock;
 
 /// Which calls fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +38,21 @@ pub(crate) struct FaultyStore {
     reads: Mutex<Vec<(Path, Range<u64>)>>,
     /// Number of objects that were put.
     puts: AtomicUsize,
+    /// Held by writers together, and by a crash alone.
+    turn: RwLock<()>,
 }
 
 impl FaultyStore {
     /// A copy of all objects, whose calls are well.
     pub(crate) fn fork(&self) -> Self {
         Self { objects: self.objects.fork(), ..Self::default() }
+    }
+
+    /// A copy of all objects; at that moment and for ever all calls of this store begin to fail.
+    pub(crate) async fn crash(&self) -> Self {
+        let _turn = self.turn.write().await;
+        self.fail_after(0, Fault::Gone);
+        self.fork()
     }
 
     /// Has calls fail after `calls` more.
@@ -96,6 +106,7 @@ impl ObjectStore for FaultyStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
+        let _turn = self.turn.read().await;
         self.call(true)?;
         let put = self.objects.put_opts(location, payload, options).await;
         self.puts.fetch_add(1, Ordering::SeqCst);
@@ -107,6 +118,7 @@ impl ObjectStore for FaultyStore {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
+        let _turn = self.turn.read().await;
         self.call(true)?;
         self.objects.put_multipart_opts(location, options).await
     }
@@ -148,6 +160,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let _turn = self.turn.read().await;
         self.call(true)?;
         self.objects.copy_opts(from, to, options).await
     }

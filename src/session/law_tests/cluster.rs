@@ -10,6 +10,7 @@ use futures::TryStreamExt;
 use futures::future::try_join_all;
 
 use super::channel::Channel;
+use super::ledger::Ledger;
 use crate::config::{ByteSize, Config};
 use crate::env::Env;
 use crate::env::faulty_store::FaultyStore;
@@ -49,14 +50,15 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Starts all processes over one store.
     pub(super) async fn open(layout: Layout, store: &Arc<FaultyStore>) -> Result<Self> {
-        Self::open_with(layout, store, &Channel::default()).await
+        Self::open_with(layout, store, &Channel::default(), &Ledger::default()).await
     }
 
-    /// The same, with a channel that tables can read.
+    /// The same, with a channel that tables can read, and targets for sinks.
     pub(super) async fn open_with(
         layout: Layout,
         store: &Arc<FaultyStore>,
         channel: &Channel,
+        ledger: &Ledger,
     ) -> Result<Self> {
         let hosts = if layout.processes > 1 { free_addresses(layout.processes) } else { vec![] };
         let open = (0..layout.processes).map(|process| {
@@ -74,6 +76,7 @@ impl Cluster {
             let store = Arc::clone(store);
             let scratch = std::env::temp_dir().join("frazil-test-scratch");
             let connectors = Connectors::default().with_source(Arc::new(channel.clone()));
+            let connectors = connectors.with_sink(Arc::new(ledger.clone()));
             async move {
                 let env = Env::real(store)?.with_scratch(scratch).with_connectors(connectors);
                 let env = env.with_stalls(process as u64);

@@ -32,6 +32,20 @@ pub(super) enum Step {
     GiveUp(Numbers, usize),
     /// A view goes, with those that read it.
     Drop(u16),
+    /// A sink of some relation.
+    Sink(Numbers),
+    /// A sink goes.
+    DropSink(u16),
+    /// Everything is committed.
+    Flush,
+    /// A pipeline of some relation.
+    Pipeline(u16),
+    /// A pipeline is fired.
+    Fire(u16),
+    /// Writes to the table whose rows can fail a view.
+    Divide(Numbers),
+    /// A row fails a view; or it is mended, if it has failed.
+    BreakOrMend,
     /// A source gets messages, which are read while the next step begins.
     Send(Vec<Numbers>),
     /// The engine stops and starts again; its source gets messages right before.
@@ -49,7 +63,14 @@ pub(super) enum End {
     CrashWriting(Numbers, usize),
     /// In a write during which the disk fails, after so many calls.
     DiskFails(Numbers, Fault, usize),
+    /// While a pipeline is fired, after so many objects were put.
+    CrashFiring(u16, usize),
+    /// By the fence: the next engine starts over the same store while this one runs.
+    TakenOver,
 }
+
+/// Steps of a script at most.
+const STEPS: usize = 24;
 
 fn layout() -> impl Strategy<Value = Layout> {
     let layout = |(processes, workers)| Layout { processes, workers };
@@ -61,8 +82,10 @@ fn end() -> impl Strategy<Value = End> {
         3 => Just(End::Clean),
         2 => Just(End::Crash),
         2 => (numbers(), 0..4_usize).prop_map(|(write, puts)| End::CrashWriting(write, puts)),
-        2 => (numbers(), fault(), 0..6_usize)
+        4 => (numbers(), fault(), 0..6_usize)
             .prop_map(|(write, fault, calls)| End::DiskFails(write, fault, calls)),
+        2 => (any::<u16>(), 0..9_usize).prop_map(|(number, puts)| End::CrashFiring(number, puts)),
+        2 => Just(End::TakenOver),
     ]
 }
 
@@ -76,20 +99,27 @@ fn writes(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Numbers>> 
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => writes(1..5).prop_map(Step::Write),
+        10 => writes(1..5).prop_map(Step::Write),
         1 => writes(12..18).prop_map(Step::Burst),
         2 => numbers().prop_map(Step::Create),
-        1 => (numbers(), 0..9_usize).prop_map(|(view, puts)| Step::GiveUp(view, puts)),
+        2 => (numbers(), 0..9_usize).prop_map(|(view, puts)| Step::GiveUp(view, puts)),
         1 => any::<u16>().prop_map(Step::Drop),
-        6 => writes(1..9).prop_map(Step::Send),
-        4 => (layout(), end(), writes(0..4))
+        4 => numbers().prop_map(Step::Sink),
+        1 => any::<u16>().prop_map(Step::DropSink),
+        3 => Just(Step::Flush),
+        1 => any::<u16>().prop_map(Step::Pipeline),
+        2 => any::<u16>().prop_map(Step::Fire),
+        3 => numbers().prop_map(Step::Divide),
+        2 => Just(Step::BreakOrMend),
+        5 => writes(1..9).prop_map(Step::Send),
+        5 => (layout(), end(), writes(0..4))
             .prop_map(|(layout, end, sent)| Step::Restart(layout, end, sent)),
     ]
 }
 
 /// Random scripts.
 pub(super) fn script() -> impl Strategy<Value = Script> {
-    let steps = prop::collection::vec(step(), 0..14);
+    let steps = prop::collection::vec(step(), 0..STEPS);
     let parts = (layout(), writes(0..9), prop::collection::vec(numbers(), 1..6), steps);
     parts.prop_map(|(layout, before, views, steps)| Script { layout, before, views, steps })
 }

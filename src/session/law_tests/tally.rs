@@ -23,6 +23,19 @@ pub(super) struct Tally {
     pub(super) flushed: usize,
     /// Restarts by clean end and by crash.
     pub(super) restarts: (usize, usize),
+    /// Sinks that were made; comparisons of their targets with their relations; those with rows.
+    pub(super) sinks: usize,
+    pub(super) sinks_compared: usize,
+    pub(super) sinks_with_rows: usize,
+    /// Pipelines that were made; firings with rows; crashes in a firing.
+    pub(super) pipelines: usize,
+    pub(super) fired: usize,
+    pub(super) crashed_firing: usize,
+    /// Times that a row has failed a view, and that it was mended.
+    pub(super) broken: usize,
+    pub(super) mended: usize,
+    /// Engines whose store a newer one has taken over.
+    pub(super) taken_over: usize,
     /// Writes on a failing disk that were acknowledged, and that were not.
     pub(super) on_failing_disk: (usize, usize),
     /// Starts by layout.
@@ -39,6 +52,10 @@ impl Tally {
         assert!(self.given_up > 0, "no view was given up: {self:?}");
         assert!(self.flushed > 0, "no message was read: {self:?}");
         assert!(self.restarts.0 > 0 && self.restarts.1 > 0, "nothing restarted: {self:?}");
+        assert!(3 * self.sinks_with_rows > self.sinks_compared, "targets were empty: {self:?}");
+        assert!(self.sinks > 0 && self.sinks_with_rows > 0, "no sink: {self:?}");
+        assert!(self.fired > 0 && self.crashed_firing > 0, "no pipeline was fired: {self:?}");
+        assert!(self.mended > 0 && self.taken_over > 0, "nothing failed: {self:?}");
         let (acknowledged, refused) = self.on_failing_disk;
         assert!(acknowledged > 0 && refused > 0, "no disk failed where it matters: {self:?}");
         for (processes, workers) in [(1, 1), (1, 2), (1, 3), (2, 1)] {

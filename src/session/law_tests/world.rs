@@ -12,11 +12,14 @@ use object_store::ObjectStore;
 use super::channel::{Channel, FED};
 use super::cluster::{Cluster, Layout};
 use super::dml::{Write, write};
+use super::failing::TABLE as FAILING;
+use super::ledger::Ledger;
 use super::query::Grammar;
 use super::schema::{Relation, TABLES, tables};
 use super::script::{End, Script, Step};
 use super::tally::Tally;
 use super::tape::Numbers;
+use super::targets::Targets;
 use crate::env::faulty_store::FaultyStore;
 use crate::error::ErrorKind;
 use crate::job::Engine;
@@ -25,31 +28,47 @@ use crate::job::Engine;
 pub(super) type Rows = Vec<String>;
 
 /// Nothing, or what went wrong.
-type Checked<T = ()> = Result<T, String>;
+pub(super) type Checked<T = ()> = Result<T, String>;
 
 /// An engine, what it should hold, and the SQL that led to it.
 pub(super) struct World<'a> {
-    store: Arc<FaultyStore>,
-    cluster: Cluster,
+    pub(super) store: Arc<FaultyStore>,
+    pub(super) cluster: Cluster,
     /// Tables, the table that the channel feeds, then views.
-    relations: Vec<Relation>,
+    pub(super) relations: Vec<Relation>,
     channel: Channel,
+    /// Where sinks write.
+    pub(super) ledger: Ledger,
+    pub(super) targets: Targets,
     /// Messages may be unread.
     has_sent: bool,
+    /// A row has failed the views that a row can fail.
+    pub(super) is_broken: bool,
     views_made: usize,
-    log: Vec<String>,
-    tally: &'a Mutex<Tally>,
+    pub(super) log: Vec<String>,
+    pub(super) tally: &'a Mutex<Tally>,
 }
 
 /// Plays a script; the message of a failure has the SQL that leads to it.
 pub(super) async fn play(script: &Script, tally: &Mutex<Tally>) -> Checked {
     let store = Arc::new(FaultyStore::default());
-    let channel = Channel::default();
-    let cluster = start(script.layout, &store, &channel, tally).await?;
+    let (channel, ledger) = (Channel::default(), Ledger::default());
+    let cluster = start(script.layout, &store, &channel, &ledger, tally).await?;
     let log = vec![format!("-- {}", script.layout)];
     let relations = [tables(), vec![Channel::relation()]].concat();
-    let (views_made, has_sent) = (0, false);
-    let mut world = World { store, cluster, relations, channel, has_sent, views_made, log, tally };
+    let mut world = World {
+        store,
+        cluster,
+        relations,
+        channel,
+        ledger,
+        targets: Targets::default(),
+        has_sent: false,
+        is_broken: false,
+        views_made: 0,
+        log,
+        tally,
+    };
     let played = world.steps(script).await;
     let log = world.log.join(";\n");
     // An engine that has failed may not stop either: the failure is what counts.
@@ -61,10 +80,11 @@ async fn start(
     layout: Layout,
     store: &Arc<FaultyStore>,
     channel: &Channel,
+    ledger: &Ledger,
     tally: &Mutex<Tally>,
 ) -> Checked<Cluster> {
     *tally.lock().unwrap().layouts.entry(layout).or_default() += 1;
-    let opened = Cluster::open_with(layout, store, channel).await;
+    let opened = Cluster::open_with(layout, store, channel, ledger).await;
     opened.map_err(|error| format!("start as {layout}: {error:?}"))
 }
 
@@ -74,6 +94,7 @@ impl World<'_> {
             self.run(table.ddl).await?;
         }
         self.run(Channel::ddl()).await?;
+        self.create_failing().await?;
         self.write(&script.before).await?;
         for view in &script.views {
             self.create(view).await?;
@@ -90,6 +111,13 @@ impl World<'_> {
                 Step::Create(numbers) => self.create(numbers).await?,
                 Step::GiveUp(numbers, puts) => self.give_up(numbers, *puts).await?,
                 Step::Drop(number) => self.drop(usize::from(*number)).await?,
+                Step::Sink(numbers) => self.create_sink(numbers).await?,
+                Step::DropSink(number) => self.drop_sink(*number).await?,
+                Step::Flush => self.flush().await?,
+                Step::Pipeline(number) => self.create_pipeline(*number).await?,
+                Step::Fire(number) => self.fire(*number).await?,
+                Step::Divide(numbers) => self.divide(numbers).await?,
+                Step::BreakOrMend => self.break_or_mend().await?,
                 Step::Send(messages) => {
                     self.send(messages);
                     continue;
@@ -101,7 +129,13 @@ impl World<'_> {
             }
             self.check().await?;
         }
-        self.check().await
+        self.mend().await?;
+        self.check().await?;
+        self.flush().await?;
+        for number in 0..self.targets.pipelines.len() {
+            self.fire(number as u16).await?;
+        }
+        Ok(())
     }
 
     fn send(&mut self, messages: &[Numbers]) {
@@ -115,7 +149,7 @@ impl World<'_> {
         &self.relations[TABLES.len() + 1..]
     }
 
-    async fn run(&mut self, sql: &str) -> Checked {
+    pub(super) async fn run(&mut self, sql: &str) -> Checked {
         self.log.push(sql.to_string());
         self.cluster.run(sql).await.map(|_| ()).map_err(|error| format!("{sql}\n{error:?}"))
     }
@@ -201,21 +235,70 @@ impl World<'_> {
         }
         self.run(&format!("DROP MATERIALIZED VIEW {} CASCADE", gone[0])).await?;
         self.relations.retain(|relation| !gone.contains(&relation.name));
+        self.targets.forget(&gone);
         Ok(())
     }
 
     async fn restart(&mut self, layout: Layout, end: &End) -> Checked {
         let mut before = vec![all_tables(&self.cluster.engine).await?];
-        let (store, how) = match end {
-            End::Clean => (Arc::clone(&self.store), "a clean stop"),
-            End::Crash => (Arc::new(self.store.fork()), "a crash"),
+        let how = self.end(end, &mut before).await?;
+        self.log.push(format!("-- {layout} after {how}"));
+        {
+            let mut tally = self.tally.lock().unwrap();
+            let (clean, crash) = &mut tally.restarts;
+            *if matches!(end, End::Clean) { clean } else { crash } += 1;
+        }
+        if matches!(end, End::Clean) {
+            self.cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
+        }
+        let started = start(layout, &self.store, &self.channel, &self.ledger, self.tally).await?;
+        // A crashed engine goes on over its own store, which nobody looks at again.
+        let old = std::mem::replace(&mut self.cluster, started);
+        match end {
+            End::Clean => {}
+            End::Crash | End::CrashWriting(..) => {
+                old.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
+            }
+            // It has nothing to write its last checkpoint to.
+            End::DiskFails(..) | End::CrashFiring(..) => _ = old.stop().await,
+            End::TakenOver => {
+                // Whatever it still believes, the store refuses it.
+                if old.run("INSERT INTO log (a) VALUES (1)").await.is_ok() {
+                    return Err("an older process has acknowledged a write".to_string());
+                }
+                self.tally.lock().unwrap().taken_over += 1;
+                let _ = old.stop().await;
+            }
+        }
+        self.has_sent = true;
+        let after = all_tables(&self.cluster.engine).await?;
+        if !before.contains(&after) {
+            return Err(format!(
+                "the restart changed a table\nbefore: {before:?}\nafter: {after:?}"
+            ));
+        }
+        self.check_pipelines().await
+    }
+
+    /// Ends the engine, but for a clean stop; the store, the ledger and `before` are then as the
+    /// next one may find them.
+    async fn end(&mut self, end: &End, before: &mut Vec<Vec<Rows>>) -> Checked<&'static str> {
+        Ok(match end {
+            End::Clean => "a clean stop",
+            End::TakenOver => "a start beside it",
+            End::Crash => {
+                self.ledger = self.ledger.cut();
+                self.store = Arc::new(self.store.fork());
+                "a crash"
+            }
             End::CrashWriting(numbers, puts) => {
                 let (store, is_acknowledged) = self.fork_while_writing(numbers, *puts).await?;
                 before.push(all_tables(&self.cluster.engine).await?);
                 if is_acknowledged {
                     before.remove(0);
                 }
-                (store, "a crash in the middle of that")
+                self.store = store;
+                "a crash in the middle of that"
             }
             End::DiskFails(numbers, fault, calls) => {
                 let sql = write(numbers).sql;
@@ -233,46 +316,23 @@ impl World<'_> {
                 } else {
                     *refused += 1;
                 }
-                (Arc::new(self.store.fork()), "the disk failed")
+                self.ledger = self.ledger.cut();
+                self.store = Arc::new(self.store.fork());
+                "the disk failed"
             }
-        };
-        self.log.push(format!("-- {layout} after {how}"));
-        {
-            let mut tally = self.tally.lock().unwrap();
-            let (clean, crash) = &mut tally.restarts;
-            *if matches!(end, End::Clean) { clean } else { crash } += 1;
-        }
-        // A crashed engine goes on over its own store, which nobody looks at again.
-        let started = match end {
-            End::Clean => {
-                self.cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
-                start(layout, &store, &self.channel, self.tally).await?
+            End::CrashFiring(number, puts) => {
+                self.crash_firing(*number, *puts).await?;
+                "a crash in the middle of that"
             }
-            _ => {
-                let started = start(layout, &store, &self.channel, self.tally).await?;
-                let stopped = self.cluster.stop().await;
-                // It has nothing to write its last checkpoint to.
-                if !matches!(end, End::DiskFails(..)) {
-                    stopped.map_err(|error| format!("shutdown: {error:?}"))?;
-                }
-                started
-            }
-        };
-        self.cluster = started;
-        self.store = store;
-        self.has_sent = true;
-        let after = all_tables(&self.cluster.engine).await?;
-        if before.contains(&after) {
-            return Ok(());
-        }
-        Err(format!("the restart changed a table\nbefore: {before:?}\nafter: {after:?}"))
+        })
     }
 
     /// What the tables hold after a write, found by another engine over a copy of the store.
     async fn tables_after(&self, sql: &str) -> Checked<Vec<Rows>> {
         let layout = Layout { processes: 1, workers: 1 };
         let store = Arc::new(self.store.fork());
-        let cluster = start(layout, &store, &self.channel, &Mutex::default()).await?;
+        let ledger = self.ledger.fork();
+        let cluster = start(layout, &store, &self.channel, &ledger, &Mutex::default()).await?;
         // A write that fails for its own reasons changes nothing.
         let _ = cluster.run(sql).await;
         let tables = all_tables(&cluster.engine).await;
@@ -295,6 +355,7 @@ impl World<'_> {
             tokio::task::yield_now().await;
         }
         let is_acknowledged = writing.is_finished();
+        self.ledger = self.ledger.cut();
         let store = Arc::new(self.store.fork());
         let written = writing.await.map_err(|error| error.to_string())?;
         written.map_err(|error| format!("{sql}\n{error:?}"))?;
@@ -304,7 +365,7 @@ impl World<'_> {
     /// The law: each view is its query over the tables, and all messages are in their table.
     async fn check(&mut self) -> Checked {
         if std::mem::take(&mut self.has_sent) {
-            self.run("FLUSH").await?;
+            self.flush().await?;
             let (kept, sent) = (kept(&self.cluster.engine, FED).await?, self.channel.rows());
             if kept != sent {
                 return Err(format!("{FED} is not what was sent\nkept: {kept:?}\nsent: {sent:?}"));
@@ -312,6 +373,7 @@ impl World<'_> {
             let mut tally = self.tally.lock().unwrap();
             tally.flushed += usize::from(!kept.is_empty());
         }
+        self.check_failing().await?;
         for view in self.views() {
             let kept = kept(&self.cluster.engine, &view.name).await?;
             let (name, sql) = (&view.name, &view.batch);
@@ -331,11 +393,12 @@ impl World<'_> {
 }
 
 async fn all_tables(engine: &Engine) -> Checked<Vec<Rows>> {
-    try_join_all(TABLES.iter().map(|table| kept(engine, table.name))).await
+    let names = TABLES.iter().map(|table| table.name).chain([FAILING]);
+    try_join_all(names.map(|name| kept(engine, name))).await
 }
 
 /// The rows that an engine keeps of a table or view.
-async fn kept(engine: &Engine, name: &str) -> Checked<Rows> {
+pub(super) async fn kept(engine: &Engine, name: &str) -> Checked<Rows> {
     let snapshot = engine.snapshot();
     let relation = engine.catalog().get(name).cloned();
     let rows = relation.and_then(|relation| snapshot.relation(relation.id));
@@ -351,20 +414,22 @@ async fn kept(engine: &Engine, name: &str) -> Checked<Rows> {
 
 /// The rows of batches as text, sorted.
 pub(super) fn sorted(batches: &[RecordBatch]) -> Rows {
-    let options = FormatOptions::new().with_null("NULL");
-    let mut rows = Vec::new();
-    for batch in batches {
-        let columns: Vec<ArrayFormatter<'_>> = batch
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
-            .collect();
-        rows.extend((0..batch.num_rows()).map(|row| {
-            let cells: Vec<String> =
-                columns.iter().map(|column| column.value(row).to_string()).collect();
-            cells.join(" | ")
-        }));
-    }
+    let mut rows: Rows = batches.iter().flat_map(texts).collect();
     rows.sort_unstable();
     rows
+}
+
+/// The rows of a batch as text.
+pub(super) fn texts(batch: &RecordBatch) -> Rows {
+    let options = FormatOptions::new().with_null("NULL");
+    let columns: Vec<ArrayFormatter<'_>> = batch
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
+        .collect();
+    let text = |row| {
+        let cells = columns.iter().map(|column| column.value(row).to_string());
+        cells.collect::<Vec<_>>().join(" | ")
+    };
+    (0..batch.num_rows()).map(text).collect()
 }
