@@ -27,7 +27,7 @@ pub(super) struct Tally {
     pub(super) sinks: usize,
     pub(super) sinks_compared: usize,
     pub(super) sinks_with_rows: usize,
-    /// Pipelines that were made; firings with rows; crashes in a firing.
+    /// Pipelines that were made; firings with rows; crashes during one, or right after it.
     pub(super) pipelines: usize,
     pub(super) fired: usize,
     pub(super) crashed_firing: usize,

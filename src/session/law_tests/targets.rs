@@ -200,7 +200,7 @@ impl World<'_> {
         while !firing.is_finished() && self.store.puts() < before + puts {
             tokio::task::yield_now().await;
         }
-        self.tally.lock().unwrap().crashed_firing += usize::from(!firing.is_finished());
+        self.tally.lock().unwrap().crashed_firing += 1;
         self.ledger = self.ledger.cut();
         self.store = self.store.crash().await.into();
         firing.abort();
