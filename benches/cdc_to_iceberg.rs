@@ -17,11 +17,10 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frazil::config::Config;
-use frazil::env::{Env, LocalStore};
+use frazil::env::Env;
 use frazil::job::{Engine, JobState};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -101,8 +100,7 @@ fn ceiling(path: &Path, events: u64) -> Outcome<f64> {
 
 async fn open(config: &Config) -> Outcome<Engine> {
     std::fs::create_dir_all(&config.data_dir)?;
-    let store = LocalStore::open(&config.data_dir)?;
-    Ok(Engine::open(config.clone(), Env::real(Arc::new(store))?).await?)
+    Ok(Engine::open(config.clone(), Env::local(&config.data_dir)?).await?)
 }
 
 /// Number and bytes of the files under a folder whose names end so.

@@ -16,7 +16,7 @@ use object_store::memory::InMemory;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // State and checkpoints in memory; with `LocalStore::open(folder)` they outlive the program.
+    // State and checkpoints in memory; with `Env::local(folder)` they outlive the program.
     let env = Env::real(Arc::new(InMemory::new()))?;
     let engine = Engine::open(Config { workers: 2, ..Config::default() }, env).await?;
     let mut session = Sessions::new(engine.clone()).open();

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod faulty_store;
+mod folder_lock;
 mod freed_memory;
 mod local_store;
 mod machine;
@@ -9,7 +10,7 @@ mod recent_objects;
 mod scratch;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -23,8 +24,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::{Builder, Uuid};
 
+pub use self::folder_lock::FolderLock;
 pub use self::freed_memory::return_freed_memory;
-pub use self::local_store::LocalStore;
+use self::local_store::LocalStore;
 pub use self::machine::{Resident, memory_bytes};
 use self::recent_objects::RecentObjects;
 pub use self::scratch::{Scratch, ScratchValues};
@@ -34,6 +36,8 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone)]
 pub struct Env {
     store: Arc<dyn ObjectStore>,
+    /// Where the store is a folder of this machine.
+    folder: Option<PathBuf>,
     scratch: Option<Arc<Scratch>>,
     connectors: Arc<Connectors>,
     crash: Option<Arc<CrashPoint>>,
@@ -73,6 +77,7 @@ impl Env {
         let (crash, fault) = (point("FRAZIL_CRASH")?, point("FRAZIL_FAULT")?);
         Ok(Self {
             store: Arc::new(RecentObjects::new(store)),
+            folder: None,
             scratch: None,
             connectors: Arc::default(),
             crash,
@@ -82,6 +87,28 @@ impl Env {
             stalls: None,
             start: Instant::now(),
         })
+    }
+
+    /// The real world over a folder that is there.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is no such folder; as [`Env::real`].
+    pub fn local(folder: &FilePath) -> Result<Self> {
+        let store = LocalStore::open(folder)?;
+        Ok(Self { folder: Some(folder.to_path_buf()), ..Self::real(Arc::new(store))? })
+    }
+
+    /// Takes the folder of the store for this process alone, until the lock is dropped; `None` for
+    /// a store that cannot be locked. The fences of manifests hold without it: it keeps a process
+    /// that is started by mistake from ending the one that runs.
+    ///
+    /// # Errors
+    /// `Fenced` if another process has it; `Unavailable` if the lock's file cannot be made.
+    pub fn lock_store(&self) -> Result<Option<FolderLock>> {
+        match &self.folder {
+            Some(folder) => FolderLock::take(folder),
+            None => Ok(None),
+        }
     }
 
     /// The same world with scratch files in a directory.

@@ -198,7 +198,7 @@ class Point:
             raise Wrong("the process ended when a reply was lost")
 
     def twins(self):
-        """A second process over the same data directory: the older one is refused."""
+        """Two processes over one data directory: the newer one, or else the older one, is refused."""
         self.replace_older(paused=False)
 
     def paused_twin(self):
@@ -206,12 +206,19 @@ class Point:
         self.replace_older(paused=True)
 
     def replace_older(self, paused):
+        """The lock refuses the newer process; without the lock the fence refuses the older one."""
         head_start = self.random.uniform(0.0, 0.6)
         self.begin({})
         self.write_for(head_start)
         older = self.frazil
         if paused:
             older.child.send(signal.SIGSTOP)
+        if self.process("refused").start().child.wait(FAULT_SECONDS) == 0:
+            raise Wrong("a process ended well whose data directory another one has")
+        if not older.alive():
+            raise Wrong("the older process ended, which has the lock")
+        # As on a store that knows no locks.
+        os.remove(os.path.join(older.data_dir, "lock"))
         self.frazil = self.process("newer").start()
         try:
             self.frazil.connect(seconds=3 if paused else 30).close()

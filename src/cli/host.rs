@@ -1,11 +1,9 @@
 //! [`Host`]: an engine of this process and the signals that end it.
 
-use std::sync::Arc;
-
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
-use crate::env::{Env, LocalStore};
+use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Engine;
 use crate::session::SPILL_DIRECTORY;
@@ -40,9 +38,8 @@ pub(super) fn env(config: &Config) -> Result<Env> {
         Error::new(ErrorKind::Unavailable, message).with_detail(detail)
     };
     std::fs::create_dir_all(directory).map_err(|error| refused(error.to_string()))?;
-    let store = LocalStore::open(directory).map_err(|error| refused(error.to_string()))?;
     let scratch = config.scratch_dir.clone().unwrap_or_else(|| directory.join("scratch"));
-    Ok(Env::real(Arc::new(store))?.with_scratch(scratch))
+    Ok(Env::local(directory)?.with_scratch(scratch))
 }
 
 /// Waits for Ctrl-C or SIGTERM.

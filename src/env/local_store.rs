@@ -26,7 +26,7 @@ const REMOVED_AT_ONCE: usize = 100;
 /// any line it is there whole or not at all. `LocalFileSystem`, which does all the rest, leaves
 /// that to the kernel's time.
 #[derive(Debug)]
-pub struct LocalStore {
+pub(super) struct LocalStore {
     files: Arc<LocalFileSystem>,
     folders: Arc<Folders>,
 }
@@ -36,7 +36,7 @@ impl LocalStore {
     ///
     /// # Errors
     /// If there is no such folder.
-    pub fn open(folder: &FilePath) -> Result<Self> {
+    pub(super) fn open(folder: &FilePath) -> Result<Self> {
         let files = LocalFileSystem::new_with_prefix(folder)?;
         // The paths of objects begin with the canonical one.
         let root = folder

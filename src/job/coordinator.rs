@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::dataflow::{
     CatalogChange, CatalogChanges, CheckedRelation, Command, Event, PublishedRows, Report, Request,
 };
-use crate::env::Env;
+use crate::env::{Env, FolderLock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{ReadEpochs, ShardRows};
 
@@ -217,8 +217,9 @@ impl Coordinator {
         backlog.into_iter().try_for_each(|event| self.take_event(event))
     }
 
-    /// Runs until the engine shuts down or cannot continue.
-    pub(super) async fn run(mut self) {
+    /// Runs until the engine shuts down or cannot continue; keeps the data directory's lock for
+    /// that time.
+    pub(super) async fn run(mut self, lock: Option<FolderLock>) {
         let mut failure = None;
         for slot in self.sinks.slots() {
             self.sinks.recover(&slot, &self.env, &self.state, &self.done.0);
@@ -246,6 +247,8 @@ impl Coordinator {
         }
         self.request(Request::Command(Command::Shutdown));
         self.checkpointer.finish().await;
+        // The next process may start as soon as the shutdown is answered.
+        drop(lock);
         if let Life::Ending(reply, _) | Life::LastOrdered(reply, _) = self.life {
             let _ = reply.send(failure.map_or(Ok(()), Err));
         }

@@ -60,6 +60,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     let peers = threads * config.hosts.len().max(1);
     let memory = memory_account(&config);
     let coordinates = config.process == 0;
+    let lock = if coordinates { env.lock_store()? } else { None };
     let snapshots = Arc::new(SnapshotStore::new(Arc::clone(&memory), !coordinates));
     let state = Arc::new(EngineState::new(Arc::clone(&snapshots), Arc::clone(&memory)));
     let remote_rows = coordinates && peers > threads;
@@ -126,7 +127,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         sinks,
     );
     coordinator.take_backlog(backlog)?;
-    tokio::spawn(coordinator.run());
+    tokio::spawn(coordinator.run(lock));
     Ok(inner)
 }
 

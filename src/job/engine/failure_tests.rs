@@ -10,7 +10,6 @@ use super::testing::{TABLE, apply_all, env, failed, insert, only_number, open, p
 use super::*;
 use crate::checkpoint::Manifests;
 use crate::checkpoint::testing::{edit_manifest, newest_manifest};
-use crate::env::LocalStore;
 
 fn rows(engine: &Engine, name: &str) -> Result<RecordBatch> {
     let catalog = engine.catalog();
@@ -401,7 +400,7 @@ async fn churn_leaves_no_state_and_no_objects() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_whose_last_checkpoint_fails_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let env = Env::real(Arc::new(LocalStore::open(folder.path()).unwrap())).unwrap();
+    let env = Env::local(folder.path()).unwrap();
     let engine = open(&env, 1).await;
     apply_all(&engine, &[TABLE]).await;
     let manifests = folder.path().join("manifest");
@@ -409,6 +408,24 @@ async fn a_stop_whose_last_checkpoint_fails_says_so() {
     std::fs::write(&manifests, "").unwrap();
     let error = engine.shutdown().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+}
+
+/// A second `frazil` over the same data directory; a kill frees the lock as a stop does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_engine_on_a_data_directory_is_refused_and_the_first_continues() {
+    let folder = tempfile::tempdir().unwrap();
+    let env = || Env::local(folder.path()).unwrap();
+    let engine = open(&env(), 1).await;
+    apply_all(&engine, &[TABLE]).await;
+    let refused = Engine::open(Config::default(), env()).await.unwrap_err();
+    assert_eq!(refused.kind.sqlstate(), "55006", "{refused}");
+    assert!(refused.message.contains(&folder.path().display().to_string()), "{refused}");
+    assert!(refused.hint.unwrap().contains("--connect"));
+    insert(&engine, "t", [(1, 1)]).await.unwrap();
+    engine.shutdown().await.unwrap();
+    let engine = open(&env(), 1).await;
+    assert_eq!(rows(&engine, "t").unwrap().num_rows(), 1);
+    engine.shutdown().await.unwrap();
 }
 
 /// The second process 0 of a cluster whose peers are busy with the first one.
