@@ -113,17 +113,35 @@ impl Engine {
             return Err(Error::unsupported("this process only lends its workers")
                 .with_hint("connect to process 0"));
         };
-        messages.send(message).await.map_err(|_| self.gone())
+        match messages.send(message).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.gone().await),
+        }
     }
 
     async fn answer<T>(&self, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
-        answer.await.map_err(|_| self.gone())?
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.gone().await),
+        }
     }
 
-    /// Why nobody answers.
-    fn gone(&self) -> Error {
-        let fatal = self.inner.state.fatal().borrow().clone();
-        fatal.unwrap_or_else(|| Error::new(ErrorKind::Shutdown, "the engine is going down"))
+    /// Why nobody answers. Whoever was to answer may give up before the coordinator has heard why:
+    /// the reason is known when that has ended, at the latest.
+    async fn gone(&self) -> Error {
+        let mut fatal = self.inner.state.fatal();
+        let ended = async {
+            match &self.inner.messages {
+                Some(messages) => messages.closed().await,
+                None => {}
+            }
+        };
+        tokio::select! {
+            _ = fatal.wait_for(Option::is_some) => {}
+            () = ended => {}
+        }
+        let error = self.inner.state.fatal().borrow().clone();
+        error.unwrap_or_else(|| Error::new(ErrorKind::Shutdown, "the engine is going down"))
     }
 
     /// Applies the text of CREATE and DROP statements: installed on all workers, backfilled,
@@ -212,10 +230,10 @@ impl Engine {
 
     /// Waits until a relation is not created or resumed any more, or another one is.
     async fn wait_for(&self, changed: &mut watch::Receiver<u64>) -> Result<()> {
-        let Some(messages) = &self.inner.messages else { return Err(self.gone()) };
+        let Some(messages) = &self.inner.messages else { return Err(self.gone().await) };
         tokio::select! {
             _ = changed.changed() => Ok(()),
-            () = messages.closed() => Err(self.gone()),
+            () = messages.closed() => Err(self.gone().await),
         }
     }
 

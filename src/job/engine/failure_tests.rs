@@ -410,6 +410,21 @@ async fn a_stop_whose_last_checkpoint_fails_says_so() {
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
 }
 
+/// Whoever waits for an answer is let go before the coordinator has heard the reason.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_checkpoint_fails_hears_the_reason() {
+    for _ in 0..8 {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = open(&Env::local(folder.path()).unwrap(), 1).await;
+        apply_all(&engine, &[TABLE]).await;
+        let manifests = folder.path().join("manifest");
+        std::fs::rename(&manifests, folder.path().join("away")).unwrap();
+        std::fs::write(&manifests, "").unwrap();
+        let error = insert(&engine, "t", [(1, 1)]).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    }
+}
+
 /// A second `frazil` over the same data directory; a kill frees the lock as a stop does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_engine_on_a_data_directory_is_refused_and_the_first_continues() {
