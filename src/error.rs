@@ -106,7 +106,8 @@ impl ErrorKind {
             Self::TooDeep => "54001",
             Self::StateTooLarge => "53200",
             Self::JobFailed => "55000",
-            Self::Unavailable => "08006",
+            // Not of class 08: clients throw a connection away that says so, and it is sound.
+            Self::Unavailable => "58030",
             Self::Fenced => "55006",
             Self::Cancelled => "57014",
             Self::Shutdown => "57P01",

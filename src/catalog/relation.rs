@@ -92,9 +92,9 @@ impl Catalog {
     }
 
     /// These relations and all that they read, directly or not.
-    pub fn upstream(&self, of: Vec<RelationId>) -> BTreeSet<RelationId> {
+    pub fn upstream(&self, of: impl IntoIterator<Item = RelationId>) -> BTreeSet<RelationId> {
         let mut found = BTreeSet::new();
-        let mut open = of;
+        let mut open: Vec<_> = of.into_iter().collect();
         while let Some(id) = open.pop() {
             if let Some(relation) = self.by_id(id)
                 && found.insert(id)

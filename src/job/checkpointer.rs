@@ -58,8 +58,6 @@ pub(super) struct Written {
     pub(super) commits: Vec<(Arc<SinkSlot>, BusySink, Committable)>,
     /// Sinks that had nothing to commit.
     pub(super) settled: Vec<RelationId>,
-    /// Sinks that have lost changes, and why.
-    pub(super) problems: BTreeMap<RelationId, String>,
 }
 
 /// Turns what workers and sinks prepared into the next manifest.
@@ -230,9 +228,7 @@ impl Checkpointer {
             (written.acks, written.created) = (parts.acks, parts.created);
             // Of an epoch in which its input failed a sink may have a part: it takes none of it.
             let sound = slots.into_iter().filter(|slot| is_sound(&slot.relation)).collect();
-            let logged = self.log(parts.sink_changes, sound, &mut next, state).await?;
-            garbage.extend(logged.0);
-            written.problems = logged.1;
+            garbage.extend(self.log(parts.sink_changes, sound, &mut next, state).await?);
         }
         garbage.extend(self.compactor.name_merged(&mut next, &mut body));
         garbage.append(&mut self.dropped());
@@ -249,14 +245,14 @@ impl Checkpointer {
     }
 
     /// Logs the changes of all sinks, one beside the other; gives the objects that their logs do
-    /// not need any more, and why changes are lost.
+    /// not need any more. A sink whose changes are lost has failed.
     async fn log(
         &self,
         mut changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
         slots: Vec<Arc<SinkSlot>>,
         next: &mut Manifest,
         state: &EngineState,
-    ) -> Result<(Vec<String>, BTreeMap<RelationId, String>)> {
+    ) -> Result<Vec<String>> {
         let sequence = next.sequence + 1;
         let logs = slots.into_iter().map(|slot| {
             let changes = changes.remove(&slot.relation).unwrap_or_default();
@@ -266,7 +262,7 @@ impl Checkpointer {
             let work = tokio::spawn(work);
             async move { (slot, work.await) }
         });
-        let (mut garbage, mut problems) = (Vec::new(), BTreeMap::new());
+        let mut garbage = Vec::new();
         for (slot, logged) in futures::future::join_all(logs.collect::<Vec<_>>()).await {
             let problem = match logged {
                 Ok(logged) => {
@@ -282,7 +278,6 @@ impl Checkpointer {
             };
             if let Some(SinkProblem { error, .. }) = problem {
                 tracing::error!(sink = slot.name, error, "sink has lost changes");
-                problems.insert(slot.relation, format!("sink \"{}\": {error}", slot.name));
                 let error = Error::new(ErrorKind::JobFailed, error);
                 next.failed.insert(slot.relation, error.clone());
                 // What is left belongs to no checkpoint.
@@ -290,7 +285,7 @@ impl Checkpointer {
                 state.set_failure(slot.relation, error);
             }
         }
-        Ok((garbage, problems))
+        Ok(garbage)
     }
 
     /// What tells a commit of all changes up to the newest durable manifest from others.

@@ -330,8 +330,8 @@ impl Coordinator {
     fn flush_scope(&self, only: Option<RelationId>) -> Scope {
         let catalog = &self.catalog;
         let sinks = match only {
-            Some(only) => vec![only],
-            None => self.sinks.paced().collect(),
+            Some(only) => BTreeSet::from([only]),
+            None => self.sinks.paced(&self.state),
         };
         let needed = catalog.upstream(sinks);
         let beside = match only {

@@ -430,7 +430,8 @@ impl Engine {
     /// reach: the flush does not cover it.
     ///
     /// # Errors
-    /// `Unavailable` if a sink cannot write, or a source that a sink follows is out of reach.
+    /// `JobFailed` if a sink has failed or cannot write, or a source that a sink follows is out of
+    /// reach. The other sinks have committed by then, unless that takes too long.
     pub async fn flush(&self) -> Result<Vec<String>> {
         let flushed = self.ask(|reply| Message::Flush { only: None, reply }).await?;
         Ok(flushed.left_out)

@@ -9,6 +9,8 @@
 //! its sinks has committed everything up to its checkpoint n, at whatever later checkpoint.
 //!
 //! An obstacle keeps a flush where it is, for [`WAIT`] at most; then it is answered by the reason.
+//! A sink that has failed lacks rows: a flush waits for the other ones, and is then answered by the
+//! reasons of all that have failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -75,6 +77,8 @@ struct Flush {
     /// When the stage began, or went forward.
     since: Duration,
     done: Flushed,
+    /// Why sinks do not commit.
+    failed: Vec<String>,
 }
 
 /// What a flush waits for.
@@ -106,13 +110,34 @@ impl Flush {
         let _ = self.reply.send(answer.map(|()| self.done));
     }
 
-    /// The reason if the obstacle will not pass, or has been there for too long at `now`.
-    fn given_up(&self, obstacle: &Obstacle, now: Duration) -> Option<Error> {
-        match obstacle {
-            Obstacle::Failed(error) => Some(Error::new(ErrorKind::JobFailed, error)),
-            Obstacle::Busy(_) if now.saturating_sub(self.since) < WAIT => None,
-            Obstacle::Busy(reason) => Some(Error::new(ErrorKind::Unavailable, reason)),
-        }
+    /// The reasons if the obstacle will not pass, or has been there for too long at `now`.
+    fn given_up(&mut self, obstacle: Obstacle, now: Duration) -> Option<Error> {
+        let (reason, retryable) = match obstacle {
+            Obstacle::Failed(reason) => (reason, false),
+            Obstacle::Busy(_) if now.saturating_sub(self.since) < WAIT => return None,
+            Obstacle::Busy(reason) => (reason, true),
+        };
+        self.failed.push(reason);
+        Some(Error { retryable, ..self.failure() })
+    }
+
+    /// The error that tells what has failed. Of whatever kind the cause is, the connection to the
+    /// client is sound, and so it is no `Unavailable`.
+    fn failure(&self) -> Error {
+        Error::new(ErrorKind::JobFailed, self.failed.join("; "))
+            .with_hint("SHOW JOBS shows the state of all jobs")
+    }
+
+    /// Does not wait for sinks that have failed.
+    fn leave_out_failed(&mut self, sink: &impl Fn(RelationId) -> Option<Obstacle>) {
+        let Stage::Committing { sinks, .. } = &mut self.stage else { return };
+        sinks.retain(|it| match sink(*it) {
+            Some(Obstacle::Failed(reason)) => {
+                self.failed.push(reason);
+                false
+            }
+            _ => true,
+        });
     }
 
     /// Looks at the readers that have not caught up: what keeps the flush, if anything does.
@@ -160,7 +185,8 @@ impl Flushes {
         let waiting = asked.iter().map(|relation| (*relation, BTreeSet::new())).collect();
         let (number, stage) = (self.number, Stage::Reading(waiting));
         let done = Flushed::default();
-        self.flushes.push(Flush { number, scope, reply, stage, since: now, done });
+        let failed = Vec::new();
+        self.flushes.push(Flush { number, scope, reply, stage, since: now, done, failed });
         (number, asked)
     }
 
@@ -208,26 +234,17 @@ impl Flushes {
     }
 
     /// Checkpoint `through` is durable. Each flush waits for its sinks among those that are
-    /// `lacking` a commit; flushes of sinks that could not prepare get the reason.
+    /// `lacking` a commit.
     pub(super) fn begin_commits(
         &mut self,
         through: u64,
         lacking: impl Fn(Option<RelationId>) -> BTreeSet<RelationId>,
-        problems: &BTreeMap<RelationId, String>,
         now: Duration,
     ) {
-        for mut flush in std::mem::take(&mut self.flushes) {
+        for flush in &mut self.flushes {
             if matches!(flush.stage, Stage::Checkpoint) {
                 let sinks = lacking(flush.scope.only);
                 flush.enter(Stage::Committing { through, sinks }, now);
-            }
-            let problem = match &flush.stage {
-                Stage::Committing { sinks, .. } => sinks.iter().find_map(|it| problems.get(it)),
-                _ => None,
-            };
-            match problem {
-                Some(reason) => flush.answer(Err(Error::new(ErrorKind::Unavailable, reason))),
-                None => self.flushes.push(flush),
             }
         }
     }
@@ -254,19 +271,21 @@ impl Flushes {
         }
     }
 
-    /// A sink could not prepare or commit: those that wait for its commit get the reason.
-    pub(super) fn sink_failed(&mut self, relation: RelationId, error: &Error) {
+    /// A sink could not prepare and is tried again: those that wait for its commit get the reason.
+    pub(super) fn could_not_prepare(&mut self, relation: RelationId, reason: &str) {
         let waits = |flush: &mut Flush| match &flush.stage {
             Stage::Committing { sinks, .. } => sinks.contains(&relation),
             _ => false,
         };
-        for flush in self.flushes.extract_if(.., waits) {
-            flush.answer(Err(error.clone()));
+        for mut flush in self.flushes.extract_if(.., waits) {
+            flush.failed.push(reason.to_string());
+            let error = Error { retryable: true, ..flush.failure() };
+            flush.answer(Err(error));
         }
     }
 
-    /// Answers those whose sinks have committed, and those that an obstacle has kept for too long:
-    /// one of `readers`, or of the `sink` that a flush asked for.
+    /// Answers those whose sinks have committed or failed, and those that an obstacle has kept for
+    /// too long: one of `readers`, or of the `sink` that a flush asked for.
     pub(super) fn settle(
         &mut self,
         now: Duration,
@@ -277,22 +296,18 @@ impl Flushes {
             |only| Option::and_then(only, &sink).filter(|it| matches!(it, Obstacle::Failed(_)));
         let answer = |flush: &mut Flush| {
             let out_of_reach = flush.look_at_readers(&readers, now);
-            let failed = failed(flush.scope.only);
-            if let Stage::Committing { sinks, .. } = &mut flush.stage {
-                sinks.retain(|it| !matches!(sink(*it), Some(Obstacle::Failed(_))));
-            }
+            flush.leave_out_failed(&sink);
             let obstacle = match &flush.stage {
-                Stage::Reading(_) => failed.or(out_of_reach),
-                Stage::Ready => failed,
+                Stage::Reading(_) => failed(flush.scope.only).or(out_of_reach),
+                Stage::Ready => failed(flush.scope.only),
                 Stage::Checkpoint => None,
-                Stage::Committing { sinks, .. } if sinks.is_empty() => match failed {
-                    // It failed before it had anything to commit.
-                    Some(failed) if flush.done.snapshot.is_none() => Some(failed),
-                    _ => return Some(Ok(())),
+                Stage::Committing { sinks, .. } if sinks.is_empty() => match &flush.failed[..] {
+                    [] => return Some(Ok(())),
+                    _ => return Some(Err(flush.failure())),
                 },
                 Stage::Committing { sinks, .. } => sinks.iter().find_map(|it| sink(*it)),
             };
-            obstacle.and_then(|obstacle| flush.given_up(&obstacle, now)).map(Err)
+            obstacle.and_then(|obstacle| flush.given_up(obstacle, now)).map(Err)
         };
         // Each is looked at once: a sink may begin or end its work between two looks.
         for mut flush in std::mem::take(&mut self.flushes) {

@@ -137,7 +137,7 @@ pub(super) async fn run_now(engine: &Engine, name: &str) -> Result<PipelineRun> 
     engine.pipelines().end(relation.id);
     match &run.state {
         PipelineRunState::Failed { error } => {
-            Err(Error::new(ErrorKind::Unavailable, format!("pipeline \"{name}\" failed"))
+            Err(Error::new(ErrorKind::JobFailed, format!("pipeline \"{name}\" failed"))
                 .with_detail(error.clone()))
         }
         _ => Ok(run),

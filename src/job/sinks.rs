@@ -183,47 +183,48 @@ impl Sinks {
     /// What keeps a sink from committing. What was prepared before a failure is committed all the
     /// same.
     pub(super) fn obstacle(&self, sink: RelationId, state: &EngineState) -> Option<Obstacle> {
-        let slot = &self.slots.get(&sink)?.slot;
-        if self.working.contains(&sink) || slot.is_busy() {
-            return Some(Obstacle::Busy(format!("sink \"{}\" is still at work", slot.name)));
+        let catalog = state.catalog();
+        let relation = catalog.by_id(sink)?;
+        let named = || format!("{} \"{}\"", relation.definition.noun(), relation.name);
+        let slot = self.slots.get(&sink).map(|entry| &entry.slot);
+        if slot.is_some_and(|slot| self.working.contains(&sink) || slot.is_busy()) {
+            let problem = state.problem(sink).map(|problem| format!(": {problem}"));
+            let problem = problem.unwrap_or_default();
+            return Some(Obstacle::Busy(format!("{} is still at work{problem}", named())));
         }
-        state.failure(sink).map(|error| Obstacle::Failed(error.to_string()))
+        // A sink is stopped a moment before the coordinator hears of it.
+        let failure = state.failure(sink).map(|error| error.to_string());
+        let failure = failure.or_else(|| slot?.stopped());
+        failure.map(|error| Obstacle::Failed(format!("{}: {error}", named())))
     }
 
-    /// Sinks that have an interval.
-    pub(super) fn paced(&self) -> impl Iterator<Item = RelationId> {
+    /// Sinks that have an interval, and those whose log could not be read at the start.
+    pub(super) fn paced(&self, state: &EngineState) -> BTreeSet<RelationId> {
         let paced = self.slots.iter().filter(|(_, entry)| entry.pace.is_some());
-        paced.map(|(relation, _)| *relation)
+        let paced = paced.map(|(relation, _)| *relation);
+        let catalog = state.catalog();
+        let unread = catalog.iter().filter(|relation| {
+            let is_paced = matches!(*relation.definition, Definition::Sink(_));
+            is_paced && !self.has(relation.id) && state.failure(relation.id).is_some()
+        });
+        paced.chain(unread.map(|relation| relation.id)).collect()
     }
 
     /// Sinks among `only` one, or all that have an interval, with changes of checkpoints up to
-    /// `through` that are not known to be visible, or that are stopped.
+    /// `through` that are not known to be visible, or that have failed.
     pub(super) fn lacking(
         &self,
         only: Option<RelationId>,
         through: u64,
         state: &EngineState,
     ) -> BTreeSet<RelationId> {
-        let asked = self.slots.iter().filter(|(relation, entry)| {
-            let is_asked = only.map_or(entry.pace.is_some(), |only| only == **relation);
-            let lacks = entry.slot.lacks(through) || self.working.contains(relation);
-            is_asked && (lacks || entry.slot.is_stopped())
+        let mut asked = only.map_or_else(|| self.paced(state), |only| [only].into());
+        asked.retain(|sink| {
+            let is_stopped = self.slots.get(sink).is_some_and(|entry| entry.slot.is_stopped());
+            let lacks = self.lacks(*sink, through) || self.working.contains(sink);
+            lacks || is_stopped || state.failure(*sink).is_some()
         });
-        // What follows a failed job has nothing more to commit; a sink that is stopped has.
-        let sound = asked.filter(|(relation, entry)| {
-            let obstacle = self.obstacle(**relation, state);
-            entry.slot.is_stopped() || !matches!(obstacle, Some(Obstacle::Failed(_)))
-        });
-        sound.map(|(relation, _)| *relation).collect()
-    }
-
-    /// Sinks that an error has stopped, and why.
-    pub(super) fn stopped(&self) -> BTreeMap<RelationId, String> {
-        let stopped = self.slots.iter().filter_map(|(relation, entry)| {
-            let reason = entry.slot.stopped()?;
-            Some((*relation, format!("sink \"{}\": {reason}", entry.slot.name)))
-        });
-        stopped.collect()
+        asked
     }
 
     /// True if a sink prepares, or the coordinator has not heard of its commit.

@@ -209,6 +209,13 @@ impl EngineState {
         self.change(relation, |job| job.problem = problem);
     }
 
+    /// What a sink meets that tries again.
+    pub(super) fn problem(&self, relation: RelationId) -> Option<String> {
+        let figures = lock(&self.figures);
+        let (attempts, error) = figures.get(&relation)?.problem.as_ref()?;
+        Some(format!("{error} (tries: {attempts})"))
+    }
+
     pub(super) fn set_source_problem(
         &self,
         relation: RelationId,

@@ -161,8 +161,6 @@ impl Coordinator {
             Done::Commit(relation, _, Err(error)) | Done::Recovered(relation, Err(error)) => {
                 tracing::error!(%relation, %error, "sink is stopped");
                 self.sinks.heard(relation);
-                self.flushes
-                    .sink_failed(relation, &Error::new(ErrorKind::JobFailed, &error.message));
                 self.state.set_failure(relation, error);
                 self.forget_settled();
             }
@@ -186,10 +184,7 @@ impl Coordinator {
             self.cut_at = Some(self.checkpoint_at);
             let (state, sinks) = (&self.state, &self.sinks);
             let lacking = |only| sinks.lacking(only, written.checkpoint, state);
-            let mut problems = sinks.stopped();
-            problems.extend(written.problems);
-            let now = self.env.elapsed();
-            self.flushes.begin_commits(written.checkpoint, lacking, &problems, now);
+            self.flushes.begin_commits(written.checkpoint, lacking, self.env.elapsed());
         }
         self.forget_settled();
     }
@@ -201,10 +196,10 @@ impl Coordinator {
         let catalog = self.state.catalog();
         let Some(sink) = catalog.by_id(relation) else { return };
         tracing::warn!(sink = sink.name, error, "sink could not prepare");
-        let reason = format!("sink \"{}\": {error}", sink.name);
-        self.flushes.sink_failed(relation, &Error::new(ErrorKind::Unavailable, reason));
         match severity {
             Severity::Retried { attempts } => {
+                let reason = format!("{} \"{}\": {error}", sink.definition.noun(), sink.name);
+                self.flushes.could_not_prepare(relation, &reason);
                 self.state.set_problem(relation, Some((attempts, error)));
             }
             Severity::Stopped | Severity::Lost => {
@@ -213,11 +208,13 @@ impl Coordinator {
         }
     }
 
-    /// No flush waits for sinks that have nothing more to commit.
+    /// No flush waits for sinks that have nothing more to commit. One that has failed may lack what
+    /// is not in its log: a flush tells that it has.
     fn forget_settled(&mut self) {
         let checkpoint = self.checkpointer.sequence();
         for sink in self.flushes.wanted() {
-            if !self.sinks.is_working(sink) && !self.sinks.lacks(sink, checkpoint) {
+            let is_settled = !self.sinks.is_working(sink) && !self.sinks.lacks(sink, checkpoint);
+            if is_settled && self.state.failure(sink).is_none() {
                 self.flushes.committed(sink, checkpoint, None, self.env.elapsed());
             }
         }

@@ -3,12 +3,20 @@
 use std::path::Path;
 
 use arrow::array::RecordBatch;
+use futures::TryStreamExt;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::testing::{TABLE, apply_all, insert};
+use super::tests::copy;
 use super::*;
 
 async fn open(workers: usize) -> Engine {
-    let env = Env::real(Arc::new(InMemory::new())).unwrap();
+    open_over(&Arc::new(InMemory::new()), workers).await
+}
+
+async fn open_over(store: &Arc<InMemory>, workers: usize) -> Engine {
+    let env = Env::real(Arc::clone(store) as _).unwrap();
     Engine::open(Config { workers, ..Config::default() }, env).await.unwrap()
 }
 
@@ -120,5 +128,43 @@ async fn a_source_of_another_table_that_is_out_of_reach_is_no_obstacle() {
     let left_out = engine.flush().await.unwrap();
     assert!(matches!(&left_out[..], [line] if line.starts_with("\"far\" cannot")), "{left_out:?}");
     assert!(took() < 40, "run and flush took {} s", took());
+    engine.shutdown().await.unwrap();
+}
+
+/// The input of a sink has failed; then a sink's log cannot be read at the start. The other sinks
+/// commit all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_fails_that_leaves_out_a_failed_sink() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));
+    let engine = open_over(&store, 1).await;
+    apply_all(&engine, &[TABLE, "CREATE MATERIALIZED VIEW v AS SELECT k, 10 / a AS q FROM t"])
+        .await;
+    let of_view = sink("of_view", folder.path(), "1h").replace("FROM t ", "FROM v ");
+    apply_all(&engine, &[&sink("of_table", folder.path(), "1h"), &of_view]).await;
+    insert(&engine, "t", [(1, 1)]).await.unwrap();
+    assert!(engine.flush().await.unwrap().is_empty());
+    assert_eq!(lake_counts(&engine), [1, 1]);
+    insert(&engine, "t", [(2, 0), (3, 1)]).await.unwrap();
+    let error = engine.flush().await.unwrap_err();
+    assert_eq!((error.kind.sqlstate(), error.retryable), ("55000", false), "{error}");
+    assert!(error.message.starts_with("sink \"of_view\": \"v\", which"), "{error}");
+    assert_eq!(lake_counts(&engine), [3, 1]);
+
+    // A copy with pending changes, as a kill leaves it.
+    insert(&engine, "t", [(4, 1)]).await.unwrap();
+    let killed = copy(&store).await;
+    engine.shutdown().await.unwrap();
+    let mut damaged = 0;
+    for object in killed.list(None).try_collect::<Vec<_>>().await.unwrap() {
+        if object.location.as_ref().starts_with("state/pending") {
+            killed.put(&object.location, "x".into()).await.unwrap();
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0);
+    let engine = open_over(&killed, 1).await;
+    let error = engine.flush().await.unwrap_err();
+    assert!(error.message.contains("sink \"of_table\": "), "{error}");
+    assert!(error.message.contains("sink \"of_view\": "), "{error}");
     engine.shutdown().await.unwrap();
 }

@@ -223,7 +223,7 @@ async fn a_pipeline_is_remembered_and_its_table_is_its_own() {
 }
 
 /// All objects of a data directory, as a backup has them.
-async fn copy(store: &InMemory) -> Arc<InMemory> {
+pub(super) async fn copy(store: &InMemory) -> Arc<InMemory> {
     let copy = InMemory::new();
     let mut objects = store.list(None);
     while let Some(object) = objects.try_next().await.unwrap() {

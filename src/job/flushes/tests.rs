@@ -100,7 +100,7 @@ fn a_busy_sink_delays_no_checkpoint_and_is_waited_for() {
     catch_up(&mut flushes, SECOND);
     flushes.settle(SECOND, reading, busy(LAKE));
     assert_eq!(flushes.begin_checkpoint(SECOND), [Some(LAKE), Some(OTHER)]);
-    flushes.begin_commits(7, lacking(&[LAKE, OTHER]), &BTreeMap::new(), SECOND);
+    flushes.begin_commits(7, lacking(&[LAKE, OTHER]), SECOND);
     assert_eq!(flushes.wanted(), [LAKE, OTHER].into());
     flushes.committed(OTHER, 7, committed("7").as_ref(), SECOND);
     // The lake was at work on an older checkpoint.
@@ -120,12 +120,12 @@ fn commits_of_many_sinks_are_progress() {
     let mut all = start(&mut flushes, None);
     catch_up(&mut flushes, SECOND);
     flushes.begin_checkpoint(SECOND);
-    flushes.begin_commits(7, lacking(&[LAKE, OTHER]), &BTreeMap::new(), Duration::ZERO);
+    flushes.begin_commits(7, lacking(&[LAKE, OTHER]), Duration::ZERO);
     flushes.committed(OTHER, 7, committed("7").as_ref(), WAIT - SECOND);
     flushes.settle(WAIT, reading, busy(LAKE));
     assert!(all.try_recv().is_err());
     flushes.settle(WAIT + WAIT, reading, busy(LAKE));
-    assert_eq!(kind(&mut all), ErrorKind::Unavailable);
+    assert_eq!(kind(&mut all), ErrorKind::JobFailed);
 }
 
 #[test]
@@ -136,11 +136,11 @@ fn a_commit_that_does_not_end_gives_the_flush_up() {
     flushes.begin_checkpoint(SECOND);
     flushes.settle(WAIT * 2, reading, busy(LAKE));
     assert!(answer.try_recv().is_err(), "a checkpoint under way is not an obstacle");
-    flushes.begin_commits(3, lacking(&[LAKE]), &BTreeMap::new(), WAIT * 2);
+    flushes.begin_commits(3, lacking(&[LAKE]), WAIT * 2);
     flushes.settle(WAIT * 2 + SECOND, reading, busy(LAKE));
     assert!(answer.try_recv().is_err());
     flushes.settle(WAIT * 3, reading, busy(LAKE));
-    assert_eq!(kind(&mut answer), ErrorKind::Unavailable);
+    assert_eq!(kind(&mut answer), ErrorKind::JobFailed);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_source_out_of_reach_gives_up_the_flush_of_a_sink_that_follows_it() {
         flushes.settle(WAIT - SECOND, out_of_reach(NEAR, 9), free);
         assert!(answer.try_recv().is_err());
         flushes.settle(WAIT, out_of_reach(NEAR, 9), free);
-        assert_eq!(kind(&mut answer), ErrorKind::Unavailable);
+        assert_eq!(kind(&mut answer), ErrorKind::JobFailed);
         // Readers that are only slow are waited for.
         let mut answer = start(&mut flushes, only);
         flushes.settle(WAIT * 9, reading, free);
@@ -170,7 +170,7 @@ fn a_source_that_no_sink_follows_is_left_out_while_it_is_out_of_reach() {
     assert_eq!(flushes.begin_checkpoint(SECOND), [Some(LAKE)], "one failure may be an accident");
     flushes.settle(SECOND, out_of_reach(FAR, 3), free);
     assert_eq!(flushes.begin_checkpoint(SECOND), [None]);
-    flushes.begin_commits(1, lacking(&[]), &BTreeMap::new(), SECOND);
+    flushes.begin_commits(1, lacking(&[]), SECOND);
     flushes.settle(SECOND, reading, free);
     assert_eq!(done(&mut lake), Flushed::default());
     assert_eq!(done(&mut all).left_out, ["no broker answers"]);
@@ -187,18 +187,34 @@ fn a_relation_that_is_dropped_meanwhile_is_not_waited_for() {
 #[test]
 fn a_failed_sink_is_not_nothing_new() {
     let mut flushes = Flushes::default();
-    // It fails while readers catch up, while the checkpoint is written, and before its commit.
+    // It fails while readers catch up, and before its commit.
     let mut reading_on = start(&mut flushes, Some(LAKE));
     flushes.settle(SECOND, reading, failed);
     assert_eq!(kind(&mut reading_on), ErrorKind::JobFailed);
-    for lacks in [&[][..], &[LAKE]] {
-        let mut answer = start(&mut flushes, Some(LAKE));
-        catch_up(&mut flushes, SECOND);
-        flushes.begin_checkpoint(SECOND);
-        flushes.begin_commits(1, lacking(lacks), &BTreeMap::new(), SECOND);
-        flushes.settle(SECOND, reading, failed);
-        assert_eq!(kind(&mut answer), ErrorKind::JobFailed);
-    }
+    let mut answer = start(&mut flushes, Some(LAKE));
+    catch_up(&mut flushes, SECOND);
+    flushes.begin_checkpoint(SECOND);
+    flushes.begin_commits(1, lacking(&[LAKE]), SECOND);
+    flushes.settle(SECOND, reading, failed);
+    assert_eq!(kind(&mut answer), ErrorKind::JobFailed);
+}
+
+#[test]
+fn a_flush_of_all_tells_of_failed_sinks_once_the_others_have_committed() {
+    let mut flushes = Flushes::default();
+    let mut all = start(&mut flushes, None);
+    catch_up(&mut flushes, SECOND);
+    flushes.begin_checkpoint(SECOND);
+    flushes.begin_commits(1, lacking(&[LAKE, OTHER]), SECOND);
+    let lake_failed = |it| if it == LAKE { failed(it) } else { None };
+    flushes.settle(SECOND, reading, lake_failed);
+    assert!(all.try_recv().is_err());
+    assert_eq!(flushes.wanted(), [OTHER].into());
+    flushes.committed(OTHER, 1, committed("1").as_ref(), SECOND);
+    flushes.settle(SECOND, reading, lake_failed);
+    let error = all.try_recv().unwrap().unwrap_err();
+    assert_eq!(error.kind.sqlstate(), "55000");
+    assert_eq!(error.message, "division by zero");
 }
 
 #[test]
@@ -209,10 +225,12 @@ fn a_sink_that_cannot_prepare_tells_why() {
     let mut other = start(&mut flushes, Some(OTHER));
     catch_up(&mut flushes, SECOND);
     flushes.begin_checkpoint(SECOND);
-    let problems = BTreeMap::from([(LAKE, "the disk is full".to_string())]);
-    flushes.begin_commits(1, lacking(&[LAKE]), &problems, SECOND);
+    flushes.begin_commits(1, lacking(&[LAKE]), SECOND);
+    flushes.could_not_prepare(LAKE, "the disk is full");
     flushes.settle(SECOND, reading, free);
-    assert_eq!(kind(&mut asked), ErrorKind::Unavailable);
-    assert_eq!(kind(&mut all), ErrorKind::Unavailable);
+    for answer in [&mut asked, &mut all] {
+        let error = answer.try_recv().unwrap().unwrap_err();
+        assert_eq!((error.kind, error.retryable), (ErrorKind::JobFailed, true));
+    }
     assert!(done(&mut other).snapshot.is_none());
 }
