@@ -47,8 +47,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 pub enum Request {
     /// For every worker.
     Command(Command),
-    /// Rows for a table's open epoch.
-    Write(RelationId, Decoded),
+    /// Rows for a table's open epoch: all are of one epoch.
+    Write(RelationId, Vec<Decoded>),
 }
 
 /// What the coordinator takes from the workers of its process.
@@ -349,7 +349,7 @@ impl Worker {
         for (relation, data) in writes {
             // The coordinator knows of it.
             if let Some(fragment) = self.fragments.get_mut(&relation) {
-                fragment.hold(0, data);
+                data.into_iter().for_each(|data| fragment.hold(0, data));
                 self.holding.insert(relation);
             }
         }

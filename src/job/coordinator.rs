@@ -65,7 +65,7 @@ pub(super) enum Message {
     /// Rows for a table.
     Write {
         table: RelationId,
-        changes: Decoded,
+        changes: Vec<Decoded>,
         keys: WrittenKeys,
         /// The epoch of the snapshot that they were computed from.
         read_epoch: Option<u64>,

@@ -354,12 +354,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes changes that depend on no row into an own table; returns when they are durable and
-    /// visible in every view.
+    /// Writes changes that depend on no row into an own table, all or none of them; returns when
+    /// they are durable and visible in every view.
     ///
     /// # Errors
     /// `UndefinedTable`, `JobFailed`, `Unavailable`, `Shutdown`.
-    pub async fn write(&self, table: RelationId, changes: ChangeBatch) -> Result<()> {
+    pub async fn write(&self, table: RelationId, changes: Vec<ChangeBatch>) -> Result<()> {
         self.write_keys(table, changes, None).await
     }
 
@@ -378,7 +378,7 @@ impl Engine {
         &self,
         read: ReadToWrite,
         table: RelationId,
-        changes: ChangeBatch,
+        changes: Vec<ChangeBatch>,
     ) -> Result<()> {
         self.write_keys(table, changes, Some(read.snapshot().epoch())).await
     }
@@ -386,22 +386,26 @@ impl Engine {
     async fn write_keys(
         &self,
         table: RelationId,
-        changes: ChangeBatch,
+        changes: Vec<ChangeBatch>,
         read_epoch: Option<u64>,
     ) -> Result<()> {
         let catalog = self.catalog();
-        let relation = catalog.by_id(table).ok_or_else(|| dropped(table))?;
+        let relation = catalog.by_id(table).ok_or_else(dropped)?;
         self.memory().check_room()?;
-        let columns = match &*relation.definition {
-            Definition::Table(table) if !table.primary_key.is_empty() => {
-                let columns = table.primary_key.iter();
-                columns.map(|column| Arc::clone(changes.rows().column(*column))).collect()
-            }
-            // Of equal rows any one may be meant.
-            _ => changes.rows().columns().to_vec(),
-        };
-        let keys = WrittenKeys::new(hash_rows(&columns, changes.num_rows())?);
-        let changes = Decoded::Changes(changes);
+        let mut hashes = Vec::new();
+        for changes in &changes {
+            let columns = match &*relation.definition {
+                Definition::Table(table) if !table.primary_key.is_empty() => {
+                    let columns = table.primary_key.iter();
+                    columns.map(|column| Arc::clone(changes.rows().column(*column))).collect()
+                }
+                // Of equal rows any one may be meant.
+                _ => changes.rows().columns().to_vec(),
+            };
+            hashes.extend(hash_rows(&columns, changes.num_rows())?);
+        }
+        let keys = WrittenKeys::new(hashes);
+        let changes = changes.into_iter().map(Decoded::Changes).collect();
         self.ask(|reply| Message::Write { table, changes, keys, read_epoch, reply }).await
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::DataType;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use frazil_connector_api::ChangeBatch;
@@ -18,6 +18,7 @@ use super::session_state::{Shared, copy};
 use super::table_locks::TableLock;
 use super::{Outcome, query_error};
 use crate::catalog::{Catalog, Relation};
+use crate::change::{batch_bytes, runs_by_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{ReadToWrite, uncancelled};
 use crate::sql::{self, Bound, Statement};
@@ -41,7 +42,7 @@ enum Asks {
 
 /// What is known of a write before anything is written.
 enum Begun {
-    Insert { table: Arc<Relation>, rows: RecordBatch },
+    Insert { table: Arc<Relation>, rows: Vec<RecordBatch> },
     Replace(Box<(Replacement, Attempt)>),
 }
 
@@ -62,8 +63,7 @@ struct Attempt {
     lock: TableLock,
     read: ReadToWrite,
     count: usize,
-    /// `None` if there are no rows.
-    changes: Option<ChangeBatch>,
+    changes: Vec<ChangeBatch>,
 }
 
 /// Runs a write; it is durable and visible in every view when this returns.
@@ -84,10 +84,11 @@ pub(super) async fn run(
     let begin = begin(Arc::clone(shared), catalog, asks, params.to_vec());
     let count = match shared.queries().await?.run(begin).await? {
         Begun::Insert { table, rows } => {
-            let count = rows.num_rows();
+            let count = row_count(&rows);
             if count > 0 {
                 let _lock = shared.locks.shared(table.id).await;
-                shared.engine.write(table.id, ChangeBatch::inserts(rows)).await?;
+                let changes = rows.into_iter().map(ChangeBatch::inserts).collect();
+                shared.engine.write(table.id, changes).await?;
             }
             return Ok(Outcome::command(format!("{tag} 0 {count}")));
         }
@@ -115,7 +116,8 @@ async fn begin(
         Asked::Insert(table) => {
             let tables = RelationSchema::new(catalog, shared.engine.snapshot());
             let rows = evaluated(&shared, &tables, plan, &params).await?;
-            let rows = with_schema(&rows, &table)?;
+            let rows = rows.iter().map(|rows| with_schema(rows, &table));
+            let rows = rows.collect::<Result<_>>()?;
             return Ok(Begun::Insert { table, rows });
         }
         Asked::Update(table) => (table, true),
@@ -161,7 +163,9 @@ async fn replace(
     let mut attempts = 1;
     loop {
         let Attempt { lock, read, count, changes } = attempt;
-        let Some(changes) = changes else { return Ok(0) };
+        if changes.is_empty() {
+            return Ok(0);
+        }
         match shared.engine.write_after(read, table, changes).await {
             Err(error)
                 if error.kind == ErrorKind::SerializationFailure && attempts < ATTEMPTS_MAX =>
@@ -184,25 +188,33 @@ impl Replacement {
         let tables = RelationSchema::new(Arc::clone(&self.catalog), read.snapshot().clone());
         let rows = evaluated(shared, &tables, self.plan.clone(), &self.params).await?;
         let changes = replacement(&rows, &self.table, self.has_new)?;
-        Ok(Attempt { lock, read, count: rows.num_rows(), changes })
+        Ok(Attempt { lock, read, count: row_count(&rows), changes })
     }
 }
 
-/// Old rows out of a table, and new ones in their places; `None` if there are none.
-fn replacement(rows: &RecordBatch, table: &Relation, has_new: bool) -> Result<Option<ChangeBatch>> {
-    let count = rows.num_rows();
-    if count == 0 {
-        return Ok(None);
-    }
+/// Old rows out of a table, and new ones in their places once all are out: a new row may have the
+/// key of an old one.
+fn replacement(rows: &[RecordBatch], table: &Relation, has_new: bool) -> Result<Vec<ChangeBatch>> {
     let width = table.schema.fields().len();
-    let old = part(rows, 0, width, table)?;
+    let parts = |start| rows.iter().map(move |rows| part(rows, start, width, table));
+    let old = parts(0).collect::<Result<Vec<_>>>()?;
     if !has_new {
-        return Ok(Some(ChangeBatch::retractions(old)));
+        return Ok(old.into_iter().map(ChangeBatch::retractions).collect());
     }
-    let new = part(rows, width, width, table)?;
-    let weights = (0..2 * count).map(|row| if row < count { -1 } else { 1 });
-    let both = concat_batches(&table.schema, [&old, &new])?;
-    Ok(Some(ChangeBatch::try_new(both, Int64Array::from_iter_values(weights))?))
+    let new = parts(width).collect::<Result<Vec<_>>>()?;
+    if let ([old], [new]) = (&old[..], &new[..]) {
+        // As most are: one batch for all that follows.
+        let count = old.num_rows();
+        let weights = (0..2 * count).map(|row| if row < count { -1 } else { 1 });
+        let both = concat_batches(&table.schema, [old, new])?;
+        return Ok(vec![ChangeBatch::try_new(both, Int64Array::from_iter_values(weights))?]);
+    }
+    let new = new.into_iter().map(ChangeBatch::inserts);
+    Ok(old.into_iter().map(ChangeBatch::retractions).chain(new).collect())
+}
+
+fn row_count(rows: &[RecordBatch]) -> usize {
+    rows.iter().map(RecordBatch::num_rows).sum()
 }
 
 /// Types of a write's parameters.
@@ -221,28 +233,40 @@ pub(super) async fn parameter_types(
     }
 }
 
-/// All rows of a write's query over a snapshot.
+/// All rows of a write's query over a snapshot, in batches of bounded size.
 async fn evaluated(
     shared: &Shared,
     tables: &RelationSchema,
     plan: WritePlan,
     params: &[ScalarValue],
-) -> Result<RecordBatch> {
+) -> Result<Vec<RecordBatch>> {
     let planned = match plan {
         WritePlan::Bound(plan) => {
             Planned::attach(shared, tables, *plan).await?.with_params(params)?
         }
         WritePlan::Cached(cached) => Planned::cached(shared, tables, &cached, params).await?,
     };
-    let Outcome::Rows { schema, mut stream } = planned.run().await? else {
+    let Outcome::Rows { mut stream, .. } = planned.run().await? else {
         return Err(Error::internal("a write's query gave no rows"));
     };
     let mut batches = Vec::new();
     while let Some(batch) = stream.next().await {
-        batches.push(batch.map_err(query_error)?);
+        let batch = batch.map_err(query_error)?;
+        if batch.num_rows() > 0 {
+            batches.push(batch);
+        }
     }
-    let schema: SchemaRef = batches.first().map_or(schema, RecordBatch::schema);
-    Ok(concat_batches(&schema, &batches)?)
+    combined(&batches)
+}
+
+/// Small batches put together.
+fn combined(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    let runs = runs_by_bytes(batches.len(), |at| batch_bytes(&batches[at]));
+    let combined = runs.into_iter().map(|run| match &batches[run] {
+        [only] => Ok(only.clone()),
+        run => Ok(concat_batches(&run[0].schema(), run)?),
+    });
+    combined.collect()
 }
 
 /// Some columns of a batch, as rows of the table.
@@ -278,4 +302,29 @@ fn with_schema(rows: &RecordBatch, table: &Relation) -> Result<RecordBatch> {
     });
     let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, StringArray};
+
+    use super::*;
+    use crate::change::BATCH_BYTES_MAX;
+
+    /// A column of text has 32-bit offsets: one batch of all rows would hold 2 GiB at most.
+    #[test]
+    fn batches_are_put_together_up_to_the_bound() {
+        let text = |row: usize| row.to_string().repeat(20);
+        let batch = |row| {
+            let column = Arc::new(StringArray::from_iter_values([text(row)])) as ArrayRef;
+            RecordBatch::try_from_iter([("t", column)]).unwrap()
+        };
+        let batches: Vec<_> = (0..20).map(batch).collect();
+        let combined = combined(&batches).unwrap();
+        assert!(combined.len() > 1 && combined.len() < batches.len());
+        assert!(combined.iter().all(|batch| batch_bytes(batch) <= BATCH_BYTES_MAX));
+        let texts = combined.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter());
+        assert!(texts.flatten().eq((0..20).map(text)));
+        assert_eq!(row_count(&combined), 20);
+    }
 }

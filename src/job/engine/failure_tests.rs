@@ -375,7 +375,7 @@ async fn churn_leaves_no_state_and_no_objects() {
         insert(&engine, "c", many.clone()).await.unwrap();
         insert(&engine, "t", many.clone()).await.unwrap();
         let gone = pairs(many).into_parts().0;
-        engine.write(table, ChangeBatch::retractions(gone)).await.unwrap();
+        engine.write(table, vec![ChangeBatch::retractions(gone)]).await.unwrap();
         apply_all(&engine, &["DROP TABLE c CASCADE"]).await;
         // Workers report their figures twice a second.
         tokio::time::sleep(Duration::from_millis(1200)).await;

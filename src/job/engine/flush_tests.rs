@@ -96,7 +96,7 @@ async fn a_flush_is_not_starved_by_many_busy_sinks() {
             Arc::new(arrow::array::Int64Array::from_iter_values(round * 10..round * 10 + 10));
         let rows = RecordBatch::try_from_iter([("k", keys)]).unwrap();
         let changes = frazil_connector_api::ChangeBatch::inserts(rows);
-        engine.write(id, changes).await.unwrap();
+        engine.write(id, vec![changes]).await.unwrap();
         engine.flush().await.unwrap();
         assert_eq!(lake_counts(&engine), vec![(round as u64 + 1) * 10; SINKS]);
     }

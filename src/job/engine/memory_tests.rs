@@ -52,7 +52,7 @@ async fn the_largest_job_fails_and_the_others_continue() {
     let mut refused = None;
     for first in (0..1_000_000).step_by(500) {
         let rows: Vec<(i64, i64)> = (first..first + 500).map(|key| (key, key)).collect();
-        if let Err(error) = engine.write(big, changes(&rows)).await {
+        if let Err(error) = engine.write(big, vec![changes(&rows)]).await {
             refused = Some(error);
             break;
         }

@@ -47,7 +47,7 @@ pub(in crate::job) async fn insert(
     rows: impl IntoIterator<Item = (i64, i64)>,
 ) -> Result<()> {
     let id = engine.catalog().get(table).unwrap().id;
-    engine.write(id, pairs(rows)).await
+    engine.write(id, vec![pairs(rows)]).await
 }
 
 /// The rows of a relation of BIGINT columns, sorted; NULL reads as `i64::MIN`.

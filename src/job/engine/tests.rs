@@ -74,7 +74,7 @@ pub(super) fn changes(rows: &[(i64, i64)]) -> ChangeBatch {
 
 pub(super) async fn write(engine: &Engine, table: &str, rows: ChangeBatch) {
     let id = engine.catalog().get(table).unwrap().id;
-    engine.write(id, rows).await.unwrap();
+    engine.write(id, vec![rows]).await.unwrap();
 }
 
 pub(super) fn read(engine: &Engine, name: &str) -> Rows {
