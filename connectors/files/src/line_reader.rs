@@ -8,11 +8,16 @@ use frazil_connector_api::{ConnectorError, ConnectorErrorKind, Result, SplitId};
 /// Bytes read at once.
 const READ_BYTES: usize = 1 << 20;
 /// The longest line: a file without line ends must not fill the memory.
-const LINE_BYTES_MAX: usize = 64 << 20;
+pub(crate) const LINE_BYTES_MAX: usize = if cfg!(test) { 4 } else { 64 } << 20;
+/// How some programs begin a file of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A line, without its end.
 pub(crate) struct Line<'a> {
+    /// The line, or nothing of one that is too long.
     pub(crate) bytes: &'a [u8],
+    /// Its length if it is longer than [`LINE_BYTES_MAX`].
+    pub(crate) too_long: Option<u64>,
     /// Where it begins in the file.
     pub(crate) offset: u64,
 }
@@ -31,6 +36,8 @@ pub(crate) struct LineReader {
     start: usize,
     /// Up to where `buffer` has been searched for a line end.
     scanned: usize,
+    /// Bytes of the next line in front of `buffer`: it is too long to be kept.
+    skipped: u64,
     /// Where the next line begins in the file.
     offset: u64,
     /// Length of the file when it was last read to its end.
@@ -49,6 +56,7 @@ impl LineReader {
             buffer: Vec::new(),
             start: 0,
             scanned: 0,
+            skipped: 0,
             offset,
             read_length: None,
             last_line_counts,
@@ -78,8 +86,7 @@ impl LineReader {
     /// The next line; `None` if there is none now. Asking again later looks for new ones.
     ///
     /// # Errors
-    /// `Target` if the file has become shorter or has a line that is too long;
-    /// `Unavailable` if it cannot be read.
+    /// `Target` if the file has become shorter; `Unavailable` if it cannot be read.
     pub(crate) fn next_line(&mut self) -> Result<Option<Line<'_>>> {
         let end = loop {
             let unseen = &self.buffer[self.scanned..];
@@ -93,7 +100,9 @@ impl LineReader {
         };
         let (end, next) = match end {
             Some(end) => (end, end + 1),
-            None if self.last_line_counts && self.start < self.buffer.len() => {
+            None if self.last_line_counts
+                && (self.start < self.buffer.len() || self.skipped > 0) =>
+            {
                 (self.buffer.len(), self.buffer.len())
             }
             None => {
@@ -102,12 +111,21 @@ impl LineReader {
             }
         };
         let (begin, offset) = (self.start, self.offset);
-        self.offset += (next - begin) as u64;
+        let skipped = std::mem::take(&mut self.skipped);
+        self.offset += skipped + (next - begin) as u64;
         self.start = next;
         self.scanned = next;
         let line = &self.buffer[begin..end];
+        if skipped > 0 {
+            let length = skipped + line.len() as u64;
+            return Ok(Some(Line { bytes: &[], too_long: Some(length), offset }));
+        }
         let bytes = line.strip_suffix(b"\r").unwrap_or(line);
-        Ok(Some(Line { bytes, offset }))
+        let bytes = match offset {
+            0 => bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes),
+            _ => bytes,
+        };
+        Ok(Some(Line { bytes, too_long: None, offset }))
     }
 
     /// Reads a piece of the file; `false` at its end.
@@ -119,13 +137,12 @@ impl LineReader {
         self.buffer.drain(..self.start);
         self.scanned -= self.start;
         self.start = 0;
-        let filled = self.buffer.len();
-        if filled >= LINE_BYTES_MAX {
-            return Err(target(format!(
-                "file \"{}\" has a line longer than {LINE_BYTES_MAX} bytes at {}",
-                self.split.0, self.offset
-            )));
+        if self.buffer.len() >= LINE_BYTES_MAX {
+            self.skipped += self.buffer.len() as u64;
+            self.buffer.clear();
+            self.scanned = 0;
         }
+        let filled = self.buffer.len();
         self.buffer.resize(filled + READ_BYTES, 0);
         let read = loop {
             match file.read(&mut self.buffer[filled..]) {
@@ -139,7 +156,7 @@ impl LineReader {
         })?;
         self.buffer.truncate(filled + count);
         if count == 0 {
-            self.read_length = Some(self.offset + filled as u64);
+            self.read_length = Some(self.offset + self.skipped + filled as u64);
         }
         Ok(count > 0)
     }
@@ -175,6 +192,7 @@ impl LineReader {
         self.buffer = Vec::new();
         self.start = 0;
         self.scanned = 0;
+        self.skipped = 0;
     }
 }
 

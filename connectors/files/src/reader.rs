@@ -7,7 +7,7 @@ use frazil_connector_api::{
     SourceReader, SplitId,
 };
 
-use crate::line_reader::LineReader;
+use crate::line_reader::{LINE_BYTES_MAX, LineReader};
 
 /// Pause between two looks at followed files.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
@@ -72,8 +72,13 @@ impl FilesReader {
         let file = &mut self.files[self.turn];
         let start = file.offset();
         let split = file.split().clone();
+        let mut bad = Vec::new();
         while !self.intake.is_full(rows_max) {
             let Some(line) = file.next_line()? else { break };
+            if let Some(length) = line.too_long {
+                bad.push(long_line(&split, offset_of(line.offset)?, length));
+                continue;
+            }
             if line.bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
@@ -84,7 +89,9 @@ impl FilesReader {
             return Ok(None);
         }
         let positions = Positions::from([(split, offset_of(file.offset())?.into())]);
-        Ok(Some(SourcePoll::Batch(self.intake.take(positions)?)))
+        let mut batch = self.intake.take(positions)?;
+        batch.bad.extend(bad);
+        Ok(Some(SourcePoll::Batch(batch)))
     }
 
     /// Gives every file a turn until one has lines.
@@ -101,6 +108,11 @@ impl FilesReader {
         }
         Ok(None)
     }
+}
+
+fn long_line(split: &SplitId, offset: i64, length: u64) -> BadMessage {
+    let reason = format!("the line has {length} bytes, and {LINE_BYTES_MAX} at most are read");
+    BadMessage { split: split.clone(), offset, key: None, payload: None, reason }
 }
 
 fn removed_file(split: &SplitId, offset: i64) -> BadMessage {

@@ -78,6 +78,39 @@ fn lines_longer_than_the_buffer_are_whole() {
 }
 
 #[test]
+fn a_line_that_is_too_long_is_reported_and_the_others_are_read() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("long");
+    let (long, longer) = ("x".repeat(5 << 20), "y".repeat(9 << 20));
+    append(&path, &format!("one\n{long}\ntwo\n{longer}"));
+    let reading = read_all(source(&path, false).as_ref(), &split(&path), Position::Number(0), 9);
+    assert_eq!(reading.rows, ["+1 NULL,one", "+1 NULL,two"]);
+    let at = [(4, long.len()), (9 + long.len(), longer.len())];
+    assert_eq!(reading.bad.len(), at.len());
+    for (bad, (offset, length)) in reading.bad.iter().zip(at) {
+        assert!(bad.starts_with(&format!("{} {offset} None", path.display())), "{bad}");
+        assert!(bad.contains(&format!("{length} bytes")), "{bad}");
+    }
+    // The rest of a line that grows is not taken for another line.
+    let source = source(&path, true);
+    let from = Position::Number(9 + long.len() as i64);
+    let mut reader = source.open(&[(split(&path), from)].into()).unwrap();
+    assert!(matches!(reader.poll(9, Duration::ZERO).unwrap(), SourcePoll::Idle));
+    append(&path, "\nthree\n");
+    let read = batch(reader.poll(9, Duration::ZERO).unwrap());
+    assert_eq!((read.bad.len(), read.bytes), (1, "three".len() as u64));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("marked");
+    append(&path, "\u{feff}one\n\u{feff}two\n");
+    let source = source(&path, false);
+    assert_eq!(rows(source.as_ref(), &path, 0), ["+1 NULL,one", "+1 NULL,\u{feff}two"]);
+}
+
+#[test]
 fn pattern_matches_files() {
     let folder = TempDir::new().unwrap();
     for name in ["b.json", "a.json", "c.txt", ".d.json"] {
