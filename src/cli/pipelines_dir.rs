@@ -73,7 +73,7 @@ impl PipelinesDir {
                 self.seen.insert(file, text);
             }
             Err(error) => {
-                let hint = error.hint.clone().unwrap_or_default();
+                let hint = error.hint.as_deref();
                 tracing::error!(%error, hint, "a file of pipelines was not applied to its end");
                 // What may succeed later is tried again at the next look.
                 if !error.retryable {
