@@ -305,7 +305,7 @@ impl Coordinator {
     }
 
     fn may_write(&self, table: RelationId) -> Result<()> {
-        let Some(relation) = self.catalog.by_id(table) else { return Err(dropped(table)) };
+        let Some(relation) = self.catalog.by_id(table) else { return Err(dropped()) };
         if let Some(error) = self.state.failure(table) {
             let message = format!("table \"{}\" has failed", relation.name);
             return Err(Error::job_failed(message, &error));

@@ -417,9 +417,10 @@ impl Engine {
             let it = catalog.by_id(*id).filter(|it| keeps_rows(&it.definition))?;
             let Some(error) = error else { return Some(being_resumed(it)) };
             let message = format!("the job that keeps the rows of \"{}\" has failed", it.name);
-            let noun = it.definition.noun().to_uppercase();
-            let hint =
-                format!("look at SHOW JOBS; ALTER {noun} {} RESUME starts it again", it.name);
+            let hint = match self.inner.state.resumed_by(it) {
+                Some(resume) => format!("look at SHOW JOBS; {resume} starts it again"),
+                None => "look at SHOW JOBS; drop it, and create it again".to_string(),
+            };
             Some(Error::job_failed(message, &error).with_hint(hint))
         };
         let failed = self.inner.state.unreadable().into_iter();
@@ -554,9 +555,9 @@ pub(super) fn being_resumed(relation: &Relation) -> Error {
         .with_hint("wait for ALTER … RESUME; SHOW JOBS shows how far it is")
 }
 
-/// A table was dropped while a statement wrote to it.
-pub(super) fn dropped(table: RelationId) -> Error {
-    Error::new(ErrorKind::UndefinedTable, format!("table {table} has been dropped"))
+/// A relation was dropped while a statement was on its way that names it.
+pub(super) fn dropped() -> Error {
+    Error::new(ErrorKind::UndefinedTable, "the relation has been dropped meanwhile")
 }
 
 fn keeps_rows(definition: &Definition) -> bool {

@@ -11,7 +11,7 @@ use super::recent_writes::RecentWrites;
 use super::{CatchUp, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::{CatchUpProgress, FragmentProgress};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::state::{MemoryAccount, SnapshotStore};
 
 /// Finished runs of pipelines that are remembered.
@@ -268,6 +268,12 @@ impl EngineState {
         lock(&self.figures).get(&relation).and_then(|job| job.failure.clone())
     }
 
+    /// The statement that starts a failed job again, unless none does.
+    pub(super) fn resumed_by(&self, relation: &Relation) -> Option<String> {
+        let catalog = self.catalog();
+        resumed_by(&lock(&self.figures), &catalog, relation)
+    }
+
     pub(super) fn set_ended(&self, relation: RelationId, worker: usize) {
         self.change(relation, |job| {
             job.ended.insert(worker);
@@ -355,6 +361,7 @@ impl EngineState {
                 name: relation.name.clone(),
                 kind,
                 state: job.state(workers),
+                resumed_by: resumed_by(&figures, &catalog, relation),
                 rows_in: job.rows_in,
                 bytes_in: job.bytes_in,
                 bad_messages: job.bad_messages,
@@ -368,6 +375,38 @@ impl EngineState {
         }
         jobs
     }
+}
+
+/// The statement that starts a failed job again: RESUME of the first job that has failed among
+/// those that it follows. `None` if that is refused, see [`super::ddl`].
+fn resumed_by(
+    figures: &BTreeMap<RelationId, Figures>,
+    catalog: &Catalog,
+    relation: &Relation,
+) -> Option<String> {
+    let failure = |id: RelationId| figures.get(&id)?.failure.as_ref();
+    let (mut root, mut error) = (relation, failure(relation.id)?);
+    while let Some((input, cause)) =
+        root.depends_on.iter().find_map(|id| catalog.by_id(*id).map(|it| &**it).zip(failure(*id)))
+    {
+        (root, error) = (input, cause);
+    }
+    let is_source = |id: &RelationId| {
+        catalog.by_id(*id).is_some_and(|it| matches!(*it.definition, Definition::Source(_)))
+    };
+    let is_corrupt = error.kind == ErrorKind::Corrupt;
+    let can_resume = match &*root.definition {
+        Definition::Table(_) => !is_corrupt,
+        Definition::View(_) => !is_corrupt || !names_source(catalog, root),
+        // What it has written of other inputs is not known; one that its target has stopped says
+        // how it continues.
+        Definition::Sink(_) | Definition::Pipeline(_) => {
+            !is_corrupt && root.depends_on.iter().all(is_source)
+        }
+        _ => false,
+    };
+    let noun = root.definition.noun().to_uppercase();
+    can_resume.then(|| format!("ALTER {noun} {} RESUME", root.name))
 }
 
 /// True if the relation's fragment reads a source itself.

@@ -64,6 +64,8 @@ pub struct JobStatus {
     pub kind: JobKind,
     /// How it is.
     pub state: JobState,
+    /// The statement that starts it again if it has failed, unless none does.
+    pub resumed_by: Option<String>,
     /// Rows read from outside since the start of the process.
     pub rows_in: u64,
     /// Bytes read from outside since the start of the process.

@@ -150,11 +150,9 @@ fn jobs(jobs: &[JobStatus]) -> Vec<Column> {
 /// The error of a job, with what starts it again.
 fn error(job: &JobStatus) -> Option<String> {
     let (_, error) = state(&job.state);
-    match (&job.state, job.kind) {
-        (JobState::Failed { error }, JobKind::Unbound(_)) => Some(error.clone()),
-        (JobState::Failed { error }, job_kind) if !error.contains("RESUME") => {
-            let (kind, name) = (kind(job_kind).to_uppercase(), &job.name);
-            Some(format!("{error}; ALTER {kind} {name} RESUME starts it again"))
+    match (&job.state, &job.resumed_by) {
+        (JobState::Failed { error }, Some(resume)) if !error.contains("RESUME") => {
+            Some(format!("{error}; {resume} starts it again"))
         }
         _ => error,
     }

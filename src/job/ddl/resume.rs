@@ -95,7 +95,7 @@ impl Coordinator {
     pub(super) fn plan_resume(&self, root: RelationId) -> Result<Resumption> {
         let manifest = self.checkpointer.manifest();
         let relation = self.catalog.by_id(root).cloned();
-        let relation = relation.ok_or_else(|| dropped(root))?;
+        let relation = relation.ok_or_else(dropped)?;
         let noun = relation.definition.noun();
         let Some(error) = manifest.failed.get(&root) else {
             let message = format!("{noun} \"{}\" has not failed", relation.name);

@@ -73,6 +73,10 @@ async fn a_view_that_a_row_has_failed_is_resumed_with_all_that_follows_it() {
         assert_eq!(error.kind, ErrorKind::JobFailed, "{error}");
         let hint = error.hint.unwrap();
         assert_eq!(hint, "run ALTER MATERIALIZED VIEW v RESUME");
+        for job in engine.jobs().iter().filter(|job| job.name != "t") {
+            let resumed_by = job.resumed_by.as_deref();
+            assert_eq!(resumed_by, Some("ALTER MATERIALIZED VIEW v RESUME"), "{}", job.name);
+        }
 
         insert(&engine, "t", [(200, 9)]).await.unwrap();
         assert_eq!(resume(&engine, "v").await.unwrap(), Vec::<String>::new());
@@ -251,5 +255,6 @@ async fn what_cannot_be_resumed_says_why() {
     assert!(error.to_string().starts_with("sink \"s\" cannot be resumed"), "{error}");
     assert!(error.hint.unwrap().contains("existing_rows = 'keep'"));
     assert!(failed(&engine).contains_key("s"));
+    assert!(engine.jobs().iter().all(|job| job.resumed_by.is_none()));
     engine.shutdown().await.unwrap();
 }
