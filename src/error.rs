@@ -43,6 +43,8 @@ pub enum ErrorKind {
     DatatypeMismatch,
     /// A value that cannot be what it should, such as text cast to a number.
     InvalidValue,
+    /// A pattern that is no regular expression.
+    InvalidRegularExpression,
     /// Division by zero.
     DivisionByZero,
     /// A number out of its type's range.
@@ -96,6 +98,7 @@ impl ErrorKind {
             Self::DependentObjects => "2BP01",
             Self::DatatypeMismatch => "42804",
             Self::InvalidValue => "22P02",
+            Self::InvalidRegularExpression => "2201B",
             Self::DivisionByZero => "22012",
             Self::OutOfRange => "22003",
             Self::Cardinality => "21000",
@@ -170,6 +173,36 @@ impl Error {
     pub fn job_failed(message: impl Into<String>, cause: &Self) -> Self {
         let error = Self::new(ErrorKind::JobFailed, message).with_detail(cause.to_string());
         Self { hint: cause.hint.clone(), source: Some(Box::new(cause.clone())), ..error }
+    }
+
+    /// What a function says of its values, in words alone: the kind is read from them.
+    pub fn of_values(text: &str) -> Self {
+        let text = uncapitalised(text.trim().trim_end_matches('.'));
+        let lower = text.to_lowercase();
+        let has = |part: &str| lower.contains(part);
+        let kind = if is_about_pattern(&lower) {
+            ErrorKind::InvalidRegularExpression
+        } else if has("cannot parse") || has("error parsing") {
+            ErrorKind::InvalidValue
+        } else if has("more than one row") {
+            ErrorKind::Cardinality
+        } else if is_out_of_range(&lower) {
+            ErrorKind::OutOfRange
+        } else {
+            ErrorKind::InvalidParameter
+        };
+        Self::new(kind, text)
+    }
+
+    /// An error that the planner or a kernel carries: ours, or of a library that it uses.
+    pub fn carried(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Self {
+        match error.downcast_ref::<Self>() {
+            Some(ours) => ours.clone(),
+            None => match error.to_string() {
+                text if is_about_pattern(&text.to_lowercase()) => Self::of_values(&text),
+                text => Self::internal(text),
+            },
+        }
     }
 
     /// A panic, which is a fault of ours, met by `place`.
@@ -278,10 +311,19 @@ impl From<&arrow::error::ArrowError> for Error {
                 told(ErrorKind::OutOfRange, text)
             }
             Arrow::CastError(text) | Arrow::ParseError(text) => told(ErrorKind::InvalidValue, text),
+            Arrow::ComputeError(text) if is_about_pattern(&text.to_lowercase()) => {
+                Self::of_values(text)
+            }
+            Arrow::ExternalError(error) => Self::carried(error.as_ref()),
             Arrow::NotYetImplemented(text) => Self::unsupported(uncapitalised(text)),
             other => Self::internal(uncapitalised(&other.to_string())),
         }
     }
+}
+
+/// Whether a text in lower case is about a regular expression.
+fn is_about_pattern(text: &str) -> bool {
+    text.contains("regex parse error") || text.contains("regular expression did not compile")
 }
 
 /// Whether an error of the kernels is about a number that its type cannot hold.
@@ -318,7 +360,7 @@ impl From<datafusion::error::DataFusionError> for Error {
             Planner::Shared(inner) => from_planner_text(&inner.strip_backtrace()),
             Planner::External(inner) => match inner.downcast::<Self>() {
                 Ok(error) => *error,
-                Err(other) => Self::internal(other.to_string()),
+                Err(other) => Self::carried(other.as_ref()),
             },
             Planner::NotImplemented(text) => Self::unsupported(first_line(&text)),
             Planner::SchemaError(schema, _) => from_schema_error(&schema),

@@ -13,7 +13,7 @@ pub fn query_error(error: DataFusionError) -> Error {
             query_error(*inner)
         }
         DataFusionError::Shared(inner) => shared_error(&inner),
-        DataFusionError::External(inner) => external_error(inner.as_ref()),
+        DataFusionError::External(inner) => Error::carried(inner.as_ref()),
         DataFusionError::ArrowError(inner, _) => Error::from(*inner),
         DataFusionError::Collection(errors) => match errors.into_iter().next() {
             Some(first) => query_error(first),
@@ -29,15 +29,8 @@ fn shared_error(error: &DataFusionError) -> Error {
             shared_error(inner)
         }
         DataFusionError::Shared(inner) => shared_error(inner),
-        DataFusionError::External(inner) => external_error(inner.as_ref()),
+        DataFusionError::External(inner) => Error::carried(inner.as_ref()),
         other => message_error(other),
-    }
-}
-
-fn external_error(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
-    match error.downcast_ref::<Error>() {
-        Some(ours) => ours.clone(),
-        None => Error::internal(error.to_string()),
     }
 }
 
@@ -58,7 +51,7 @@ fn message_error(error: &DataFusionError) -> Error {
         DataFusionError::ResourcesExhausted(_) => {
             Error::new(ErrorKind::StateTooLarge, lower(&text))
         }
-        DataFusionError::Execution(message) => execution_error(message),
+        DataFusionError::Execution(message) => Error::of_values(message),
         _ => Error::internal(lower(&text)),
     }
 }
@@ -72,18 +65,6 @@ fn plan_error(message: &str) -> Error {
         ErrorKind::UndefinedFunction
     } else {
         ErrorKind::DatatypeMismatch
-    };
-    Error::new(kind, text)
-}
-
-fn execution_error(message: &str) -> Error {
-    let text = lower(message);
-    let kind = if text.contains("cannot parse") || text.contains("error parsing") {
-        ErrorKind::InvalidValue
-    } else if text.contains("more than one row") {
-        ErrorKind::Cardinality
-    } else {
-        ErrorKind::Internal
     };
     Error::new(kind, text)
 }

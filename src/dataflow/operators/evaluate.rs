@@ -7,7 +7,7 @@ use arrow::compute::prep_null_mask_filter;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::PhysicalExpr;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// An expression over rows, as an array of their number.
 ///
@@ -52,7 +52,8 @@ pub(super) fn expression_error(error: DataFusionError) -> Error {
         DataFusionError::Context(_, error) | DataFusionError::Diagnostic(_, error) => {
             expression_error(*error)
         }
-        DataFusionError::Execution(text) => Error::new(ErrorKind::InvalidValue, text),
+        DataFusionError::Execution(text) => Error::of_values(&text),
+        DataFusionError::External(error) => Error::carried(error.as_ref()),
         DataFusionError::NotImplemented(text) => Error::unsupported(text),
         other => Error::internal(other.to_string()),
     }
