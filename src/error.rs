@@ -61,6 +61,8 @@ pub enum ErrorKind {
     SerializationFailure,
     /// A statement that is nested too deeply.
     TooDeep,
+    /// A value that is larger than what is computed at once.
+    ValueTooLarge,
     /// State beyond its budget.
     StateTooLarge,
     /// A job has failed for good, by a row that it cannot compute.
@@ -107,6 +109,7 @@ impl ErrorKind {
             Self::Unsupported => "0A000",
             Self::SerializationFailure => "40001",
             Self::TooDeep => "54001",
+            Self::ValueTooLarge => "54000",
             Self::StateTooLarge => "53200",
             Self::JobFailed => "55000",
             // Not of class 08: clients throw a connection away that says so, and it is sound.
@@ -186,6 +189,8 @@ impl Error {
             ErrorKind::InvalidValue
         } else if has("more than one row") {
             ErrorKind::Cardinality
+        } else if has("size overflow on") || has("too large, maximum") {
+            ErrorKind::ValueTooLarge
         } else if is_out_of_range(&lower) {
             ErrorKind::OutOfRange
         } else {

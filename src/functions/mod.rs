@@ -5,6 +5,7 @@
 //! Not here: what only sessions may call, such as `current_schema()`, since its value differs
 //! between clients.
 
+mod bounded;
 mod date_part;
 mod float;
 mod modulo;
@@ -14,6 +15,7 @@ mod text;
 mod time_pattern;
 mod zone;
 
+pub use bounded::{bounded, joined_texts};
 pub use float::{checked_float, float_of_rank, float_rank};
 pub use replacement::{bytes, checked, checked_minus, text, whole_float, without_zone};
 pub use table::{Functions, INCREMENTAL_AGGREGATES, functions};

@@ -8,15 +8,15 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, Cast, Like, ScalarFunction};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use super::rewriting::with_expressions;
 use crate::error::{Error, ErrorKind};
 use crate::functions::{
-    bytes, checked, checked_float, checked_minus, has_text, strftime, text, whole_float,
-    without_zone,
+    bounded, bytes, checked, checked_float, checked_minus, has_text, joined_texts, strftime, text,
+    whole_float, without_zone,
 };
 
 /// Replaces expressions that the planner would compute in another way than PostgreSQL; runs when
@@ -35,6 +35,7 @@ use crate::functions::{
 /// | `to_char(at, 'YYYY-MM')` | a pattern of `strftime` only | PostgreSQL's pattern |
 /// | `LIKE … ESCAPE 'x'` | refused | another pattern |
 /// | `FILTER (WHERE NULL)` | fails | takes no row |
+/// | `repeat(a, n)`, `a || b` and more | take any memory | fail for a large value |
 #[derive(Debug)]
 pub(super) struct AsPostgres;
 
@@ -69,7 +70,15 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             None | Some('\\') => None,
             Some(escape) => Some(with_backslash(like, escape)?),
         },
+        Expr::BinaryExpr(binary)
+            if binary.op == Operator::StringConcat
+                && is_text(&binary.left, schema)
+                && binary.left.get_type(schema)? == binary.right.get_type(schema)? =>
+        {
+            Some(joined_texts(binary.left.as_ref().clone(), binary.right.as_ref().clone()))
+        }
         Expr::ScalarFunction(call) if call.func.name() == "to_char" => with_strftime(call)?,
+        Expr::ScalarFunction(call) => bounded(call),
         Expr::AggregateFunction(call) => with_boolean_filter(call, schema)?,
         _ => None,
     };
@@ -78,6 +87,10 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 
 fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|data_type| data_type.is_floating())
+}
+
+fn is_text(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|data_type| data_type.is_string())
 }
 
 fn is_integer(expr: &Expr, schema: &DFSchema) -> bool {
