@@ -1,6 +1,7 @@
 //! `frazil serve`: the engine behind the Postgres wire.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -10,6 +11,10 @@ use super::pipelines_dir::PipelinesDir;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::server;
+
+/// How long clients have to be answered once the engine has failed: their statements hear why
+/// before their connections are cut.
+const ANSWER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until Ctrl-C or SIGTERM, then stops cleanly.
 pub(super) async fn serve(config: &Config) -> Result<ExitCode> {
@@ -36,7 +41,10 @@ pub(super) async fn serve(config: &Config) -> Result<ExitCode> {
     let failure = tokio::select! {
         () = stop_signal() => None,
         ended = &mut wire => Some(ended),
-        error = engine_failure(&host.engine) => Some(Ok(Err(error))),
+        error = engine_failure(&host.engine) => {
+            tokio::time::sleep(ANSWER_PAUSE).await;
+            Some(Ok(Err(error)))
+        }
     };
     tracing::info!("stopping");
     // The receivers may be gone already; then there is nobody to tell.
