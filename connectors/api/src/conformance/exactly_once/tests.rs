@@ -117,7 +117,8 @@ impl SinkTarget for Memory {
         let store = self.store.lock().unwrap();
         let mut rows = Rows::new();
         for (row, weight) in store.shown.iter().flat_map(|name| &store.objects[name]) {
-            if !self.is_append_only && !(*weight > 0 && self.has(Defect::KeepsFormerRows)) {
+            let keeps = *weight > 0 && self.has(Defect::KeepsFormerRows);
+            if !(self.is_append_only || keeps) {
                 rows.retain(|(id, _), _| *id != row.0);
             }
             if *weight > 0 {
