@@ -131,9 +131,8 @@ impl Engine {
     async fn gone(&self) -> Error {
         let mut fatal = self.inner.state.fatal();
         let ended = async {
-            match &self.inner.messages {
-                Some(messages) => messages.closed().await,
-                None => {}
+            if let Some(messages) = &self.inner.messages {
+                messages.closed().await;
             }
         };
         tokio::select! {
