@@ -322,7 +322,7 @@ fn run(
                 let batch = RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?;
                 rows += batch.num_rows();
                 let changes = Decoded::Changes(ChangeBatch::inserts(batch));
-                dataflow.request(Request::Write(*id, changes))?;
+                dataflow.request(Request::Write(*id, vec![changes]))?;
             }
         }
         let checkpoint = !dataflow.has_checkpoint

@@ -69,7 +69,7 @@ fn a_failed_view_is_resumed_by_a_statement() {
                 Err(error) => break error,
             }
         };
-        let hint = "look at SHOW JOBS; ALTER MATERIALIZED VIEW total RESUME starts it again";
+        let hint = "look at SHOW JOBS; ALTER MATERIALIZED VIEW v RESUME starts it again";
         assert_eq!(error.hint.as_deref(), Some(hint));
         cluster.run("UPDATE t SET a = 4 WHERE k = 2").await.unwrap();
         cluster.run(resume).await.unwrap();
