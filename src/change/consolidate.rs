@@ -170,7 +170,11 @@ fn sum_by_hash(
     Ok(Some(summed))
 }
 
-fn row_converter(columns: &[ArrayRef]) -> Result<RowConverter> {
+/// What encodes rows of such columns as bytes.
+///
+/// # Errors
+/// `Internal` for a type that Arrow's row format does not hold.
+pub(super) fn row_converter(columns: &[ArrayRef]) -> Result<RowConverter> {
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     Ok(RowConverter::new(fields)?)
 }

@@ -3,9 +3,9 @@
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
-use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
+use super::consolidate::row_converter;
 use super::hash::{hash_bytes, mix};
 use super::{ChangeBatch, with_weights, words};
 use crate::error::Result;
@@ -42,9 +42,6 @@ pub fn latest_by_key(
         return Ok(ChangeBatch::inserts(only.rows().clone()));
     }
     let rows = gather(schema, batches, &places)?;
-    if is_there.iter().all(|is_there| *is_there) {
-        return Ok(ChangeBatch::inserts(rows));
-    }
     with_weights(rows, is_there.into_iter().map(|it| if it { 1 } else { -1 }).collect())
 }
 
@@ -88,8 +85,7 @@ impl Keys {
         let columns = |batch: &ChangeBatch| -> Vec<ArrayRef> {
             key.iter().map(|column| ArrayRef::clone(batch.rows().column(*column))).collect()
         };
-        let types = columns(first).into_iter().map(|it| SortField::new(it.data_type().clone()));
-        let converter = RowConverter::new(types.collect())?;
+        let converter = row_converter(&columns(first))?;
         let rows = batches.iter().map(|batch| converter.convert_columns(&columns(batch)));
         Ok(Self::Rows(rows.collect::<std::result::Result<_, _>>()?))
     }

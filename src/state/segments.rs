@@ -478,6 +478,17 @@ impl RowsSnapshot {
         Arc::clone(&self.schema)
     }
 
+    /// Schema of the rows with some of the columns if `projection` is given.
+    ///
+    /// # Errors
+    /// `Internal` if a projected column is not there.
+    pub fn projected_schema(&self, projection: Option<&[usize]>) -> Result<SchemaRef> {
+        Ok(match projection {
+            Some(columns) => Arc::new(self.schema.project(columns)?),
+            None => Arc::clone(&self.schema),
+        })
+    }
+
     /// Reads moved rows from where they are now.
     pub fn follow(&mut self, moved: &HashMap<*const RecordBatch, Arc<RecordBatch>>) {
         for segment in &mut self.segments {

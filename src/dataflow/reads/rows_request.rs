@@ -94,10 +94,7 @@ fn found(
     wanted: &[ArrayRef],
     projection: Option<&[usize]>,
 ) -> Result<RecordBatch> {
-    let schema = match projection {
-        Some(columns) => Arc::new(rows.schema().project(columns)?),
-        None => rows.schema(),
-    };
+    let schema = rows.projected_schema(projection)?;
     Ok(concat_batches(&schema, &rows.lookup(key, wanted, projection)?)?)
 }
 

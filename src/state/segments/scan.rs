@@ -6,8 +6,6 @@
 //!
 //! **Invariant:** a place holds nothing: who gives up a scan has nothing to give back.
 
-use std::sync::Arc;
-
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
 use serde::{Deserialize, Serialize};
@@ -40,10 +38,6 @@ impl RowsSnapshot {
         bytes: usize,
         projection: Option<&[usize]>,
     ) -> Result<(RecordBatch, Option<ScanPlace>)> {
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => Arc::clone(&self.schema),
-        };
         let (mut batches, mut left, mut place) = (Vec::new(), Some(bytes), from);
         while let (Some(segment), Some(room)) = (self.segments.get(place.segment), left) {
             let rows = match projection {
@@ -65,7 +59,7 @@ impl RowsSnapshot {
         let has_more = place.segment < self.segments.len();
         let rows = match batches.as_slice() {
             [only] => only.clone(),
-            _ => concat_batches(&schema, &batches)?,
+            _ => concat_batches(&self.projected_schema(projection)?, &batches)?,
         };
         Ok((rows, has_more.then_some(place)))
     }
