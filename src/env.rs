@@ -89,7 +89,7 @@ impl Env {
         })
     }
 
-    /// The real world over a folder that is there.
+    /// As [`Env::real`], with a store in a local folder, which must exist.
     ///
     /// # Errors
     /// `Unavailable` if there is no such folder; as [`Env::real`].

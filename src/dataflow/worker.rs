@@ -286,7 +286,8 @@ impl Worker {
         busy
     }
 
-    /// Reports how many rows a lent worker has published, before it says that an epoch is done.
+    /// Reports how many rows this worker has published for process 0. It precedes the report that
+    /// the epoch is done, so that a read of that epoch knows them.
     fn report_published(&mut self) {
         let published = self.context.take_published();
         if !published.is_empty() {

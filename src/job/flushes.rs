@@ -121,8 +121,8 @@ impl Flush {
         Some(Error { retryable, ..self.failure() })
     }
 
-    /// The error that tells what has failed. Of whatever kind the cause is, the connection to the
-    /// client is sound, and so it is no `Unavailable`.
+    /// The error that names all failed sinks. It is `JobFailed` for every cause: the statement has
+    /// failed, and not the client's connection.
     fn failure(&self) -> Error {
         Error::new(ErrorKind::JobFailed, self.failed.join("; "))
             .with_hint("SHOW JOBS shows the state of all jobs")

@@ -76,8 +76,8 @@ fn slot(weights: &Arc<Mutex<BTreeMap<i64, i64>>>) -> Arc<SinkSlot> {
     Arc::new(SinkSlot::new(RelationId(1), "daily".to_string(), id, schema, &mode, sink))
 }
 
-/// Law: what waits is the last change of each key, across a restart, in a few objects; and what
-/// the record does not name is told as garbage.
+/// Law: the log has the last change of each key, across restarts, in a few objects. `log` returns
+/// as garbage each object that the record does not name any more.
 #[tokio::test]
 async fn what_waits_stays_net_and_in_few_objects() {
     let env = Env::real(Arc::new(InMemory::new())).unwrap();

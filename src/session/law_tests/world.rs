@@ -252,7 +252,7 @@ impl World<'_> {
             self.cluster.stop().await.map_err(|error| format!("shutdown: {error:?}"))?;
         }
         let started = start(layout, &self.store, &self.channel, &self.ledger, self.tally).await?;
-        // A crashed engine goes on over its own store, which nobody looks at again.
+        // The old engine of a crash still runs. Its store is not read any more.
         let old = std::mem::replace(&mut self.cluster, started);
         match end {
             End::Clean => {}
