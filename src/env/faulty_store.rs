@@ -1,9 +1,10 @@
 //! [`FaultyStore`]: an object store in memory whose calls can be made to fail, for tests.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,9 +14,13 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 use tokio::sync::RwLock;
+
+/// Removed objects that are known, those of some checkpoints.
+const REMOVED_KEPT: usize = 32;
 
 /// Which calls fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +36,9 @@ pub(crate) enum Fault {
 /// An object store in memory; see the module.
 #[derive(Debug, Default)]
 pub(crate) struct FaultyStore {
-    objects: InMemory,
+    objects: Arc<InMemory>,
+    /// Objects that were removed last: the disk may not know of it yet.
+    removed: Arc<Mutex<VecDeque<(Path, Bytes)>>>,
     /// What fails, and the calls before it.
     fault: Mutex<Option<(Fault, usize)>>,
     /// Ranges that were read, and of which objects.
@@ -45,14 +52,28 @@ pub(crate) struct FaultyStore {
 impl FaultyStore {
     /// A copy of all objects, whose calls are well.
     pub(crate) fn fork(&self) -> Self {
-        Self { objects: self.objects.fork(), ..Self::default() }
+        Self { objects: Arc::new(self.objects.fork()), ..Self::default() }
     }
 
-    /// A copy of all objects; at that moment and for ever all calls of this store begin to fail.
+    /// What a disk has after its power has failed: all that was put, since that is synced; and
+    /// every second of the objects that were removed last, since a removal is not.
+    pub(crate) async fn after_power_loss(&self) -> Self {
+        let after = self.fork();
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (path, content) in removed.into_iter().step_by(2) {
+            // Of an object that was put again the new content is there.
+            let options = PutOptions::from(PutMode::Create);
+            let _ = after.objects.put_opts(&path, content.into(), options).await;
+        }
+        after
+    }
+
+    /// As [`FaultyStore::after_power_loss`]; at that moment and for ever all calls of this store
+    /// begin to fail.
     pub(crate) async fn crash(&self) -> Self {
         let _turn = self.turn.write().await;
         self.fail_after(0, Fault::Gone);
-        self.fork()
+        self.after_power_loss().await
     }
 
     /// Has calls fail after `calls` more.
@@ -90,6 +111,16 @@ impl FaultyStore {
         }
         Err(Error::Generic { store: "FaultyStore", source: "the test has this call fail".into() })
     }
+}
+
+async fn note_removed(objects: &InMemory, removed: &Mutex<VecDeque<(Path, Bytes)>>, path: &Path) {
+    let Ok(object) = objects.get(path).await else { return };
+    let Ok(content) = object.bytes().await else { return };
+    let mut removed = removed.lock().unwrap_or_else(PoisonError::into_inner);
+    if removed.len() >= REMOVED_KEPT {
+        removed.pop_front();
+    }
+    removed.push_back((path.clone(), content));
 }
 
 impl fmt::Display for FaultyStore {
@@ -142,7 +173,19 @@ impl ObjectStore for FaultyStore {
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
         match self.call(false) {
-            Ok(()) => self.objects.delete_stream(locations),
+            Ok(()) => {
+                let (objects, removed) = (Arc::clone(&self.objects), Arc::clone(&self.removed));
+                let noted = locations.then(move |location| {
+                    let (objects, removed) = (Arc::clone(&objects), Arc::clone(&removed));
+                    async move {
+                        if let Ok(path) = &location {
+                            note_removed(&objects, &removed, path).await;
+                        }
+                        location
+                    }
+                });
+                self.objects.delete_stream(noted.boxed())
+            }
             Err(error) => futures::stream::iter([Err(error)]).boxed(),
         }
     }

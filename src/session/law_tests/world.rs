@@ -288,7 +288,7 @@ impl World<'_> {
             End::TakenOver => "a start beside it",
             End::Crash => {
                 self.ledger = self.ledger.cut();
-                self.store = Arc::new(self.store.fork());
+                self.store = Arc::new(self.store.after_power_loss().await);
                 "a crash"
             }
             End::CrashWriting(numbers, puts) => {
@@ -317,7 +317,7 @@ impl World<'_> {
                     *refused += 1;
                 }
                 self.ledger = self.ledger.cut();
-                self.store = Arc::new(self.store.fork());
+                self.store = Arc::new(self.store.after_power_loss().await);
                 "the disk failed"
             }
             End::CrashFiring(number, puts) => {
@@ -356,7 +356,7 @@ impl World<'_> {
         }
         let is_acknowledged = writing.is_finished();
         self.ledger = self.ledger.cut();
-        let store = Arc::new(self.store.fork());
+        let store = Arc::new(self.store.after_power_loss().await);
         let written = writing.await.map_err(|error| error.to_string())?;
         written.map_err(|error| format!("{sql}\n{error:?}"))?;
         Ok((store, is_acknowledged))
