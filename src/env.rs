@@ -38,7 +38,7 @@ pub struct Env {
     store: Arc<dyn ObjectStore>,
     /// Where the store is a folder of this machine.
     folder: Option<PathBuf>,
-    scratch: Option<Arc<Scratch>>,
+    scratch: Option<Scratch>,
     connectors: Arc<Connectors>,
     crash: Option<Arc<CrashPoint>>,
     fault: Option<Arc<CrashPoint>>,
@@ -114,7 +114,7 @@ impl Env {
     /// The same world with scratch files in a directory.
     #[must_use]
     pub fn with_scratch(self, directory: PathBuf) -> Self {
-        Self { scratch: Some(Arc::new(Scratch::new(directory))), ..self }
+        Self { scratch: Some(Scratch::new(directory)), ..self }
     }
 
     /// The same world with connectors beside those that every engine has.
@@ -129,7 +129,7 @@ impl Env {
     }
 
     /// Files for what does not fit into memory, if there are any.
-    pub fn scratch(&self) -> Option<&Arc<Scratch>> {
+    pub fn scratch(&self) -> Option<&Scratch> {
         self.scratch.as_ref()
     }
 

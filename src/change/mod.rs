@@ -27,7 +27,7 @@ pub use chunks::{
     runs_up_to,
 };
 pub use consolidate::{concat, consolidate, consolidate_in_chunks, negate, with_weights};
-pub use equal::equal_rows;
+pub use equal::{RowsAt, equal_rows, equal_rows_at};
 pub use frazil_connector_api::{ChangeBatch, UpsertBatch, UpsertOp};
 pub use hash::{hash_bytes, hash_rows, mix};
 pub use latest::latest_by_key;

@@ -20,6 +20,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -34,11 +35,13 @@ const FILE_BYTES: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 /// Pieces begin at multiples of this: holes consist of whole pages.
 const PAGE: usize = 4096;
 
-/// Local files for what does not fit into memory.
-#[derive(Debug)]
+/// Local files for what does not fit into memory. Clones share them.
+#[derive(Debug, Clone)]
 pub struct Scratch {
-    directory: PathBuf,
-    inner: Mutex<Inner>,
+    directory: Arc<PathBuf>,
+    inner: Arc<Mutex<Inner>>,
+    /// Bytes of the files that may be resident.
+    resident_max: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -135,9 +138,16 @@ impl Drop for Piece {
 }
 
 impl Scratch {
-    /// Files in a directory, which is made when the first piece comes.
+    /// Files in a directory, which is made when the first piece comes. All of their pages may be
+    /// resident.
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, inner: Mutex::default() }
+        let resident_max = Arc::new(AtomicUsize::new(usize::MAX));
+        Self { directory: Arc::new(directory), inner: Arc::default(), resident_max }
+    }
+
+    /// From now on so many bytes of the files may be resident: see [`Scratch::trim`].
+    pub fn set_resident_max(&self, bytes: usize) {
+        self.resident_max.store(bytes, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -192,12 +202,16 @@ impl Scratch {
         })
     }
 
-    /// Gives the resident pages of the files back to the page cache, if they are more than `share`
-    /// bytes. What was written to them stays: the page cache has it.
-    pub fn trim(&self, share: usize) {
+    /// Gives the resident pages of the files back to the page cache, if they are more than may be
+    /// resident. What was written to them stays: the page cache has it.
+    ///
+    /// Whoever reads rows at random calls it now and then: a page that is not mapped brings those
+    /// around it along, 64 KiB in all on Linux.
+    pub fn trim(&self) {
         let mut inner = self.lock();
         let Some(other) = inner.other_resident else { return };
-        if Resident::now().files.saturating_sub(other) <= share {
+        let resident = Resident::now().files.saturating_sub(other);
+        if resident <= self.resident_max.load(Ordering::Relaxed) {
             return;
         }
         inner.files.retain(|file| match file.upgrade() {
@@ -261,7 +275,8 @@ mod tests {
         for index in (0..values.len()).step_by(3) {
             values[index] += 1_000_000;
         }
-        scratch.trim(0);
+        scratch.set_resident_max(0);
+        scratch.trim();
         others[1] = 8;
         let wanted = (0..5000).map(|it| if it % 3 == 0 { it + 1_000_000 } else { it });
         assert!(values.iter().copied().eq(wanted));
@@ -282,7 +297,8 @@ mod tests {
                 scratch.holds(piece.as_ptr()) && (piece.as_ptr() as usize).is_multiple_of(PAGE)
             );
         }
-        scratch.trim(0);
+        scratch.set_resident_max(0);
+        scratch.trim();
         assert_eq!(pieces[7].slice(10..), bytes(7)[10..]);
         // Larger than a file.
         let large = scratch.keep(&vec![9; FILE_BYTES + 1]).unwrap();

@@ -59,6 +59,9 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     };
     let peers = threads * config.hosts.len().max(1);
     let memory = memory_account(&config);
+    if let Some(scratch) = env.scratch() {
+        scratch.set_resident_max(memory.mapped_limit());
+    }
     let coordinates = config.process == 0;
     let lock = if coordinates { env.lock_store()? } else { None };
     let snapshots = Arc::new(SnapshotStore::new(Arc::clone(&memory), !coordinates));

@@ -13,7 +13,10 @@ use arrow::datatypes::SchemaRef;
 use super::cold_rows::{MovedRows, can_move, numbers_to_scratch, to_scratch};
 use super::key_index::KeyIndex;
 use super::slot_column::SlotColumn;
-use crate::change::{BATCH_BYTES_MAX, RowSizes, batch_bytes, hash_rows, runs_by_bytes, take_rows};
+use crate::change::{
+    BATCH_BYTES_MAX, RowSizes, RowsAt, batch_bytes, equal_rows_at, hash_rows, runs_by_bytes,
+    take_rows,
+};
 use crate::env::Scratch;
 use crate::error::Result;
 
@@ -31,6 +34,10 @@ const SEGMENT_BYTES: usize = if cfg!(test) { 4 << 10 } else { BATCH_BYTES_MAX / 
 
 /// Memory of a multiplicity that is not 1.
 const COUNT_BYTES: usize = 24;
+
+/// Rows of scratch files that are gathered before pages of the files are given back: each may map
+/// 64 KiB of each of its columns.
+const COLD_ROWS: usize = if cfg!(test) { 4 } else { 1024 };
 
 /// So many segments of about one size are merged to one.
 const MERGE_FAN_IN: usize = 8;
@@ -163,6 +170,8 @@ pub struct Segments {
     bytes: usize,
     /// Bytes in scratch files.
     cold_bytes: usize,
+    /// These files, once rows were moved to them.
+    scratch: Option<Scratch>,
     /// Number of segments ever made.
     made: u64,
     index_bytes: Arc<AtomicUsize>,
@@ -175,7 +184,8 @@ impl Segments {
     pub fn new(schema: SchemaRef) -> Self {
         let (segments, free, index_bytes) = (Vec::new(), Vec::new(), Arc::default());
         let (bytes, cold_bytes, made) = (0, 0, 0);
-        Self { schema, segments, free, bytes, cold_bytes, made, index_bytes, is_touched: false }
+        let (scratch, is_touched) = (None, false);
+        Self { schema, segments, free, bytes, cold_bytes, scratch, made, index_bytes, is_touched }
     }
 
     /// Appends rows; `owners` has one slot a row and `locations` is set for them, or is empty.
@@ -255,15 +265,62 @@ impl Segments {
             return Ok(empty.columns().to_vec());
         }
         let (used, indices) = self.used_segments(places);
-        let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for column in 0..self.schema.fields().len() {
-            let arrays: Vec<_> = used
-                .iter()
-                .map(|segment| self.segments[*segment].rows.column(column).as_ref())
-                .collect();
-            columns.push(interleave(&arrays, &indices)?);
+        let pieces = match self.cold_among(&used) {
+            Some(scratch) => {
+                let piece = |indices| {
+                    let piece = self.gather(&used, indices);
+                    scratch.trim();
+                    piece
+                };
+                indices.chunks(COLD_ROWS).map(piece).collect::<Result<Vec<_>>>()?
+            }
+            None => vec![self.gather(&used, &indices)?],
+        };
+        let column = |at: usize| match &pieces[..] {
+            [whole] => Ok(Arc::clone(&whole[at])),
+            pieces => {
+                let arrays: Vec<_> = pieces.iter().map(|piece| piece[at].as_ref()).collect();
+                Ok(arrow::compute::concat(&arrays)?)
+            }
+        };
+        (0..self.schema.fields().len()).map(column).collect()
+    }
+
+    /// The columns of rows, each given as an index into `used` and the row in that segment.
+    fn gather(&self, used: &[usize], indices: &[(usize, usize)]) -> Result<Vec<ArrayRef>> {
+        let column = |column: usize| -> Result<ArrayRef> {
+            let rows = used.iter().map(|segment| &self.segments[*segment].rows);
+            let arrays: Vec<_> = rows.map(|rows| rows.column(column).as_ref()).collect();
+            Ok(interleave(&arrays, indices)?)
+        };
+        (0..self.schema.fields().len()).map(column).collect()
+    }
+
+    /// The numbers of the rows at locations that equal the row of `others` with the same number:
+    /// see [`equal_rows_at`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn equal_to(&self, places: &[Location], others: RowsAt<'_>) -> Result<Vec<u32>> {
+        let (used, places) = self.used_segments(places);
+        let batches = used.iter().map(|segment| self.segments[*segment].rows.as_ref());
+        let own = RowsAt { batches: &batches.collect::<Vec<_>>(), places: &places };
+        let cold = self.cold_among(&used);
+        let piece_rows = cold.map_or(places.len().max(1), |_| COLD_ROWS);
+        let mut equal = Vec::new();
+        for start in (0..places.len()).step_by(piece_rows) {
+            let piece = start..places.len().min(start + piece_rows);
+            let numbers = equal_rows_at(own.slice(piece.clone()), others.slice(piece))?;
+            equal.extend(numbers.into_iter().map(|number| number + start as u32));
+            cold.into_iter().for_each(Scratch::trim);
         }
-        Ok(columns)
+        Ok(equal)
+    }
+
+    /// The scratch files, if rows of these segments are there.
+    fn cold_among(&self, used: &[usize]) -> Option<&Scratch> {
+        let is_cold = used.iter().any(|segment| self.segments[*segment].is_cold);
+        self.scratch.as_ref().filter(|_| is_cold)
     }
 
     /// Runs of locations whose rows, with `more` bytes for each, are of bounded size: what is to
@@ -422,6 +479,7 @@ impl Segments {
             if moved.bytes >= wanted {
                 break;
             }
+            self.scratch.get_or_insert_with(|| scratch.clone());
             let segment = &mut self.segments[index];
             let rows = Arc::new(to_scratch(&segment.rows, scratch)?);
             segment.owners = numbers_to_scratch(&segment.owners, scratch)?;

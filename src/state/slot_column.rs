@@ -167,7 +167,8 @@ mod tests {
             }
             assert_eq!(column.count(), wanted.len());
         }
-        scratch.trim(0);
+        scratch.set_resident_max(0);
+        scratch.trim();
         assert!((0..wanted.len()).all(|slot| column[slot as u32] == wanted[slot]));
         column.move_cold(usize::MAX, &scratch).unwrap();
         let chunks = column.chunks.capacity() * size_of::<Chunk<u64>>();

@@ -45,7 +45,7 @@ impl Worker {
             self.move_cold(&memory, to_move, now);
         }
         if let Some(scratch) = self.shared.env.scratch().filter(|_| looks) {
-            scratch.trim(memory.mapped_limit());
+            scratch.trim();
         }
         let chosen = memory.to_fail(self.failed_for_memory, now);
         self.failed_for_memory += chosen.len();
