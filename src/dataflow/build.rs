@@ -39,7 +39,7 @@ use super::packet::Packet;
 use super::placement::{Placement, Route};
 use super::route::add_route;
 use super::segments;
-use super::sink::SinkCollect;
+use super::sink::{SinkCollect, followed_by_key};
 use super::source::{ReaderConfig, SourceHandle};
 use super::tap::Tap;
 use crate::catalog::{Catalog, Definition, ErrorsRetention, Relation, RelationId, TableDef};
@@ -300,7 +300,8 @@ impl<'scope> Parts<'_, '_, 'scope> {
             return self.kept_rows(relation, stream);
         }
         let key = table.primary_key.clone();
-        let operator = UpsertTable::try_new(Arc::clone(&relation.schema), key.clone())?;
+        let operator = UpsertTable::try_new(Arc::clone(&relation.schema), key.clone())?
+            .with_former_rows(self.tap.former_rows());
         let routes = [self.kept_by((0..key.len()).collect()), self.kept_by(key)];
         self.keyed(relation, stream, routes, operator, UpsertTable::snapshot)
     }
@@ -577,7 +578,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             tracing::warn!(%error, "rows cannot be moved to a scratch file");
         }
         self.charges.set_state(self.operators.iter().chain([operator]));
-        scratch.trim(memory.mapped_limit());
+        scratch.trim();
     }
 
     /// Fails the fragment if no operator has taken a part of its stored state: it would be lost
@@ -656,6 +657,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
         &mut self,
         relation: RelationId,
         projection: Option<Vec<usize>>,
+        needs_former_rows: bool,
     ) -> Result<Packets<'scope>> {
         let builder = self.builder;
         let relation = builder
@@ -674,7 +676,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
         })?;
         let mut feed = Feed::new();
         let stream = feed.to_stream(self.scope);
-        let queue = tap.subscribe();
+        let queue = tap.subscribe(needs_former_rows);
         self.relations.push(RelationInput {
             upstream: relation.id,
             queue,
@@ -690,7 +692,9 @@ impl<'scope> Parts<'_, '_, 'scope> {
     fn node(&mut self, plan: &IncrementalPlan) -> Result<Packets<'scope>> {
         let peers = self.builder.peers;
         match &plan.node {
-            Node::Scan { relation, projection, .. } => self.scan(*relation, projection.clone()),
+            Node::Scan { relation, projection, .. } => {
+                self.scan(*relation, projection.clone(), true)
+            }
             Node::Values { rows } => {
                 let (feed, stream) = self.feed();
                 if self.builder.is_backfilled() && self.builder.worker == 0 {
@@ -757,7 +761,10 @@ impl<'scope> Parts<'_, '_, 'scope> {
         mode: &SinkMode,
         collected: &mut Option<Rc<RefCell<Vec<ChangeBatch>>>>,
     ) -> Result<Packets<'scope>> {
-        let rows = self.node(plan)?;
+        let rows = match followed_by_key(plan, mode, self.builder.catalog) {
+            Some(table) => self.scan(table, None, false)?,
+            None => self.node(plan)?,
+        };
         let rows = self.routed(rows, Route::Single);
         let operator = SinkCollect::new(plan, mode, self.builder.catalog);
         *collected = Some(operator.ready());

@@ -1,13 +1,14 @@
 //! [`SinkCollect`]: gathers what a sink takes at the next checkpoint.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{ChangeBatch, SinkMode};
 
 use super::operators::{EpochInfo, Operator, Output};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, RelationId};
 use crate::change::{batch_bytes, consolidate_in_chunks};
 use crate::error::Result;
 use crate::plan::{IncrementalPlan, Node};
@@ -50,6 +51,21 @@ impl SinkCollect {
     pub(crate) fn ready(&self) -> Rc<RefCell<Vec<ChangeBatch>>> {
         Rc::clone(&self.ready)
     }
+}
+
+/// The relation that an upsert sink follows as it is, by the key of its rows: the sink needs no
+/// former rows of it.
+pub(crate) fn followed_by_key(
+    plan: &IncrementalPlan,
+    mode: &SinkMode,
+    catalog: &Catalog,
+) -> Option<RelationId> {
+    let (Node::Scan { relation, .. }, SinkMode::Upsert { key }) = (&plan.node, mode) else {
+        return None;
+    };
+    let own: BTreeSet<usize> = plan.upsert_key.iter().flatten().copied().collect();
+    let is_by_key = !own.is_empty() && own == key.iter().copied().collect();
+    (is_by_key && is_in_order(plan, catalog)).then_some(*relation)
 }
 
 /// True if the changes of a key come in order: tables and views with a key emit them so, and a
@@ -135,6 +151,26 @@ mod tests {
         let ready = sink.operator.ready().take();
         let latest = latest_by_key(&schema, &ready, &[0]).unwrap();
         assert_changes!([latest], "+ 1 c\n - 2 b");
+    }
+
+    #[test]
+    fn a_table_with_the_sinks_key_is_followed_by_it() {
+        let schema = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
+        let scan = |projection, upsert_key| IncrementalPlan {
+            node: Node::Scan { relation: RelationId(7), projection, name: String::new() },
+            schema: SchemaRef::clone(&schema),
+            mode: ChangelogMode::Retract,
+            upsert_key,
+        };
+        let followed = |plan: &IncrementalPlan, mode: SinkMode| {
+            followed_by_key(plan, &mode, &Catalog::default())
+        };
+        let by = |key: &[usize]| SinkMode::Upsert { key: key.to_vec() };
+        assert_eq!(followed(&scan(None, Some(vec![0, 1])), by(&[1, 0])), Some(RelationId(7)));
+        assert_eq!(followed(&scan(None, Some(vec![0])), by(&[1])), None);
+        assert_eq!(followed(&scan(None, None), by(&[])), None);
+        assert_eq!(followed(&scan(Some(vec![0]), Some(vec![0])), by(&[0])), None);
+        assert_eq!(followed(&scan(None, Some(vec![0])), SinkMode::AppendOnly), None);
     }
 
     /// Chunks of a backfill are slices of a table's rows.

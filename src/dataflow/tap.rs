@@ -11,6 +11,7 @@ use std::rc::{Rc, Weak};
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::ChangeBatch;
 
+use super::operators::FormerRows;
 use crate::change::{batch_bytes, consolidate_in_chunks};
 use crate::error::Result;
 
@@ -30,11 +31,19 @@ pub(crate) struct Tap {
 
 #[derive(Debug, Default)]
 struct Inner {
-    subscribers: Vec<Weak<Queue>>,
+    subscribers: Vec<Subscriber>,
+    /// Whether anybody needs the former rows of updates.
+    former_rows: FormerRows,
     /// Changes of a rebuilt fragment, until it is admitted.
     kept: Option<Kept>,
     /// The epoch in which it was admitted: what is emitted for an earlier one belongs to it.
     admitted: u64,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    queue: Weak<Queue>,
+    needs_former_rows: bool,
 }
 
 /// Changes, net: consolidated each time that they have doubled.
@@ -50,11 +59,20 @@ struct Kept {
 }
 
 impl Tap {
-    /// A queue of all that is emitted from now on.
-    pub(crate) fn subscribe(&self) -> Rc<Queue> {
+    /// A queue of all that is emitted from now on. A subscriber that needs no former rows keeps
+    /// the last row of each primary key of a table.
+    pub(crate) fn subscribe(&self, needs_former_rows: bool) -> Rc<Queue> {
         let queue = Rc::new(Queue::default());
-        self.inner.borrow_mut().subscribers.push(Rc::downgrade(&queue));
+        let subscriber = Subscriber { queue: Rc::downgrade(&queue), needs_former_rows };
+        let mut inner = self.inner.borrow_mut();
+        inner.subscribers.push(subscriber);
+        inner.tell_need();
         queue
+    }
+
+    /// Whether subscribers need former rows, from the next epoch on.
+    pub(crate) fn former_rows(&self) -> FormerRows {
+        self.inner.borrow().former_rows.clone()
     }
 
     /// Keeps what is emitted until [`Tap::release`], beginning with the retraction of the rows that
@@ -110,13 +128,21 @@ impl Tap {
 impl Inner {
     fn send(&mut self, epoch: u64, changes: &ChangeBatch) {
         let epoch = epoch.max(self.admitted);
-        self.subscribers.retain(|subscriber| match subscriber.upgrade() {
+        let before = self.subscribers.len();
+        self.subscribers.retain(|subscriber| match subscriber.queue.upgrade() {
             None => false,
             Some(queue) => {
                 queue.borrow_mut().push_back((epoch, changes.clone()));
                 true
             }
         });
+        if self.subscribers.len() < before {
+            self.tell_need();
+        }
+    }
+
+    fn tell_need(&self) {
+        self.former_rows.set_needed(self.subscribers.iter().any(|it| it.needs_former_rows));
     }
 }
 
@@ -154,7 +180,7 @@ mod tests {
     fn followers_of_a_rebuilt_fragment_get_the_difference_in_the_epoch_of_its_admission() {
         let schema = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
         let tap = Tap::default();
-        let queue = tap.subscribe();
+        let queue = tap.subscribe(true);
         tap.keep(schema.clone(), vec![0, 1], vec![changes(&schema, "- 1 a\n - 2 b\n - 3 c")])
             .unwrap();
         for row in 3..100 {
@@ -171,5 +197,18 @@ mod tests {
         tap.push(199, &changes(&schema, "+ 1 x")).unwrap();
         tap.push(201, &changes(&schema, "+ 1 y")).unwrap();
         assert_eq!(taken(&queue).0, [200, 201]);
+    }
+    #[test]
+    fn former_rows_are_needed_while_a_subscriber_needs_them() {
+        let schema = schema(&[("k", DataType::Int64)]);
+        let tap = Tap::default();
+        let former_rows = tap.former_rows();
+        let _sink = tap.subscribe(false);
+        assert!(!former_rows.are_needed());
+        let view = tap.subscribe(true);
+        assert!(former_rows.are_needed());
+        drop(view);
+        tap.push(1, &changes(&schema, "+ 1")).unwrap();
+        assert!(!former_rows.are_needed());
     }
 }

@@ -10,7 +10,7 @@ use super::appended_rows::{AppendedRows, append_indices};
 use super::bits::Bits;
 use super::segments::{Location, NO_ROW, RowsSnapshot, Segments};
 use super::{KeyTable, MovedRows, RowNumber, SlotColumn, StateDelta, StateTable};
-use crate::change::{ChangeBatch, take_rows};
+use crate::change::{ChangeBatch, RowsAt, take_rows};
 use crate::env::Scratch;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -204,14 +204,18 @@ impl Arrangement {
         self.segments.take(places)
     }
 
-    /// Runs of slots whose stored rows, with `more` bytes for each, are of bounded size.
+    /// As [`Segments::equal_to`].
+    pub(crate) fn equal_to(&self, places: &[Location], others: RowsAt<'_>) -> Result<Vec<u32>> {
+        self.segments.equal_to(places, others)
+    }
+
+    /// As [`Segments::runs`].
     pub(crate) fn runs(
         &self,
-        slots: &[u32],
+        places: &[Location],
         more: impl FnMut(usize) -> usize,
     ) -> Vec<Range<usize>> {
-        let places: Vec<Location> = slots.iter().map(|slot| self.location(*slot)).collect();
-        self.segments.runs(&places, more)
+        self.segments.runs(places, more)
     }
 
     /// One column of the rows at locations, as arrays and an array and row for each location.

@@ -33,4 +33,4 @@ pub use materialize::Materialize;
 pub use operator::{EpochInfo, Operator, Output};
 pub use project::Project;
 pub use top_n::{TopN, TopNSpec};
-pub use upsert_table::UpsertTable;
+pub use upsert_table::{FormerRows, UpsertTable};

@@ -1,20 +1,20 @@
 //! [`UpsertTable`]: a table with a primary key.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch, new_null_array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{filter_record_batch, interleave};
+use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
 use super::{EpochInfo, Operator, Output};
 use crate::change::{
-    ChangeBatch, RowSizes, UpsertBatch, UpsertOp, batch_bytes, equal_rows, runs_by_bytes,
+    ChangeBatch, RowSizes, RowsAt, UpsertBatch, UpsertOp, batch_bytes, runs_by_bytes,
 };
 use crate::env::Scratch;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,10 +31,35 @@ const LATEST_KEPT: usize = 1 << 16;
 /// The slot's row goes in this epoch.
 const GONE: u64 = u64::MAX - 1;
 
+/// Whether those who follow a table need the former row of an update. It may change between two
+/// epochs.
+#[derive(Debug, Clone)]
+pub struct FormerRows(Rc<Cell<bool>>);
+
+impl Default for FormerRows {
+    fn default() -> Self {
+        Self(Rc::new(Cell::new(true)))
+    }
+}
+
+impl FormerRows {
+    /// From the next epoch on they are needed, or are not.
+    pub fn set_needed(&self, are_needed: bool) {
+        self.0.set(are_needed);
+    }
+
+    /// True if they are needed.
+    pub fn are_needed(&self) -> bool {
+        self.0.get()
+    }
+}
+
 /// Turns changes by primary key into changes of a Z-set and keeps the table's rows.
 ///
 /// For the table `T` before and `T'` after the operations of an epoch in their order it emits
-/// `T' - T` at the epoch's end: for each touched key `-old +new`, nothing if both are equal.
+/// `T' - T` at the epoch's end: for each touched key `-old +new`, nothing if both are equal. If
+/// former rows are [not needed](FormerRows), it emits `+new` alone for a key that has a row before
+/// and after: whoever keeps the last row of each key has `T'` all the same.
 /// A value marked as unchanged is the stored one. Without a stored row it is NULL, or, if the row
 /// has an origin, the row is refused: not applied, and its message is a row of the errors table.
 ///
@@ -55,6 +80,7 @@ pub struct UpsertTable {
     latest: HashMap<u32, u64>,
     touched: Vec<u32>,
     keeps_first: bool,
+    former_rows: FormerRows,
 }
 
 /// The reason of a refused row, as the errors table shows it.
@@ -75,12 +101,18 @@ impl UpsertTable {
             latest: HashMap::new(),
             touched: Vec::new(),
             keeps_first: false,
+            former_rows: FormerRows::default(),
         })
     }
 
     /// The table with the first row of each key instead of the last one.
     pub fn keeping_first(self) -> Self {
         Self { keeps_first: true, ..self }
+    }
+
+    /// The table whose followers say whether they need former rows.
+    pub fn with_former_rows(self, former_rows: FormerRows) -> Self {
+        Self { former_rows, ..self }
     }
 
     /// The rows as of the last finished epoch; call between epochs.
@@ -218,7 +250,10 @@ impl UpsertTable {
                         stored.push(self.rows.location(*slot));
                         (2 + pending, stored.len() - 1)
                     }
-                    place => (2 + (place >> 32) as usize, (place & 0xffff_ffff) as usize),
+                    place => {
+                        let (batch, row) = pending_place(place);
+                        (2 + batch, row)
+                    }
                 }
             };
             indices.push(source);
@@ -247,23 +282,24 @@ impl UpsertTable {
 
     /// Runs of touched slots whose old and new rows are of bounded size.
     fn runs(&self, touched: &[u32]) -> Vec<Range<usize>> {
+        let needs_former = self.former_rows.are_needed();
+        let old = touched.iter().map(|slot| match self.latest(*slot) {
+            place if place != GONE && !needs_former => NO_ROW,
+            _ => self.rows.location(*slot),
+        });
         let mut sizes: Vec<Option<RowSizes>> = vec![None; self.pending.len()];
-        self.rows.runs(touched, |index| match self.latest(touched[index]) {
+        self.rows.runs(&old.collect::<Vec<_>>(), |index| match self.latest(touched[index]) {
             GONE | UNTOUCHED => 0,
             place => {
-                let (batch, row) = ((place >> 32) as usize, (place & 0xffff_ffff) as usize);
+                let (batch, row) = pending_place(place);
                 let of = || RowSizes::of(self.pending[batch].columns());
                 sizes[batch].get_or_insert_with(of).bytes(row)
             }
         })
     }
 
-    /// Rows of this epoch at places of `latest`.
-    fn take_pending(&self, places: &[u64]) -> Result<RecordBatch> {
-        let indices: Vec<(usize, usize)> = places
-            .iter()
-            .map(|place| ((place >> 32) as usize, (place & 0xffff_ffff) as usize))
-            .collect();
+    /// Rows of this epoch, each a batch and a row of `pending`.
+    fn take_pending(&self, places: &[(usize, usize)]) -> Result<RecordBatch> {
         if places.is_empty() {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
         }
@@ -271,7 +307,7 @@ impl UpsertTable {
         for (column, field) in self.schema.fields().iter().enumerate() {
             let sources: Vec<&dyn Array> =
                 self.pending.iter().map(|rows| rows.column(column).as_ref()).collect();
-            let values = interleave(&sources, &indices)?;
+            let values = interleave(&sources, places)?;
             if !field.is_nullable() && values.null_count() > 0 {
                 return Err(Error::new(
                     ErrorKind::NotNullViolation,
@@ -283,7 +319,7 @@ impl UpsertTable {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
-    /// What touched slots lose and get: `T' - T`.
+    /// What touched slots lose and get: `T' - T`, without former rows that are not needed.
     fn differences(&self, touched: &[u32]) -> Result<Differences> {
         let (mut both, mut gone, mut come) = (Vec::new(), Vec::new(), Vec::new());
         for slot in touched {
@@ -296,20 +332,48 @@ impl UpsertTable {
                 (false, false) => {}
             }
         }
-        // Those with both rows first, so that a row is fetched once.
-        let count = both.len();
-        let (mut gone, mut come) = ([both.clone(), gone].concat(), [both, come].concat());
-        let old: Vec<Location> = gone.iter().map(|slot| self.rows.location(*slot)).collect();
-        let new: Vec<u64> = come.iter().map(|slot| self.latest(*slot)).collect();
-        let (mut old, mut new) = (self.rows.take(&old)?, self.take_pending(&new)?);
-        let first = |rows: &RecordBatch| rows.slice(0, count).columns().to_vec();
-        let equal = equal_rows(&first(&old), &first(&new), count)?;
-        if equal.count_set_bits() > 0 {
-            (old, gone) = without(&equal, &old, gone)?;
-            (new, come) = without(&equal, &new, come)?;
-        }
+        let unchanged = self.unchanged(&both)?;
+        remove_numbers(&mut both, &unchanged);
+        let locations = |slots: &[u32]| -> Vec<Location> {
+            slots.iter().map(|slot| self.rows.location(*slot)).collect()
+        };
+        let old = match self.former_rows.are_needed() {
+            true => [both.as_slice(), &gone].concat(),
+            false => gone.clone(),
+        };
+        let old = self.rows.take(&locations(&old))?;
+        let (gone, come) = ([both.as_slice(), &gone].concat(), [both, come].concat());
+        let new = self.take_pending(&self.new_places(&come))?;
         Ok(Differences { old, gone, new, come })
     }
+
+    /// Where the new rows of slots are in `pending`.
+    fn new_places(&self, slots: &[u32]) -> Vec<(usize, usize)> {
+        slots.iter().map(|slot| pending_place(self.latest(*slot))).collect()
+    }
+
+    /// The numbers of the slots whose new row equals the old one; they have both.
+    fn unchanged(&self, slots: &[u32]) -> Result<Vec<u32>> {
+        let old: Vec<Location> = slots.iter().map(|slot| self.rows.location(*slot)).collect();
+        let batches: Vec<&RecordBatch> = self.pending.iter().collect();
+        let places = self.new_places(slots);
+        self.rows.equal_to(&old, RowsAt { batches: &batches, places: &places })
+    }
+}
+
+/// Removes the elements with these numbers, which ascend.
+fn remove_numbers(slots: &mut Vec<u32>, numbers: &[u32]) {
+    let mut numbers = numbers.iter().copied().peekable();
+    let mut number = 0..;
+    slots.retain(|_| {
+        let number = number.next();
+        numbers.next_if(|it| Some(*it) == number).is_none()
+    });
+}
+
+/// Batch and row of a place in `latest`.
+fn pending_place(place: u64) -> (usize, usize) {
+    ((place >> 32) as usize, (place & 0xffff_ffff) as usize)
 }
 
 /// A column of an upsert whose unchanged values are found elsewhere.
@@ -332,26 +396,15 @@ impl FilledColumn {
     }
 }
 
-/// Rows that go and rows that come, with their slots.
+/// What touched slots lose and get.
 struct Differences {
+    /// Rows to retract.
     old: RecordBatch,
+    /// Slots whose stored row goes.
     gone: Vec<u32>,
+    /// Rows that come, and their slots.
     new: RecordBatch,
     come: Vec<u32>,
-}
-
-/// Rows and their slots without those whose bit is set; rows beyond the bits stay.
-fn without(
-    bits: &BooleanBuffer,
-    rows: &RecordBatch,
-    mut slots: Vec<u32>,
-) -> Result<(RecordBatch, Vec<u32>)> {
-    let is_kept = |row: usize| row >= bits.len() || !bits.value(row);
-    let mask = BooleanBuffer::collect_bool(slots.len(), is_kept);
-    let rows = filter_record_batch(rows, &BooleanArray::new(mask, None))?;
-    let mut row = 0..;
-    slots.retain(|_| row.next().is_some_and(is_kept));
-    Ok((rows, slots))
 }
 
 impl Operator for UpsertTable {
@@ -484,6 +537,23 @@ mod tests {
         table.push(0, "+ 1 d");
         assert_changes!(table.end(), "");
         assert_eq!(table.operator.snapshot().row_count(), 1);
+    }
+
+    #[test]
+    fn former_rows_of_updates_are_emitted_if_they_are_needed() {
+        let schema = schema(&[("k", DataType::Int64), ("a", DataType::Utf8)]);
+        let former_rows = FormerRows::default();
+        let operator = UpsertTable::try_new(Arc::clone(&schema), vec![0]).unwrap();
+        let mut table =
+            Harness::new(operator.with_former_rows(former_rows.clone()), &[Arc::clone(&schema)]);
+        table.push(0, "+ 1 a\n + 2 b\n + 3 c");
+        table.end();
+        former_rows.set_needed(false);
+        table.push(0, "+ 1 a\n + 2 x\n - 3 c\n + 4 d");
+        assert_changes!(table.end(), "+ 2 x\n - 3 c\n + 4 d");
+        former_rows.set_needed(true);
+        table.push(0, "+ 2 y");
+        assert_changes!(table.end(), "- 2 x\n + 2 y");
     }
 
     /// Upserts of `k a` words, the second value unchanged where it is `=`, from offset 0 on.

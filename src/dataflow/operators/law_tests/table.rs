@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::UInt32Array;
 use arrow::compute::SortOptions;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalSortExpr;
 use proptest::prelude::*;
 
 use super::stream::{Rows, Step, append_only, check, ints, steps};
-use crate::change::{ChangeBatch, UpsertBatch, UpsertOp};
+use crate::change::{ChangeBatch, UpsertBatch, UpsertOp, latest_by_key, take_rows};
 use crate::dataflow::operators::testing::{Store, changes, column, schema, zset};
 use crate::dataflow::operators::{
-    EpochInfo, Materialize, Operator, Output, TopN, TopNSpec, UpsertTable,
+    EpochInfo, FormerRows, Materialize, Operator, Output, TopN, TopNSpec, UpsertTable,
 };
 
 proptest! {
@@ -55,16 +56,21 @@ proptest! {
     }
 
     #[test]
-    fn upserts_as_a_map(steps in steps(1, 3)) {
-        check_upserts(&steps);
+    fn upserts_as_a_map(steps in steps(1, 3), needs_former_rows: bool) {
+        check_upserts(&steps, needs_former_rows);
     }
 }
 
-/// Steps as operations on a table `k, a, b`: the last of a key wins.
-fn check_upserts(steps: &[Step]) {
+/// Steps as operations on a table `k, a, b`: the last of a key wins. Without former rows, those who
+/// keep the last row of each key have the table.
+fn check_upserts(steps: &[Step], needs_former_rows: bool) {
     let columns = [("k", DataType::Int64), ("a", DataType::Int64), ("b", DataType::Int64)];
     let schema = schema(&columns);
-    let make = || UpsertTable::try_new(schema.clone(), vec![0]).unwrap();
+    let make = || {
+        let former_rows = FormerRows::default();
+        former_rows.set_needed(needs_former_rows);
+        UpsertTable::try_new(schema.clone(), vec![0]).unwrap().with_former_rows(former_rows)
+    };
     let (mut table, mut store) = (make(), Store::default());
     let mut expected: BTreeMap<i64, [Option<i64>; 2]> = BTreeMap::new();
     let (mut out, mut emitted) = (Output::default(), Vec::new());
@@ -97,6 +103,9 @@ fn check_upserts(steps: &[Step]) {
         if step.then <= 1 {
             table.on_epoch_end(&EpochInfo::default(), &mut out).unwrap();
             emitted.extend(out.take());
+            if !needs_former_rows {
+                emitted = vec![last_rows(&schema, &emitted)];
+            }
             let lines = expected
                 .iter()
                 .map(|(key, [a, b])| (format!("{key} {} {}", cell(*a), cell(*b)), 1_i64));
@@ -116,10 +125,15 @@ fn check_upserts(steps: &[Step]) {
     }
 }
 
-fn upserts(
-    schema: &arrow::datatypes::SchemaRef,
-    batch: Vec<(String, UpsertOp, bool)>,
-) -> UpsertBatch {
+/// The rows that changes leave to those who keep the last row of each key.
+fn last_rows(schema: &SchemaRef, changes: &[ChangeBatch]) -> ChangeBatch {
+    let latest = latest_by_key(schema, changes, &[0]).unwrap();
+    let there = (0..latest.num_rows() as u32).filter(|row| latest.weight(*row as usize) > 0);
+    let there = UInt32Array::from_iter_values(there);
+    ChangeBatch::inserts(take_rows(latest.rows(), &there).unwrap())
+}
+
+fn upserts(schema: &SchemaRef, batch: Vec<(String, UpsertOp, bool)>) -> UpsertBatch {
     let lines: Vec<&str> = batch.iter().map(|(line, _, _)| line.as_str()).collect();
     let rows = changes(schema, &lines.join("\n")).into_parts().0;
     let ops = batch.iter().map(|(_, op, _)| *op).collect();
