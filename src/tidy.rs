@@ -174,6 +174,79 @@ fn folders_hold_few_files() {
     assert!(full.is_empty(), "too many files in {full:?}");
 }
 
+/// A public item: its kind, its name, and whether it stands outside all others.
+fn public_items(text: &str) -> impl Iterator<Item = (&str, &str, bool)> {
+    text.lines().filter_map(|line| {
+        let item = line.trim_start().strip_prefix("pub")?;
+        let item = match item.strip_prefix('(') {
+            Some(restricted) => restricted.split_once(')')?.1,
+            None => item,
+        };
+        let mut words = item.strip_prefix(' ')?.split(' ').skip_while(|word| {
+            ["async", "unsafe"].contains(word) || (*word == "const" && item.contains("fn "))
+        });
+        let kind = words.next()?;
+        let is_item = ["fn", "struct", "enum", "trait", "type", "const", "static"].contains(&kind);
+        let name = words.next()?.split(|letter: char| !is_in_name(letter)).next()?;
+        is_item.then_some((kind, name, line.starts_with("pub")))
+    })
+}
+
+fn is_in_name(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
+}
+
+#[test]
+fn public_items_are_found() {
+    let text = "pub struct A;\n    pub(super) const fn b(&self) {}\npub(crate) const C: u8 = 1;\n\
+        pub(in crate::x) async fn d<T>() {}\npub use e::F;\nstruct G;\n    pub h: u8,";
+    let items =
+        [("struct", "A", true), ("fn", "b", false), ("const", "C", true), ("fn", "d", true)];
+    assert_eq!(public_items(text).collect::<Vec<_>>(), items);
+}
+
+/// A name that two files of a crate use for two things is read wrong sooner or later.
+#[test]
+fn types_of_a_crate_have_names_of_their_own() {
+    let mut types: BTreeMap<(PathBuf, String), BTreeSet<PathBuf>> = BTreeMap::new();
+    for file in all_files() {
+        let inside = file.strip_prefix(root()).unwrap().to_path_buf();
+        if inside.to_string_lossy().contains("test") {
+            continue;
+        }
+        let of = inside.iter().take_while(|part| *part != "src").collect::<PathBuf>();
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (kind, name, is_outside) in public_items(&text) {
+            if is_outside && ["struct", "enum", "trait", "type"].contains(&kind) {
+                types.entry((of.clone(), name.to_owned())).or_default().insert(inside.clone());
+            }
+        }
+    }
+    assert!(types.len() > 200, "types were not found");
+    types.retain(|_, files| files.len() > 1);
+    assert!(types.is_empty(), "{types:#?}");
+}
+
+/// The compiler reports dead items of a binary only: the engine is a library.
+#[test]
+fn public_items_are_used() {
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    let mut items = Vec::new();
+    for folder in ["src", "connectors", "benches", "examples", "sql-tests"] {
+        for file in rust_files(&root().join(folder)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for word in code.flat_map(|line| line.split(|letter: char| !is_in_name(letter))) {
+                *uses.entry(word.to_owned()).or_default() += 1;
+            }
+            items.extend(public_items(&text).map(|(_, name, _)| (name.to_owned(), file.clone())));
+        }
+    }
+    assert!(items.len() > 1000, "items were not found");
+    items.retain(|(name, _)| uses[name] < 2);
+    assert!(items.is_empty(), "{items:#?}");
+}
+
 /// Values of two versions of one of these crates do not fit together, and each is compiled.
 #[test]
 fn crates_whose_types_are_shared_come_in_one_version() {

@@ -9,7 +9,7 @@ use crate::sql::same_text;
 
 /// What became of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Applied {
+pub(super) enum AppliedStatement {
     /// It ran.
     Ran,
     /// What it creates exists already, made by the same text but for blanks and comments.
@@ -24,9 +24,9 @@ pub(super) async fn apply(
     engine: &Engine,
     session: &mut Session,
     statement: &Statement,
-) -> Result<Applied> {
+) -> Result<AppliedStatement> {
     if is_applied(engine, statement)? {
-        return Ok(Applied::Skipped);
+        return Ok(AppliedStatement::Skipped);
     }
     match session.execute(statement, &[]).await? {
         Outcome::Command { notices, .. } => {
@@ -41,7 +41,7 @@ pub(super) async fn apply(
             }
         }
     }
-    Ok(Applied::Ran)
+    Ok(AppliedStatement::Ran)
 }
 
 /// Whether a CREATE's thing is there, made by the same text.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::arguments::read;
-use super::definitions::{Applied, apply, in_file};
+use super::definitions::{AppliedStatement, apply, in_file};
 use crate::catalog::Definition;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Engine;
@@ -87,14 +87,14 @@ impl PipelinesDir {
         let located = |error| in_file(error, file, text);
         let mut ran = 0;
         for statement in self.session.parse(text).map_err(located)? {
-            if self.apply_one(&statement).await.map_err(located)? == Applied::Ran {
+            if self.apply_one(&statement).await.map_err(located)? == AppliedStatement::Ran {
                 ran += 1;
             }
         }
         Ok(ran)
     }
 
-    async fn apply_one(&mut self, statement: &Statement) -> Result<Applied> {
+    async fn apply_one(&mut self, statement: &Statement) -> Result<AppliedStatement> {
         let Some((name, _)) = statement.kind.created() else {
             let tag = statement.kind.tag();
             return Err(Error::unsupported(format!("{tag} is not a definition"))
@@ -108,7 +108,7 @@ impl PipelinesDir {
                     catalog.get(&name.value).and_then(|known| replaceable(&known.definition));
                 let Some(noun) = noun else { return Err(error.at(name.position)) };
                 self.replace(statement, noun, &name.value).await?;
-                Ok(Applied::Ran)
+                Ok(AppliedStatement::Ran)
             }
             other => other,
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::arguments::read;
-use super::definitions::{Applied, apply, in_file};
+use super::definitions::{AppliedStatement, apply, in_file};
 use super::host::{Host, engine_failure, lend_workers, stop_signal};
 use super::progress::Progress;
 use crate::catalog::Definition;
@@ -65,7 +65,9 @@ async fn apply_files(engine: &Engine, session: &mut Session, files: &[PathBuf]) 
                 let position = error.position.unwrap_or(statement.offset + 1);
                 located(error.at(position), file)
             };
-            if apply(engine, session, &statement).await.map_err(error_at)? == Applied::Skipped {
+            if apply(engine, session, &statement).await.map_err(error_at)?
+                == AppliedStatement::Skipped
+            {
                 skipped += 1;
             }
         }

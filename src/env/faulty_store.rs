@@ -24,7 +24,7 @@ const REMOVED_KEPT: usize = 32;
 
 /// Which calls fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum StoreFault {
     /// Every put: the disk is full.
     Full,
     /// One call of any kind; the next ones are well.
@@ -40,7 +40,7 @@ pub(crate) struct FaultyStore {
     /// Objects that were removed last: the disk may not know of it yet.
     removed: Arc<Mutex<VecDeque<(Path, Bytes)>>>,
     /// What fails, and the calls before it.
-    fault: Mutex<Option<(Fault, usize)>>,
+    fault: Mutex<Option<(StoreFault, usize)>>,
     /// Ranges that were read, and of which objects.
     reads: Mutex<Vec<(Path, Range<u64>)>>,
     /// Number of objects that were put.
@@ -72,12 +72,12 @@ impl FaultyStore {
     /// begin to fail.
     pub(crate) async fn crash(&self) -> Self {
         let _turn = self.turn.write().await;
-        self.fail_after(0, Fault::Gone);
+        self.fail_after(0, StoreFault::Gone);
         self.after_power_loss().await
     }
 
     /// Has calls fail after `calls` more.
-    pub(crate) fn fail_after(&self, calls: usize, fault: Fault) {
+    pub(crate) fn fail_after(&self, calls: usize, fault: StoreFault) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, calls));
     }
 
@@ -99,14 +99,14 @@ impl FaultyStore {
     fn call(&self, is_put: bool) -> Result<()> {
         let mut armed = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((fault, calls)) = armed.as_mut() else { return Ok(()) };
-        if *fault == Fault::Full && !is_put {
+        if *fault == StoreFault::Full && !is_put {
             return Ok(());
         }
         if let Some(left) = calls.checked_sub(1) {
             *calls = left;
             return Ok(());
         }
-        if *fault == Fault::Once {
+        if *fault == StoreFault::Once {
             *armed = None;
         }
         Err(Error::Generic { store: "FaultyStore", source: "the test has this call fail".into() })

@@ -48,7 +48,7 @@ pub(super) struct Parts {
 
 /// A durable manifest: whom to answer, what to commit.
 #[derive(Default)]
-pub(super) struct Written {
+pub(super) struct WrittenManifest {
     /// It has a checkpoint's changes.
     pub(super) is_cut: bool,
     /// The manifest's sequence.
@@ -183,7 +183,7 @@ impl Checkpointer {
         prepared: Vec<Prepared>,
         slots: Vec<Arc<SinkSlot>>,
         state: &EngineState,
-    ) -> Result<Written> {
+    ) -> Result<WrittenManifest> {
         self.has_record.store(false, Ordering::SeqCst);
         let before = {
             let manifest = self.lock();
@@ -193,7 +193,7 @@ impl Checkpointer {
         let mut next = Manifest::clone(&before);
         let mut body = ManifestBody::after(&before);
         let mut garbage: Vec<String> = Vec::new();
-        let mut written = Written { is_cut: cut.is_some(), ..Written::default() };
+        let mut written = WrittenManifest { is_cut: cut.is_some(), ..WrittenManifest::default() };
         for Prepared { slot, sink, committable } in prepared {
             garbage.extend(slot.name(committable.as_ref()));
             next.sinks.insert(slot.relation, slot.record());

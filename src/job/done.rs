@@ -3,7 +3,7 @@
 use frazil_connector_api::CommitOutcome;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::checkpointer::Written;
+use super::checkpointer::WrittenManifest;
 use super::engine::uncancelled;
 use super::sink_problem::{Severity, SinkProblem};
 use super::sink_slot::Prepared;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// What the coordinator's own tasks tell it.
 pub(super) enum Done {
     /// A manifest is durable, or will never be.
-    Manifest(Result<Written>),
+    Manifest(Result<WrittenManifest>),
     /// A sink has prepared all changes that it began with, or has failed.
     Prepared(RelationId, std::result::Result<Prepared, SinkProblem>),
     /// A sink has committed all changes up to a checkpoint, or was dropped meanwhile (`None`), or

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use frazil_connector_api::{ChangeBatch, Decoded, Positions, SinkMode, SinkStatus};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -460,6 +461,11 @@ impl Engine {
     /// Who holds how many bytes of this process.
     pub fn memory(&self) -> &Arc<MemoryAccount> {
         &self.inner.state.memory
+    }
+
+    /// The time since each worker has reported last; statements wait for all of them.
+    pub fn worker_silences(&self) -> Vec<Duration> {
+        self.inner.state.workers.silences(self.env().elapsed())
     }
 
     /// Fires a pipeline now and waits for its commit.

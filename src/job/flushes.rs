@@ -60,7 +60,7 @@ pub(super) struct Flushed {
 
 /// What is flushed.
 #[derive(Debug, Default)]
-pub(super) struct Scope {
+pub(super) struct FlushScope {
     /// One sink, or all that have a `commit_interval`.
     pub(super) only: Option<RelationId>,
     /// What the sinks follow, themselves included: the flush waits for all readers of these.
@@ -71,7 +71,7 @@ pub(super) struct Scope {
 
 struct Flush {
     number: u64,
-    scope: Scope,
+    scope: FlushScope,
     reply: Reply<Flushed>,
     stage: Stage,
     /// When the stage began, or went forward.
@@ -176,7 +176,7 @@ impl Flushes {
     /// the relations whose readers are to be asked.
     pub(super) fn start(
         &mut self,
-        scope: Scope,
+        scope: FlushScope,
         reply: Reply<Flushed>,
         now: Duration,
     ) -> (u64, Vec<RelationId>) {

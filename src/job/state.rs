@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use frazil_connector_api::SinkStatus;
 
+use self::worker_reports::WorkerReports;
 use super::flushes::Readers;
 use super::recent_writes::RecentWrites;
 use super::{CatchUp, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
@@ -13,6 +14,8 @@ use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::{CatchUpProgress, FragmentProgress};
 use crate::error::{Error, ErrorKind};
 use crate::state::{MemoryAccount, SnapshotStore};
+
+mod worker_reports;
 
 /// Finished runs of pipelines that are remembered.
 const RUNS_KEPT: usize = 1000;
@@ -32,6 +35,7 @@ pub(super) struct EngineState {
     figures: Mutex<BTreeMap<RelationId, Figures>>,
     runs: Mutex<Vec<PipelineRun>>,
     epoch: AtomicU64,
+    pub(super) workers: WorkerReports,
     finished: AtomicBool,
     fatal: tokio::sync::watch::Sender<Option<Error>>,
 }
@@ -81,6 +85,7 @@ impl EngineState {
             figures: Mutex::default(),
             runs: Mutex::default(),
             epoch: AtomicU64::new(0),
+            workers: WorkerReports::default(),
             finished: AtomicBool::new(false),
             fatal: tokio::sync::watch::Sender::new(None),
         }

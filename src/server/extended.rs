@@ -32,21 +32,21 @@ use crate::sql::StatementKind;
 
 /// A prepared statement; `statement` is none for an empty text.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct PreparedStatement {
     statement: Option<Statement>,
     description: Description,
 }
 
 #[async_trait]
 impl QueryParser for Wire {
-    type Statement = Arc<Prepared>;
+    type Statement = Arc<PreparedStatement>;
 
     async fn parse_sql<C>(
         &self,
         client: &C,
         sql: &str,
         types: &[Option<Type>],
-    ) -> PgWireResult<Arc<Prepared>>
+    ) -> PgWireResult<Arc<PreparedStatement>>
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
@@ -61,15 +61,15 @@ impl QueryParser for Wire {
         }
         let Some(statement) = statements.pop() else {
             let description = Description::default();
-            return Ok(Arc::new(Prepared { statement: None, description }));
+            return Ok(Arc::new(PreparedStatement { statement: None, description }));
         };
         let given: Vec<Option<DataType>> =
             types.iter().map(|given| given.as_ref().and_then(arrow_type)).collect();
         let description = session.describe(&statement, &given).await.map_err(wire_error)?;
-        Ok(Arc::new(Prepared { statement: Some(statement), description }))
+        Ok(Arc::new(PreparedStatement { statement: Some(statement), description }))
     }
 
-    fn get_parameter_types(&self, prepared: &Arc<Prepared>) -> PgWireResult<Vec<Type>> {
+    fn get_parameter_types(&self, prepared: &Arc<PreparedStatement>) -> PgWireResult<Vec<Type>> {
         let params = prepared.description.params.iter();
         params
             .map(|param| match param {
@@ -81,7 +81,7 @@ impl QueryParser for Wire {
 
     fn get_result_schema(
         &self,
-        prepared: &Arc<Prepared>,
+        prepared: &Arc<PreparedStatement>,
         format: Option<&Format>,
     ) -> PgWireResult<Vec<FieldInfo>> {
         let Some(columns) = &prepared.description.columns else { return Ok(Vec::new()) };
@@ -122,7 +122,7 @@ fn list(item: DataType) -> DataType {
 
 #[async_trait]
 impl ExtendedQueryHandler for Wire {
-    type Statement = Arc<Prepared>;
+    type Statement = Arc<PreparedStatement>;
     type QueryParser = Self;
 
     fn query_parser(&self) -> Arc<Self> {
@@ -208,12 +208,12 @@ impl Wire {
     async fn answer<C>(
         &self,
         client: &mut C,
-        portal: &Portal<Arc<Prepared>>,
+        portal: &Portal<Arc<PreparedStatement>>,
         max_rows: usize,
     ) -> PgWireResult<TransactionStatus>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Arc<Prepared>>,
+        C::PortalStore: PortalStore<Statement = Arc<PreparedStatement>>,
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
@@ -262,7 +262,7 @@ impl Wire {
 
 /// Values of `$1`, `$2` … in the types that the statement wants.
 fn parameters(
-    portal: &Portal<Arc<Prepared>>,
+    portal: &Portal<Arc<PreparedStatement>>,
     description: &Description,
 ) -> PgWireResult<Vec<ScalarValue>> {
     let wanted: Vec<Option<&DataType>> = (0..portal.parameter_len())

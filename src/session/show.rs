@@ -23,6 +23,7 @@ pub(super) fn show(engine: &Engine, variables: &Variables, what: &Show) -> Resul
     let columns = match what {
         Show::Jobs => jobs(&engine.jobs()),
         Show::Memory => memory(engine.memory(), &catalog),
+        Show::Workers => workers(engine),
         Show::Tables => named(|is| matches!(is, Definition::Table(_) | Definition::Errors)),
         Show::Sources => named(|is| matches!(is, Definition::Source(_))),
         Show::Sinks => sinks(&engine.jobs()),
@@ -191,6 +192,19 @@ fn memory(account: &MemoryAccount, catalog: &Catalog) -> Vec<Column> {
         ("kind", texts(kinds)),
         ("memory_bytes", counts(memory.map(Some))),
         ("scratch_bytes", counts(scratch.chain([Some(scratch_total), None, None]))),
+    ]
+}
+
+/// One that is silent for seconds holds up all statements that wait for an epoch.
+fn workers(engine: &Engine) -> Vec<Column> {
+    let silences = engine.worker_silences();
+    let threads = (silences.len() / engine.config().hosts.len().max(1)).max(1);
+    let numbers = || 0..silences.len() as u64;
+    let silent_ms = silences.iter().map(|silence| u64::try_from(silence.as_millis()).ok());
+    vec![
+        ("worker", counts(numbers().map(Some))),
+        ("process", counts(numbers().map(|worker| Some(worker / threads as u64)))),
+        ("silent_ms", counts(silent_ms)),
     ]
 }
 

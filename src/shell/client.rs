@@ -15,7 +15,7 @@ pub struct Table {
 
 /// What a statement gave.
 #[derive(Debug, Clone, Default)]
-pub struct Reply {
+pub struct ClientReply {
     /// Its rows, if it gives rows.
     pub table: Option<Table>,
     /// What was done, if it gives none.
@@ -66,7 +66,7 @@ pub trait Client: Send {
     ///
     /// # Errors
     /// What the engine says, or that the server is gone.
-    async fn run(&mut self, statement: &str) -> Result<Reply, Failure>;
+    async fn run(&mut self, statement: &str) -> Result<ClientReply, Failure>;
 
     /// Stops what runs, after the future of [`Client::run`] was dropped.
     async fn cancel(&mut self);

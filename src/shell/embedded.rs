@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use futures::StreamExt;
 
-use super::{Client, Failure, Reply, Table};
+use super::{Client, ClientReply, Failure, Table};
 use crate::error::{Error, Result};
 use crate::job::Engine;
 use crate::session::{Outcome, Session, query_error, text_rows};
@@ -23,8 +23,8 @@ impl EmbeddedClient {
         Self { session: Session::new(engine.clone()), engine }
     }
 
-    async fn run_one(&mut self, text: &str) -> Result<Reply> {
-        let mut reply = Reply::default();
+    async fn run_one(&mut self, text: &str) -> Result<ClientReply> {
+        let mut reply = ClientReply::default();
         for statement in self.session.parse(text)? {
             match self.session.execute(&statement, &[]).await? {
                 Outcome::Command { tag, notices } => {
@@ -48,7 +48,7 @@ impl EmbeddedClient {
 
 #[async_trait]
 impl Client for EmbeddedClient {
-    async fn run(&mut self, statement: &str) -> std::result::Result<Reply, Failure> {
+    async fn run(&mut self, statement: &str) -> std::result::Result<ClientReply, Failure> {
         self.run_one(statement).await.map_err(|error: Error| Failure::from(&error))
     }
 

@@ -18,7 +18,7 @@ mod runner;
 mod statements;
 mod table_view;
 
-pub use client::{Client, Failure, Reply, Table};
+pub use client::{Client, ClientReply, Failure, Table};
 pub use embedded::EmbeddedClient;
 pub use interactive::interactive;
 pub use piped::piped;

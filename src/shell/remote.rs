@@ -5,7 +5,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, NoTls, SimpleQueryMessage};
 
-use super::{Client, Failure, Reply, Table};
+use super::{Client, ClientReply, Failure, Table};
 
 /// Notices that may wait to be shown.
 const NOTICES_MAX: usize = 1024;
@@ -80,9 +80,9 @@ fn tag(statement: &str, count: u64) -> String {
 
 #[async_trait]
 impl Client for RemoteClient {
-    async fn run(&mut self, statement: &str) -> Result<Reply, Failure> {
+    async fn run(&mut self, statement: &str) -> Result<ClientReply, Failure> {
         let result = self.client.simple_query(statement).await;
-        let mut reply = Reply::default();
+        let mut reply = ClientReply::default();
         while let Ok(notice) = self.notices.try_recv() {
             reply.notices.push(notice);
         }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::meta_command::{HELP, MetaCommand};
 use super::statements::{is_blank, split};
-use super::{Client, Failure, Layout, Reply, write_table};
+use super::{Client, ClientReply, Failure, Layout, write_table};
 use crate::env::Env;
 
 /// What the shell does next.
@@ -134,7 +134,7 @@ impl Runner {
         Ok(next)
     }
 
-    fn write_reply(&self, reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
+    fn write_reply(&self, reply: &ClientReply, out: &mut dyn Write) -> io::Result<()> {
         for notice in &reply.notices {
             writeln!(out, "notice: {notice}")?;
         }

@@ -15,6 +15,7 @@ impl StatementParser<'_> {
         let plain = match word.as_str() {
             "JOBS" => Some(Show::Jobs),
             "MEMORY" => Some(Show::Memory),
+            "WORKERS" => Some(Show::Workers),
             "TABLES" => Some(Show::Tables),
             "SOURCES" => Some(Show::Sources),
             "SINKS" => Some(Show::Sinks),

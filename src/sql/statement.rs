@@ -297,6 +297,8 @@ pub enum Show {
     Jobs,
     /// `SHOW MEMORY`: who holds how many bytes of the process.
     Memory,
+    /// `SHOW WORKERS`: when each of them has reported last.
+    Workers,
     /// `SHOW TABLES`.
     Tables,
     /// `SHOW SOURCES`.

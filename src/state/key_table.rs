@@ -167,11 +167,6 @@ impl KeyTable {
         (slot as usize) < self.used.len() && self.used.get(slot)
     }
 
-    /// All slots that have a key, ascending.
-    pub fn used_slots(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.used.len() as u32).filter(|slot| self.used.get(*slot))
-    }
-
     /// The slots of keys; a new key gets a new slot. `slots` is overwritten.
     ///
     /// # Errors

@@ -102,11 +102,6 @@ impl DataFileScan {
         self.live.file.file_path()
     }
 
-    /// Length of the file in bytes.
-    pub fn size_bytes(&self) -> u64 {
-        self.live.file.file_size_in_bytes()
-    }
-
     /// Rows in the file, the deleted ones included.
     pub fn record_count(&self) -> u64 {
         self.live.file.record_count()

@@ -15,7 +15,7 @@ use crate::catalog::RelationId;
 use crate::checkpoint::StoredCatalog;
 use crate::dataflow::SourceOffsets;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::checkpointer::{Parts, Written};
+use crate::job::checkpointer::{Parts, WrittenManifest};
 use crate::job::ddl::Ddl;
 use crate::job::done::{Done, in_background};
 use crate::job::sink_problem::{Severity, SinkProblem};
@@ -169,7 +169,7 @@ impl Coordinator {
     }
 
     /// A manifest is durable: answers who waited for it, and has its sinks commit.
-    fn take_written(&mut self, written: Written) {
+    fn take_written(&mut self, written: WrittenManifest) {
         for ack in written.acks {
             let _ = ack.send(Ok(()));
         }

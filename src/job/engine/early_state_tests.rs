@@ -10,7 +10,7 @@ use object_store::path::Path;
 
 use super::testing::{TABLE, apply_all, failed, insert, open, read};
 use super::*;
-use crate::env::faulty_store::{Fault, FaultyStore};
+use crate::env::faulty_store::{FaultyStore, StoreFault};
 
 const ROWS: i64 = 2000;
 const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT k, 10 / a AS x FROM t";
@@ -91,7 +91,7 @@ async fn a_write_that_fails_while_a_view_catches_up_fails_its_create_alone() {
     let (env, engine) = with_rows(&store, 2).await;
     let before = state_objects(&store).await;
     for calls in [0, 7, 50] {
-        store.fail_after(calls, Fault::Once);
+        store.fail_after(calls, StoreFault::Once);
         let error = engine.apply(JOIN).await.unwrap_err();
         assert!(error.to_string().contains("the test has this call fail"), "{error}");
         assert!(engine.catalog().get("j").is_none());

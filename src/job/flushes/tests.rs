@@ -16,8 +16,10 @@ type Answer = oneshot::Receiver<crate::error::Result<Flushed>>;
 fn start(flushes: &mut Flushes, only: Option<RelationId>) -> Answer {
     let (reply, answer) = oneshot::channel();
     let scope = match only {
-        Some(only) => Scope { only: Some(only), needed: [only, NEAR].into(), ..Scope::default() },
-        None => Scope { only: None, needed: [LAKE, OTHER, NEAR].into(), beside: [FAR].into() },
+        Some(only) => {
+            FlushScope { only: Some(only), needed: [only, NEAR].into(), ..FlushScope::default() }
+        }
+        None => FlushScope { only: None, needed: [LAKE, OTHER, NEAR].into(), beside: [FAR].into() },
     };
     flushes.start(scope, reply, Duration::ZERO);
     answer

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::cluster::Layout;
 use super::tape::{Numbers, numbers};
-use crate::env::faulty_store::Fault;
+use crate::env::faulty_store::StoreFault;
 
 /// What happens to an engine.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ pub(super) enum End {
     /// In the middle of a write, after so many objects of it were put.
     CrashWriting(Numbers, usize),
     /// In a write during which the disk fails, after so many calls.
-    DiskFails(Numbers, Fault, usize),
+    DiskFails(Numbers, StoreFault, usize),
     /// While a pipeline is fired, after so many objects were put.
     CrashFiring(u16, usize),
     /// By the fence: the next engine starts over the same store while this one runs.
@@ -89,8 +89,8 @@ fn end() -> impl Strategy<Value = End> {
     ]
 }
 
-fn fault() -> impl Strategy<Value = Fault> {
-    prop_oneof![Just(Fault::Full), Just(Fault::Once), Just(Fault::Gone)]
+fn fault() -> impl Strategy<Value = StoreFault> {
+    prop_oneof![Just(StoreFault::Full), Just(StoreFault::Once), Just(StoreFault::Gone)]
 }
 
 fn writes(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Numbers>> {

@@ -112,6 +112,7 @@ fn parses_what_to_show() {
     let shows = [
         ("SHOW JOBS", Show::Jobs),
         ("SHOW MEMORY", Show::Memory),
+        ("SHOW WORKERS", Show::Workers),
         ("SHOW TABLES", Show::Tables),
         ("SHOW SOURCES", Show::Sources),
         ("SHOW SINKS", Show::Sinks),

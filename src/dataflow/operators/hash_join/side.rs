@@ -9,7 +9,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::lists::Lists;
-use super::weighted_rows::{Kept, Sought, WeightedRows};
+use super::weighted_rows::{KeptRows, Sought, WeightedRows};
 use super::{InputKind, JoinInput};
 use crate::change::{ChangeBatch, consolidate, hash_rows, shard_of, take_rows};
 use crate::env::Scratch;
@@ -238,7 +238,7 @@ impl Side {
     /// Adds weights to the entries of equal rows and removes those that come to 0; gives them all.
     fn add_to_entries(&mut self, mut sought: Sought<'_>, rows: &[u32]) -> Result<Vec<u32>> {
         let Kind::Weighted(weighted) = &mut self.kind else { return Ok(Vec::new()) };
-        let kept = Kept { segments: &self.segments, locations: &self.locations };
+        let kept = KeptRows { segments: &self.segments, locations: &self.locations };
         let touched = weighted.add(&mut sought, rows, kept)?;
         self.remove_empty(&touched);
         Ok(touched)

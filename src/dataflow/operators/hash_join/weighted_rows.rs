@@ -131,13 +131,13 @@ pub(super) struct Sought<'a> {
 
 /// Where rows of entries are kept.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kept<'a> {
+pub(super) struct KeptRows<'a> {
     pub(super) segments: &'a Segments,
     /// By entry.
     pub(super) locations: &'a SlotColumn<Location>,
 }
 
-impl Kept<'_> {
+impl KeptRows<'_> {
     fn columns_of(&self, entries: impl Iterator<Item = u32>) -> Result<Vec<ArrayRef>> {
         let places: Vec<Location> = entries.map(|entry| self.locations[entry]).collect();
         self.segments.take_columns(&places)
@@ -261,7 +261,7 @@ impl WeightedRows {
         &mut self,
         sought: &mut Sought<'_>,
         rows: &[u32],
-        kept: Kept<'_>,
+        kept: KeptRows<'_>,
     ) -> Result<Vec<u32>> {
         self.index_new();
         let mut trials = Vec::with_capacity(rows.len());
@@ -312,7 +312,7 @@ impl WeightedRows {
         &mut self,
         sought: &mut Sought<'_>,
         row: u32,
-        kept: Kept<'_>,
+        kept: KeptRows<'_>,
         touched: &mut Vec<u32>,
     ) -> Result<()> {
         let own = take_all(sought.columns, [row].into_iter())?;
