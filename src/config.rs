@@ -77,10 +77,12 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Index of this process in `hosts`. Process 0 coordinates and serves. Default 0.
     pub process: usize,
-    /// Time between durable epochs under load, in milliseconds. Default 1000.
+    /// Longest time between checkpoints while sources bring changes, in milliseconds: so much of
+    /// them is read again after a crash. Statements, FLUSH and sinks that are due have theirs at
+    /// once. Default 5000.
     pub checkpoint_interval_ms: u64,
     /// Shortest time between epochs, in milliseconds: an idle engine closes an epoch as soon as a
-    /// change arrives, a loaded one at this pace. Default 10.
+    /// change arrives, a loaded one at this pace. Default 50.
     pub epoch_interval_ms: u64,
     /// Batches that may wait between a source's thread and its worker. Default 4.
     pub source_channel_batches: usize,
@@ -113,8 +115,8 @@ impl Default for Config {
             workers: 0,
             hosts: Vec::new(),
             process: 0,
-            checkpoint_interval_ms: 1000,
-            epoch_interval_ms: 10,
+            checkpoint_interval_ms: 5000,
+            epoch_interval_ms: 50,
             source_channel_batches: 4,
             source_batch_rows: 8192,
             epochs_in_flight: 4,

@@ -37,7 +37,7 @@ pub(super) struct Common {
     /// Settings in TOML; arguments go before them
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Time between durable epochs under load [default: 1000]
+    /// Longest time between checkpoints while sources bring changes [default: 5000]
     #[arg(long, global = true, value_name = "MS")]
     pub(super) checkpoint_interval_ms: Option<u64>,
     /// Memory of this process, such as 4GiB [default: 75 % of the machine's or control group's]

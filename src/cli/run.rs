@@ -11,7 +11,7 @@ use super::arguments::read;
 use super::definitions::{AppliedStatement, apply, in_file};
 use super::host::{Host, engine_failure, lend_workers, stop_signal};
 use super::progress::Progress;
-use crate::catalog::Definition;
+use crate::catalog::{Catalog, Definition};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::{Engine, JobState};
@@ -49,9 +49,12 @@ pub(super) async fn run(config: &Config, files: &[PathBuf]) -> Result<ExitCode> 
         }
     }
     follow(&host).await?;
-    show_results(&host.engine, &mut session, &mut io::stdout()).await?;
+    show_views(&host.engine, &mut session, &mut io::stdout()).await?;
     let failed = failed_jobs(&host.engine);
+    let catalog = host.engine.catalog();
+    // Sinks commit once more when the engine ends.
     host.engine.shutdown().await?;
+    show_sinks(&host.engine, &catalog, &mut io::stdout())?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -115,7 +118,7 @@ fn all_failed(engine: &Engine) -> bool {
     !jobs.is_empty() && jobs.iter().all(|job| matches!(job.state, JobState::Failed { .. }))
 }
 
-async fn show_results(engine: &Engine, session: &mut Session, out: &mut dyn Write) -> Result<()> {
+async fn show_views(engine: &Engine, session: &mut Session, out: &mut dyn Write) -> Result<()> {
     let catalog = engine.catalog();
     for relation in catalog.iter() {
         let Definition::View(view) = relation.definition.as_ref() else {
@@ -126,6 +129,10 @@ async fn show_results(engine: &Engine, session: &mut Session, out: &mut dyn Writ
         writeln!(out, "\n{}", relation.name)?;
         write_table(out, &table, Layout::Lines { width: None })?;
     }
+    Ok(())
+}
+
+fn show_sinks(engine: &Engine, catalog: &Catalog, out: &mut dyn Write) -> Result<()> {
     for job in engine.jobs() {
         let Some(sink) = &job.sink else { continue };
         let rows = sink.row_count.map_or(String::new(), |rows| format!(", {rows} rows"));

@@ -33,6 +33,8 @@ pub(crate) struct SinkCollect {
     /// Changes of the open epoch that are to be summed up.
     epoch: Vec<ChangeBatch>,
     gathered: Vec<ChangeBatch>,
+    /// Memory of `epoch` and `gathered`, kept up to date: it is asked for often.
+    bytes: usize,
     ready: Rc<RefCell<Vec<ChangeBatch>>>,
 }
 
@@ -44,7 +46,7 @@ impl SinkCollect {
             SinkMode::Upsert { .. } | SinkMode::AppendOnly => None,
         };
         let (schema, epoch) = (SchemaRef::clone(&plan.schema), Vec::new());
-        Self { schema, summed_by, epoch, gathered: Vec::new(), ready: Rc::default() }
+        Self { schema, summed_by, epoch, gathered: Vec::new(), bytes: 0, ready: Rc::default() }
     }
 
     /// Where the changes of the last checkpoint lie.
@@ -88,6 +90,7 @@ impl Operator for SinkCollect {
     }
 
     fn on_changes(&mut self, _input: usize, changes: ChangeBatch, _: &mut Output) -> Result<()> {
+        self.bytes += batch_bytes(changes.rows());
         match self.summed_by {
             Some(_) => self.epoch.push(changes),
             None => self.gathered.push(changes),
@@ -98,18 +101,25 @@ impl Operator for SinkCollect {
     fn on_epoch_end(&mut self, _epoch: &EpochInfo, _out: &mut Output) -> Result<()> {
         if let Some(key) = &self.summed_by {
             let epoch = std::mem::take(&mut self.epoch);
-            self.gathered.extend(consolidate_in_chunks(&self.schema, epoch, key)?);
+            let bytes = |batches: &[ChangeBatch]| -> usize {
+                batches.iter().map(|changes| batch_bytes(changes.rows())).sum()
+            };
+            self.bytes -= bytes(&epoch);
+            let summed = consolidate_in_chunks(&self.schema, epoch, key)?;
+            self.bytes += bytes(&summed);
+            self.gathered.extend(summed);
         }
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<Vec<StateDelta>> {
         self.ready.borrow_mut().append(&mut self.gathered);
+        self.bytes = 0;
         Ok(Vec::new())
     }
 
     fn state_bytes(&self) -> usize {
-        self.gathered.iter().chain(&self.epoch).map(|it| batch_bytes(it.rows())).sum()
+        self.bytes
     }
 }
 

@@ -20,7 +20,7 @@ use super::checkpointer::Checkpointer;
 use super::ddl::{Applied, Applying, CatchingUp, Ddl};
 use super::done::Done;
 use super::engine::{being_resumed, dropped};
-use super::flushes::{Flushed, Flushes, Scope};
+use super::flushes::{FlushScope, Flushed, Flushes};
 use super::recent_writes::WrittenKeys;
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
@@ -44,6 +44,10 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
 
 /// How long the coordinator sleeps if nothing happens.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bytes of sources after which a checkpoint follows whatever the interval: so much is read again
+/// after a crash, and sinks gather so much in memory.
+const READ_BYTES_MAX: u64 = 512 << 20;
 
 /// How a call is answered.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -124,6 +128,8 @@ pub(super) struct Coordinator {
     pub(super) caught_up: BTreeMap<RelationId, usize>,
     closed_at: Duration,
     checkpoint_at: Duration,
+    /// Bytes of sources that workers have reported since the last checkpoint was ordered.
+    read_bytes: u64,
     /// When the checkpoint was cut that has become durable, until sinks have begun with it.
     cut_at: Option<Duration>,
     /// Closed epochs and the workers that have finished them.
@@ -196,6 +202,7 @@ impl Coordinator {
             caught_up: BTreeMap::new(),
             closed_at: Duration::ZERO,
             checkpoint_at: Duration::ZERO,
+            read_bytes: 0,
             cut_at: None,
             in_flight: BTreeMap::new(),
             gathering: None,
@@ -221,6 +228,7 @@ impl Coordinator {
     /// that time.
     pub(super) async fn run(mut self, lock: Option<FolderLock>) {
         let mut failure = None;
+        self.state.workers.begin(self.workers, self.env.elapsed());
         for slot in self.sinks.slots() {
             self.sinks.recover(&slot, &self.env, &self.state, &self.done.0);
         }
@@ -327,7 +335,7 @@ impl Coordinator {
     }
 
     /// What a flush of one sink, or of all that have an interval, concerns.
-    fn flush_scope(&self, only: Option<RelationId>) -> Scope {
+    fn flush_scope(&self, only: Option<RelationId>) -> FlushScope {
         let catalog = &self.catalog;
         let sinks = match only {
             Some(only) => BTreeSet::from([only]),
@@ -338,7 +346,7 @@ impl Coordinator {
             Some(_) => BTreeSet::new(),
             None => catalog.iter().map(|it| it.id).filter(|id| !needed.contains(id)).collect(),
         };
-        Scope { only, needed, beside }
+        FlushScope { only, needed, beside }
     }
 
     /// Input has come for relations.
@@ -367,6 +375,7 @@ impl Coordinator {
                 return Ok(());
             }
         };
+        self.state.workers.note(worker, self.env.elapsed());
         match report {
             Report::Dirty { relations } => self.take_input(relations),
             Report::CaughtUp { relation } => self.caught_up(relation),
@@ -380,7 +389,10 @@ impl Coordinator {
                 self.flushes.readers_done(worker, (number, &relations), self.workers);
             }
             Report::SourceEnded { relation } => self.state.set_ended(relation, worker),
-            Report::Progress(progress) => self.state.add_progress(worker, progress),
+            Report::Progress(progress) => {
+                self.read_bytes += progress.iter().map(|fragment| fragment.bytes_in).sum::<u64>();
+                self.state.add_progress(worker, progress);
+            }
             Report::Failed { relation, error } => self.fail(relation, error),
             Report::Retrying { relation, problem } => {
                 self.state.set_source_problem(relation, worker, problem);
@@ -426,6 +438,7 @@ impl Coordinator {
 
     /// Does whatever can be done now.
     fn drive(&mut self) -> Result<()> {
+        self.note_silent_workers();
         self.undo_catching_up();
         self.send_change();
         self.write_manifest()?;
@@ -434,6 +447,14 @@ impl Coordinator {
         self.tell_read_epochs();
         self.settle();
         Ok(())
+    }
+
+    fn note_silent_workers(&self) {
+        let threads = self.workers / self.config.hosts.len().max(1);
+        for (worker, silence) in self.state.workers.take_silent(self.env.elapsed()) {
+            let (process, seconds) = (worker / threads.max(1), silence.as_secs());
+            tracing::warn!(worker, process, seconds, "a worker is silent; statements wait for it");
+        }
     }
 
     /// True if no epoch is in flight and no checkpoint is.
@@ -467,7 +488,8 @@ impl Coordinator {
             || matches!(self.life, Life::Ending(..));
         let changed = self.has_changed();
         let is_late = paced && (changed || self.checkpointer.has_record());
-        let is_due = changed && self.sinks.wants_cut(now, &self.state);
+        let is_due = changed
+            && (self.read_bytes >= READ_BYTES_MAX || self.sinks.wants_cut(now, &self.state));
         asked || is_late || is_due
     }
 
@@ -497,7 +519,7 @@ impl Coordinator {
         if !checkpoint {
             return;
         }
-        self.checkpoint_at = now;
+        (self.checkpoint_at, self.read_bytes) = (now, 0);
         self.dirty_since_checkpoint = false;
         self.life = match std::mem::replace(&mut self.life, Life::Running) {
             Life::Ending(reply, asked_at) => Life::LastOrdered(reply, asked_at),

@@ -159,9 +159,9 @@ impl MemoryAccount {
         Some(ToMove { bytes: size(bytes.min(MOVED_BYTES_MAX)), least: size(least) })
     }
 
-    /// Bytes of scratch files that may be resident: an eighth of the limit.
+    /// Bytes of scratch files that may be resident: a sixteenth of the limit.
     pub fn mapped_limit(&self) -> usize {
-        usize::try_from(self.limit / 8).unwrap_or(usize::MAX)
+        usize::try_from(self.limit / 16).unwrap_or(usize::MAX)
     }
 
     /// A charge of no bytes yet.

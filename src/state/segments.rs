@@ -37,7 +37,7 @@ const COUNT_BYTES: usize = 24;
 
 /// Rows of scratch files that are gathered before pages of the files are given back: each may map
 /// 64 KiB of each of its columns.
-const COLD_ROWS: usize = if cfg!(test) { 4 } else { 1024 };
+const COLD_ROWS: usize = if cfg!(test) { 4 } else { 256 };
 
 /// So many segments of about one size are merged to one.
 const MERGE_FAN_IN: usize = 8;
