@@ -35,6 +35,8 @@ pub enum ErrorKind {
     InvalidSql,
     /// An object of another kind than the statement wants.
     WrongObjectType,
+    /// A function of the name exists.
+    DuplicateFunction,
     /// A name that exists already.
     DuplicateTable,
     /// Something else depends on the object.
@@ -96,6 +98,7 @@ impl ErrorKind {
             Self::Grouping => "42803",
             Self::InvalidSql => "42601",
             Self::WrongObjectType => "42809",
+            Self::DuplicateFunction => "42723",
             Self::DuplicateTable => "42P07",
             Self::DependentObjects => "2BP01",
             Self::DatatypeMismatch => "42804",

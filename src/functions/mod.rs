@@ -18,6 +18,6 @@ mod zone;
 pub use bounded::{bounded, joined_texts};
 pub use float::{checked_float, float_of_rank, float_rank};
 pub use replacement::{bytes, checked, checked_minus, text, whole_float, without_zone};
-pub use table::{Functions, INCREMENTAL_AGGREGATES, functions};
+pub use table::{Functions, INCREMENTAL_AGGREGATES, add_scalar_functions, functions};
 pub use text::{has_text, write_value};
 pub use time_pattern::strftime;

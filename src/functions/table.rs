@@ -1,7 +1,7 @@
 //! [`Functions`]: the one table of functions.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::planner::ExprPlanner;
@@ -10,6 +10,7 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUD
 use super::date_part::{Extract, date_part};
 use super::modulo::modulo;
 use super::zone::time_zone;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Aggregates that a live view can keep up.
 pub const INCREMENTAL_AGGREGATES: [&str; 5] = ["avg", "count", "max", "min", "sum"];
@@ -24,7 +25,25 @@ pub struct Functions {
 }
 
 impl Functions {
-    fn new() -> Self {
+    /// Those of every engine, and others beside them.
+    ///
+    /// # Errors
+    /// `DuplicateFunction` if one of the others has the name of another function.
+    fn with(added: Vec<ScalarUDF>) -> Result<Self> {
+        let mut functions = Self::of_every_engine();
+        for function in added.into_iter().map(Arc::new) {
+            let names = || std::iter::once(function.name()).chain(names_beside(&function));
+            if let Some(taken) = names().find(|name| functions.contains(name)) {
+                let message = format!("function \"{taken}\" already exists");
+                return Err(Error::new(ErrorKind::DuplicateFunction, message));
+            }
+            let named = names().map(|name| (name.to_string(), Arc::clone(&function)));
+            functions.scalar.extend(named.collect::<Vec<_>>());
+        }
+        Ok(functions)
+    }
+
+    fn of_every_engine() -> Self {
         let mut scalar = SessionStateDefaults::default_scalar_functions();
         // It tells the planner's version.
         scalar.retain(|function| function.name() != "version");
@@ -114,14 +133,39 @@ fn by_name<F>(
     table
 }
 
+fn names_beside(function: &ScalarUDF) -> impl Iterator<Item = &str> {
+    function.aliases().iter().map(String::as_str)
+}
+
+static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
+
 /// The functions; the same in every process.
 pub fn functions() -> &'static Functions {
-    static FUNCTIONS: LazyLock<Functions> = LazyLock::new(Functions::new);
-    &FUNCTIONS
+    FUNCTIONS.get_or_init(Functions::of_every_engine)
+}
+
+/// Adds functions of a row, for a program that embeds the engine: see `examples/function.rs`.
+///
+/// Names are found in lower case, unless they are quoted. Every process of an engine, and every
+/// later start, must add the same ones: a view that calls a function that is not there has failed.
+/// Views take functions whose volatility is `Immutable` only.
+///
+/// # Errors
+/// `DuplicateFunction` if there is one of that name; `InvalidParameter` if an engine was opened
+/// before, or functions were added.
+pub fn add_scalar_functions(added: Vec<ScalarUDF>) -> Result<()> {
+    let functions = Functions::with(added)?;
+    FUNCTIONS.set(functions).map_err(|_| {
+        let message = "functions are added once, before the first engine is opened";
+        Error::new(ErrorKind::InvalidParameter, message)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::DataType;
+    use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+
     use super::*;
 
     #[test]
@@ -132,6 +176,26 @@ mod tests {
         assert!(functions().aggregate("sum").is_some());
         assert!(functions().window("row_number").is_some());
         assert!(!functions().contains("no_such_function"));
+    }
+
+    #[test]
+    fn added_functions_are_found_and_take_no_name_of_others() {
+        let shout = |name: &str| {
+            let same = |args: &[ColumnarValue]| Ok(args[0].clone());
+            let (text, kind) = (DataType::Utf8, Volatility::Immutable);
+            create_udf(name, vec![text.clone()], text, kind, Arc::new(same))
+        };
+        let functions = Functions::with(vec![shout("shout").with_aliases(["cry"])]).unwrap();
+        assert!(functions.scalar("shout").is_some() && functions.scalar("cry").is_some());
+        assert!(functions.scalar("upper").is_some());
+        for taken in [vec![shout("upper")], vec![shout("sum")], vec![shout("a"), shout("a")]] {
+            let error = Functions::with(taken).err().unwrap();
+            assert_eq!(error.kind, ErrorKind::DuplicateFunction);
+        }
+        let late = add_scalar_functions(Vec::new()).err().map(|error| error.kind);
+        assert!(functions.contains("sum") && super::functions().contains("sum"));
+        assert!(late.is_none_or(|kind| kind == ErrorKind::InvalidParameter));
+        assert!(add_scalar_functions(Vec::new()).is_err());
     }
 
     #[test]
