@@ -282,7 +282,8 @@ impl Checkpointer {
                 next.failed.insert(slot.relation, error.clone());
                 // What is left belongs to no checkpoint.
                 next.failed_at.insert(slot.relation, u64::MAX);
-                state.set_failure(slot.relation, error);
+                // The coordinator publishes what starts it again with the manifest.
+                state.set_failure(slot.relation, error, None);
             }
         }
         Ok(garbage)

@@ -122,6 +122,8 @@ pub(super) struct Coordinator {
     unsaved: BTreeSet<RelationId>,
     /// True if the catalog or failures have changed since then.
     pub(super) dirty_since_checkpoint: bool,
+    /// True if what starts failed jobs again may have changed since it was published.
+    pub(super) failures_changed: bool,
     /// New relations that catch up.
     pub(super) catching_up: Vec<CatchingUp>,
     /// Number of workers on which a new fragment has caught up.
@@ -198,6 +200,7 @@ impl Coordinator {
             sinks,
             unsaved: BTreeSet::new(),
             dirty_since_checkpoint: false,
+            failures_changed: true,
             catching_up: Vec::new(),
             caught_up: BTreeMap::new(),
             closed_at: Duration::ZERO,
@@ -445,6 +448,7 @@ impl Coordinator {
         self.begin_sinks();
         self.close_epoch();
         self.tell_read_epochs();
+        self.publish_restarts();
         self.settle();
         Ok(())
     }

@@ -29,6 +29,7 @@ use crate::plan::FragmentIdentity;
 use resume::Resumption;
 
 mod resume;
+mod resumed_by;
 
 /// What a statement has done.
 #[derive(Debug, Default)]

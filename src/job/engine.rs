@@ -417,7 +417,7 @@ impl Engine {
             let it = catalog.by_id(*id).filter(|it| keeps_rows(&it.definition))?;
             let Some(error) = error else { return Some(being_resumed(it)) };
             let message = format!("the job that keeps the rows of \"{}\" has failed", it.name);
-            let hint = match self.inner.state.resumed_by(it) {
+            let hint = match self.inner.state.resumed_by(it.id) {
                 Some(resume) => format!("look at SHOW JOBS; {resume} starts it again"),
                 None => "look at SHOW JOBS; drop it, and create it again".to_string(),
             };

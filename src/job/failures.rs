@@ -23,8 +23,8 @@ impl Coordinator {
             return;
         }
         tracing::error!(job = failed.name, %error, "job failed");
-        self.state.set_failure(relation, error.clone());
-        self.checkpointer.fail(relation, error);
+        self.checkpointer.fail(relation, error.clone());
+        self.set_failure(relation, error);
         self.dirty_since_checkpoint = true;
         for dependent in self.catalog.dependents(relation) {
             self.fail_with_inputs(dependent.id);

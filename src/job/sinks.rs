@@ -84,6 +84,11 @@ impl Sinks {
         self.slots.contains_key(&relation)
     }
 
+    /// True if an error of its target has stopped the sink.
+    pub(super) fn is_stopped(&self, relation: RelationId) -> bool {
+        self.slots.get(&relation).is_some_and(|entry| entry.slot.is_stopped())
+    }
+
     /// Has a stopped sink try again; true if it was stopped.
     pub(super) fn resume(&self, relation: RelationId) -> bool {
         self.slots.get(&relation).is_some_and(|entry| entry.slot.resume())

@@ -130,6 +130,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
         sinks,
     );
     coordinator.take_backlog(backlog)?;
+    coordinator.publish_restarts();
     tokio::spawn(coordinator.run(lock));
     Ok(inner)
 }
@@ -264,7 +265,7 @@ async fn recover(manifest: &mut Manifest, env: &Env, state: &Arc<EngineState>) -
     for (relation, error) in &manifest.failed {
         let name = catalog.by_id(*relation).map(|relation| relation.name.as_str());
         tracing::error!(job = name, %error, "a job has failed and is not run");
-        state.set_failure(*relation, error.clone());
+        state.set_failure(*relation, error.clone(), None);
     }
     state.set_ddl_catalog(Arc::new(catalog.clone()));
     state.set_catalog(catalog);

@@ -12,7 +12,7 @@ use super::recent_writes::RecentWrites;
 use super::{CatchUp, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::{CatchUpProgress, FragmentProgress};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::state::{MemoryAccount, SnapshotStore};
 
 mod worker_reports;
@@ -52,11 +52,19 @@ struct Figures {
     problem: Option<(u32, String)>,
     /// Of sources, by worker.
     source_problems: BTreeMap<usize, (u32, String)>,
-    failure: Option<Error>,
+    failure: Option<Failure>,
     ended: BTreeSet<usize>,
     sink: Option<SinkStatus>,
     /// While it is created or resumed.
     starting: Option<Starting>,
+}
+
+/// Why a job has failed.
+#[derive(Debug, Clone)]
+struct Failure {
+    error: Error,
+    /// The statement that starts it again, unless none does.
+    resumed_by: Option<String>,
 }
 
 /// A relation that is created or resumed: it takes no part in epochs yet, or is not durable.
@@ -250,8 +258,29 @@ impl EngineState {
         }
     }
 
-    pub(super) fn set_failure(&self, relation: RelationId, error: Error) {
-        self.change(relation, |job| job.failure = Some(error));
+    /// A job has failed; `resumed_by`: the statement that starts it again, unless none does.
+    pub(super) fn set_failure(
+        &self,
+        relation: RelationId,
+        error: Error,
+        resumed_by: Option<String>,
+    ) {
+        self.change(relation, |job| job.failure = Some(Failure { error, resumed_by }));
+    }
+
+    /// Another statement starts a failed job again, or none.
+    pub(super) fn set_resumed_by(&self, relation: RelationId, resumed_by: Option<String>) {
+        let mut figures = lock(&self.figures);
+        if let Some(failure) = figures.get_mut(&relation).and_then(|job| job.failure.as_mut()) {
+            failure.resumed_by = resumed_by;
+        }
+    }
+
+    /// Jobs that have failed.
+    pub(super) fn failed(&self) -> Vec<RelationId> {
+        let figures = lock(&self.figures);
+        let failed = figures.iter().filter(|(_, job)| job.failure.is_some());
+        failed.map(|(relation, _)| *relation).collect()
     }
 
     pub(super) fn clear_failure(&self, relation: RelationId) {
@@ -264,19 +293,18 @@ impl EngineState {
         let figures = lock(&self.figures);
         let unreadable = figures.iter().filter_map(|(relation, job)| match &job.starting {
             Some(_) => Some((*relation, None)),
-            None => Some((*relation, Some(job.failure.clone()?))),
+            None => Some((*relation, Some(job.error()?.clone()))),
         });
         unreadable.collect()
     }
 
     pub(super) fn failure(&self, relation: RelationId) -> Option<Error> {
-        lock(&self.figures).get(&relation).and_then(|job| job.failure.clone())
+        lock(&self.figures).get(&relation)?.error().cloned()
     }
 
     /// The statement that starts a failed job again, unless none does.
-    pub(super) fn resumed_by(&self, relation: &Relation) -> Option<String> {
-        let catalog = self.catalog();
-        resumed_by(&lock(&self.figures), &catalog, relation)
+    pub(super) fn resumed_by(&self, relation: RelationId) -> Option<String> {
+        lock(&self.figures).get(&relation)?.failure.as_ref()?.resumed_by.clone()
     }
 
     pub(super) fn set_ended(&self, relation: RelationId, worker: usize) {
@@ -366,7 +394,7 @@ impl EngineState {
                 name: relation.name.clone(),
                 kind,
                 state: job.state(workers),
-                resumed_by: resumed_by(&figures, &catalog, relation),
+                resumed_by: job.failure.as_ref().and_then(|failure| failure.resumed_by.clone()),
                 rows_in: job.rows_in,
                 bytes_in: job.bytes_in,
                 bad_messages: job.bad_messages,
@@ -380,38 +408,6 @@ impl EngineState {
         }
         jobs
     }
-}
-
-/// The statement that starts a failed job again: RESUME of the first job that has failed among
-/// those that it follows. `None` if that is refused, see [`super::ddl`].
-fn resumed_by(
-    figures: &BTreeMap<RelationId, Figures>,
-    catalog: &Catalog,
-    relation: &Relation,
-) -> Option<String> {
-    let failure = |id: RelationId| figures.get(&id)?.failure.as_ref();
-    let (mut root, mut error) = (relation, failure(relation.id)?);
-    while let Some((input, cause)) =
-        root.depends_on.iter().find_map(|id| catalog.by_id(*id).map(|it| &**it).zip(failure(*id)))
-    {
-        (root, error) = (input, cause);
-    }
-    let is_source = |id: &RelationId| {
-        catalog.by_id(*id).is_some_and(|it| matches!(*it.definition, Definition::Source(_)))
-    };
-    let is_corrupt = error.kind == ErrorKind::Corrupt;
-    let can_resume = match &*root.definition {
-        Definition::Table(_) => !is_corrupt,
-        Definition::View(_) => !is_corrupt || !names_source(catalog, root),
-        // What it has written of other inputs is not known; one that its target has stopped says
-        // how it continues.
-        Definition::Sink(_) | Definition::Pipeline(_) => {
-            !is_corrupt && root.depends_on.iter().all(is_source)
-        }
-        _ => false,
-    };
-    let noun = root.definition.noun().to_uppercase();
-    can_resume.then(|| format!("ALTER {noun} {} RESUME", root.name))
 }
 
 /// True if the relation's fragment reads a source itself.
@@ -447,8 +443,12 @@ impl Starting {
 }
 
 impl Figures {
+    fn error(&self) -> Option<&Error> {
+        self.failure.as_ref().map(|failure| &failure.error)
+    }
+
     fn state(&self, workers: usize) -> JobState {
-        if let Some(error) = &self.failure {
+        if let Some(error) = self.error() {
             return JobState::Failed { error: error.to_string() };
         }
         if let Some(starting) = &self.starting {

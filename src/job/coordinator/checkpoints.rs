@@ -161,7 +161,7 @@ impl Coordinator {
             Done::Commit(relation, _, Err(error)) | Done::Recovered(relation, Err(error)) => {
                 tracing::error!(%relation, %error, "sink is stopped");
                 self.sinks.heard(relation);
-                self.state.set_failure(relation, error);
+                self.set_failure(relation, error);
                 self.forget_settled();
             }
         }
@@ -174,6 +174,7 @@ impl Coordinator {
             let _ = ack.send(Ok(()));
         }
         self.answer_created(written.created);
+        self.failures_changed = true;
         for sink in written.settled {
             self.sinks.heard(sink);
         }
@@ -203,7 +204,7 @@ impl Coordinator {
                 self.state.set_problem(relation, Some((attempts, error)));
             }
             Severity::Stopped | Severity::Lost => {
-                self.state.set_failure(relation, Error::new(ErrorKind::JobFailed, error));
+                self.set_failure(relation, Error::new(ErrorKind::JobFailed, error));
             }
         }
     }

@@ -39,8 +39,8 @@ pub(super) struct Resumption {
     pub(super) recovery: Recovery,
 }
 
-/// The members of a resumption while it is planned.
-struct Group<'a> {
+/// What a RESUME starts, while it is planned.
+pub(super) struct Group<'a> {
     manifest: &'a Manifest,
     members: BTreeMap<RelationId, Arc<CheckedRelation>>,
     root: RelationId,
@@ -48,6 +48,10 @@ struct Group<'a> {
     is_rebuilt: bool,
     /// True if rows of the root are stored as it keeps them now.
     keeps_rows: bool,
+    /// Views that can be rebuilt once the members run.
+    later: BTreeSet<RelationId>,
+    /// What failed along with the members and is not resumed.
+    left_out: Vec<Arc<Relation>>,
 }
 
 impl Coordinator {
@@ -94,6 +98,28 @@ impl Coordinator {
     /// `JobFailed` if it has not failed, or cannot be started.
     pub(super) fn plan_resume(&self, root: RelationId) -> Result<Resumption> {
         let manifest = self.checkpointer.manifest();
+        let group = self.group(root, &manifest)?;
+        let is_followed = group.members.len() > 1;
+        let recovery = group.recovery(is_followed);
+        let notices = group.left_out.iter().map(|relation| {
+            format!(
+                "\"{}\" is not resumed: what it reads has changed since its state was stored; \
+                 drop it and create it again",
+                relation.name
+            )
+        });
+        let (notices, later) = (notices.collect(), group.later.into_iter().collect());
+        let members = group.members.into_iter();
+        let is_rebuilt = |id| group.is_rebuilt && id == root;
+        let members = members.map(|(id, checked)| (checked, is_rebuilt(id))).collect();
+        Ok(Resumption { members, later, notices, recovery })
+    }
+
+    /// What a RESUME of `root` starts, by the manifest.
+    ///
+    /// # Errors
+    /// As [`Coordinator::plan_resume`].
+    pub(super) fn group<'a>(&self, root: RelationId, manifest: &'a Manifest) -> Result<Group<'a>> {
         let relation = self.catalog.by_id(root).cloned();
         let relation = relation.ok_or_else(dropped)?;
         let noun = relation.definition.noun();
@@ -111,22 +137,20 @@ impl Coordinator {
         let Some(fragment) = checked.fragment() else {
             return Err(Error::internal("a relation without a fragment has failed"));
         };
-        let is_rebuilt = self.how(&relation, fragment, &manifest)?;
+        let is_rebuilt = self.is_rebuilt(&relation, fragment, manifest)?;
         let stored = self.stored_catalog.fragments.get(&root);
         let keeps_rows = stored.is_some_and(|stored| stored.rows == fragment.identity.rows);
         let mut group = Group {
-            manifest: &manifest,
+            manifest,
             members: BTreeMap::from([(root, Arc::clone(&checked))]),
             root,
             is_rebuilt,
             keeps_rows,
+            later: BTreeSet::new(),
+            left_out: Vec::new(),
         };
-        let (later, notices) = self.add_followers(&mut group);
-        let is_followed = group.members.len() > 1;
-        let recovery = group.recovery(is_followed);
-        let members = group.members.into_iter();
-        let members = members.map(|(id, checked)| (checked, is_rebuilt && id == root)).collect();
-        Ok(Resumption { members, later, notices, recovery })
+        self.add_followers(&mut group);
+        Ok(group)
     }
 
     /// The failed jobs that read a source: each is resumed by itself.
@@ -148,20 +172,21 @@ impl Coordinator {
     }
 
     /// True if the relation that RESUME names is rebuilt, false if it starts from its state.
-    fn how(&self, relation: &Relation, plan: &FragmentPlan, manifest: &Manifest) -> Result<bool> {
+    fn is_rebuilt(
+        &self,
+        relation: &Relation,
+        plan: &FragmentPlan,
+        manifest: &Manifest,
+    ) -> Result<bool> {
         let (name, noun) = (&relation.name, relation.definition.noun());
         let refused = |why: &str, hint: &str| {
             let message = format!("{noun} \"{name}\" cannot be resumed: {why}");
             Err(Error::new(ErrorKind::JobFailed, message).with_hint(hint))
         };
         let inputs = self.inputs(plan);
-        if let Some(input) = inputs.iter().find(|input| manifest.failed.contains_key(input)) {
-            let (input, noun) = match self.catalog.by_id(*input) {
-                Some(input) => (input.name.as_str(), input.definition.noun()),
-                None => ("?", "relation"),
-            };
-            let hint = format!("run ALTER {} {input} RESUME", noun.to_uppercase());
-            return refused(&format!("\"{input}\", which it reads, has failed"), &hint);
+        if let Some(input) = self.failed_among(&inputs, manifest) {
+            let why = format!("\"{}\", which it reads, has failed", input.name);
+            return refused(&why, &format!("run {}", resume_statement(input)));
         }
         let is_stored = self.stored_catalog.fragments.get(&relation.id) == Some(&plan.identity);
         match &*relation.definition {
@@ -190,10 +215,9 @@ impl Coordinator {
         }
     }
 
-    /// Adds what failed along with the root and can continue; gives views that can be rebuilt
-    /// afterwards, and why others cannot.
-    fn add_followers(&self, group: &mut Group<'_>) -> (Vec<RelationId>, Vec<String>) {
-        let (mut later, mut notices) = (BTreeSet::new(), Vec::new());
+    /// Adds what failed along with the root and can continue, views that can be rebuilt
+    /// afterwards, and what cannot be resumed.
+    fn add_followers(&self, group: &mut Group<'_>) {
         // A relation has a higher id than those that it reads.
         for id in group.manifest.failed.keys().copied() {
             let Some(checked) = self.planned.get(&id) else { continue };
@@ -218,20 +242,25 @@ impl Coordinator {
             }
             let is_view = matches!(*checked.relation().definition, Definition::View(_));
             if is_view && plan.reads.len() == inputs.len() {
-                later.insert(id);
+                group.later.insert(id);
                 continue;
             }
-            let name = &checked.relation().name;
-            notices.push(format!(
-                "\"{name}\" is not resumed: what it reads has changed since its state was stored; \
-                 drop it and create it again"
-            ));
+            group.left_out.push(Arc::clone(checked.relation()));
         }
-        (later.into_iter().collect(), notices)
+    }
+
+    /// The first of some relations that has failed.
+    pub(super) fn failed_among(
+        &self,
+        inputs: &BTreeSet<RelationId>,
+        manifest: &Manifest,
+    ) -> Option<&Arc<Relation>> {
+        let mut failed = inputs.iter().filter(|input| manifest.failed.contains_key(input));
+        failed.find_map(|input| self.catalog.by_id(*input))
     }
 
     /// The tables and views that a fragment reads.
-    fn inputs(&self, plan: &FragmentPlan) -> BTreeSet<RelationId> {
+    pub(super) fn inputs(&self, plan: &FragmentPlan) -> BTreeSet<RelationId> {
         let is_source = |id: &RelationId| {
             let relation = self.catalog.by_id(*id);
             relation.is_some_and(|it| matches!(*it.definition, Definition::Source(_)))
@@ -251,13 +280,23 @@ impl Coordinator {
         for relation in relations {
             if let (None, Some(error)) = (self.state.failure(relation.id), failed.get(&relation.id))
             {
-                self.state.set_failure(relation.id, error.clone());
+                self.set_failure(relation.id, error.clone());
             }
         }
     }
 }
 
+/// The statement that starts a failed relation again.
+pub(super) fn resume_statement(relation: &Relation) -> String {
+    format!("ALTER {} {} RESUME", relation.definition.noun().to_uppercase(), relation.name)
+}
+
 impl Group<'_> {
+    /// True if a relation stays failed that has failed along with the members.
+    pub(super) fn leaves_out(&self, id: RelationId) -> bool {
+        self.left_out.iter().any(|relation| relation.id == id)
+    }
+
     /// True if a failed relation that reads `inputs` alone can continue from its state: it and they
     /// are stored as they were at one checkpoint, and they emit all that came since.
     fn can_continue(&self, id: RelationId, inputs: &BTreeSet<RelationId>) -> bool {

@@ -28,6 +28,11 @@ fn lake_rows(engine: &Engine, sink: &str) -> Option<u64> {
     jobs.iter().find(|job| job.name == sink)?.sink.as_ref()?.row_count
 }
 
+/// The statement that SHOW JOBS tells for a failed job.
+fn resumed_by(engine: &Engine, job: &str) -> Option<String> {
+    engine.jobs().into_iter().find(|it| it.name == job)?.resumed_by
+}
+
 const VIEWS: [&str; 5] = [
     "CREATE MATERIALIZED VIEW v AS SELECT k, 100 / a AS q FROM t",
     // These read nothing else: they continue from their state.
@@ -220,6 +225,7 @@ async fn a_stopped_sink_tries_again() {
         insert(&engine, "t", [(2, 2)]).await.unwrap();
         until("the sinks have stopped", || failed(&engine).len() == 2).await;
         assert!(failed(&engine)["s"].contains("ALTER SINK … RESUME"), "{:?}", failed(&engine));
+        assert_eq!(resumed_by(&engine, "s").as_deref(), Some("ALTER SINK s RESUME"));
         std::fs::rename(&kept, &catalog).unwrap();
         resume(&engine, "other").await.unwrap();
         if has_failed_input {
@@ -256,5 +262,26 @@ async fn what_cannot_be_resumed_says_why() {
     assert!(error.hint.unwrap().contains("existing_rows = 'keep'"));
     assert!(failed(&engine).contains_key("s"));
     assert!(engine.jobs().iter().all(|job| job.resumed_by.is_none()));
+    engine.shutdown().await.unwrap();
+}
+
+/// SHOW JOBS names a RESUME only for what it starts: a sink that also reads what kept running stays
+/// failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_a_resume_leaves_out_is_told_of_no_statement() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(&env(), 2).await;
+    apply_all(&engine, &[TABLE, VIEWS[0]]).await;
+    let joined = "SELECT v.k AS k, t.a AS a FROM v JOIN t ON v.k = t.k";
+    apply_all(&engine, &[&lake_sink("s", joined, folder.path())]).await;
+    insert(&engine, "t", [(1, 0)]).await.unwrap();
+    until("both have failed", || failed(&engine).len() == 2).await;
+    insert(&engine, "t", [(1, 2)]).await.unwrap();
+    assert_eq!(resumed_by(&engine, "v").as_deref(), Some("ALTER MATERIALIZED VIEW v RESUME"));
+    assert_eq!(resumed_by(&engine, "s"), None);
+    let notices = resume(&engine, "v").await.unwrap();
+    assert!(notices[0].starts_with("\"s\" is not resumed"), "{notices:?}");
+    assert_eq!((resumed_by(&engine, "v"), resumed_by(&engine, "s")), (None, None));
+    assert_eq!(failed(&engine).keys().collect::<Vec<_>>(), ["s"]);
     engine.shutdown().await.unwrap();
 }
