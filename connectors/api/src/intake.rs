@@ -84,6 +84,13 @@ impl Intake {
         Ok(())
     }
 
+    /// Takes a message of `bytes` bytes that the reader itself could not read.
+    pub fn refuse(&mut self, bad: BadMessage, bytes: u64) {
+        self.message_count += 1;
+        self.bytes += bytes;
+        self.bad.push(bad);
+    }
+
     /// Messages since the last [`Intake::take`], good and bad.
     pub fn message_count(&self) -> usize {
         self.message_count

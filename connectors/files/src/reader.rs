@@ -72,11 +72,11 @@ impl FilesReader {
         let file = &mut self.files[self.turn];
         let start = file.offset();
         let split = file.split().clone();
-        let mut bad = Vec::new();
         while !self.intake.is_full(rows_max) {
             let Some(line) = file.next_line()? else { break };
             if let Some(length) = line.too_long {
-                bad.push(long_line(&split, offset_of(line.offset)?, length));
+                let bad = long_line(&split, offset_of(line.offset)?, length);
+                self.intake.refuse(bad, length);
                 continue;
             }
             if line.bytes.iter().all(u8::is_ascii_whitespace) {
@@ -89,9 +89,7 @@ impl FilesReader {
             return Ok(None);
         }
         let positions = Positions::from([(split, offset_of(file.offset())?.into())]);
-        let mut batch = self.intake.take(positions)?;
-        batch.bad.extend(bad);
-        Ok(Some(SourcePoll::Batch(batch)))
+        Ok(Some(SourcePoll::Batch(self.intake.take(positions)?)))
     }
 
     /// Gives every file a turn until one has lines.

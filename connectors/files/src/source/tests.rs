@@ -98,7 +98,23 @@ fn a_line_that_is_too_long_is_reported_and_the_others_are_read() {
     assert!(matches!(reader.poll(9, Duration::ZERO).unwrap(), SourcePoll::Idle));
     append(&path, "\nthree\n");
     let read = batch(reader.poll(9, Duration::ZERO).unwrap());
-    assert_eq!((read.bad.len(), read.bytes), (1, "three".len() as u64));
+    assert_eq!((read.bad.len(), read.bytes), (1, (longer.len() + "three".len()) as u64));
+}
+
+#[test]
+fn a_line_that_is_too_long_counts_towards_its_batch() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("long");
+    let long = "x".repeat(9 << 20);
+    append(&path, &format!("{long}\n{long}\n{long}\n"));
+    let source = source(&path, false);
+    for (rows_max, bad_counts) in [(1, [1, 1, 1].as_slice()), (9, &[2, 1])] {
+        let mut reader = source.open(&source.start_positions().unwrap()).unwrap();
+        for bad_count in bad_counts {
+            let read = batch(reader.poll(rows_max, Duration::ZERO).unwrap());
+            assert_eq!(read.bad.len(), *bad_count);
+        }
+    }
 }
 
 #[test]
