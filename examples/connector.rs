@@ -103,6 +103,7 @@ impl SourceReader for TickReader {
         Ok(SourcePoll::Batch(SourceBatch {
             data: Decoded::Changes(ChangeBatch::inserts(rows)),
             bad: Vec::new(),
+            schema_changes: Vec::new(),
             positions: [(SplitId("all".to_string()), Position::from(self.next))].into(),
             bytes: 8,
         }))

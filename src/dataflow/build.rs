@@ -40,7 +40,7 @@ use super::placement::{Placement, Route};
 use super::route::add_route;
 use super::segments;
 use super::sink::{SinkCollect, followed_by_key};
-use super::source::{ReaderConfig, SourceHandle};
+use super::source::{FieldNotices, ReaderConfig, SourceHandle};
 use super::tap::Tap;
 use crate::catalog::{Catalog, Definition, ErrorsRetention, Relation, RelationId, TableDef};
 use crate::config::Config;
@@ -644,6 +644,7 @@ impl<'scope> Parts<'_, '_, 'scope> {
             errors: errors.map(|errors| errors.id),
             handle,
             closed_offsets: offsets.clone(),
+            notices: FieldNotices::default(),
             offsets,
             flushed: 0,
             ended: false,

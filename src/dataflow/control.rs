@@ -13,6 +13,7 @@ use frazil_connector_api::Positions;
 use serde::{Deserialize, Serialize};
 
 use super::catalog_change::StepText;
+use super::source::FieldNotice;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use crate::state::{ReadEpochs, SegmentRef, StoredSegments};
@@ -152,6 +153,13 @@ pub enum Report {
         relation: RelationId,
         /// Tries so far and the last error.
         problem: Option<(u32, String)>,
+    },
+    /// How messages of the worker's splits differ from the declared columns now.
+    Fields {
+        /// The fragment.
+        relation: RelationId,
+        /// All that differs.
+        notices: Vec<FieldNotice>,
     },
 }
 

@@ -22,7 +22,7 @@ use super::charges::FragmentCharges;
 use super::context::FragmentContext;
 use super::control::{CatchUpProgress, FragmentProgress};
 use super::packet::{Packet, decoded_bytes};
-use super::source::SourceHandle;
+use super::source::{FieldNotices, SourceHandle};
 use super::tap::{Queue, Tap};
 use crate::catalog::RelationId;
 use crate::change::{batch_bytes, change_chunks};
@@ -194,6 +194,8 @@ pub(crate) struct SourceInput {
     pub(crate) offsets: Positions,
     /// The same of what belongs to closed epochs.
     pub(crate) closed_offsets: Positions,
+    /// How its messages differ from the declared columns.
+    pub(crate) notices: FieldNotices,
     /// The last flush that the reader answered.
     pub(crate) flushed: u64,
     /// True once a bounded source has ended.

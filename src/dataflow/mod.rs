@@ -41,4 +41,5 @@ pub use control::{
 pub use node_operators::CheckedRelation;
 pub use reads::RemoteRows;
 pub(crate) use reads::{AskedRows, RowsRequest};
+pub use source::FieldNotice;
 pub use worker::{Event, ProcessShared, Request, run_worker};

@@ -24,9 +24,14 @@ use frazil_connector_api::{
     SourcePoll, SourceReader, SplitId,
 };
 
+pub use field_notices::FieldNotice;
+pub(crate) use field_notices::FieldNotices;
+
 use super::packet::decoded_bytes;
 use crate::env::Env;
 use crate::error::{Error, Result, caught};
+
+mod field_notices;
 
 const POLL_TIMEOUT: Duration = Duration::from_millis(50);
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(5);

@@ -492,16 +492,23 @@ impl Worker {
                 self.report_dirty(&[relation]);
                 None
             }
-            SourceEvent::Batch(batch) => {
+            SourceEvent::Batch(mut batch) => {
+                let changes = std::mem::take(&mut batch.schema_changes);
+                let mut has_changed = false;
+                self.source(relation, index, |source| has_changed = source.notices.take(changes));
                 self.take_batch(relation, index, batch);
-                None
+                has_changed.then(|| self.notices(relation)).flatten()
             }
             SourceEvent::Retired(splits) => {
+                let mut had_notices = false;
                 self.source(relation, index, |source| {
-                    splits.iter().for_each(|split| _ = source.offsets.remove(split));
+                    for split in &splits {
+                        source.offsets.remove(split);
+                        had_notices |= source.notices.retire(split);
+                    }
                 });
                 self.report_dirty(&[relation]);
-                None
+                had_notices.then(|| self.notices(relation)).flatten()
             }
             SourceEvent::Flushed(number) => {
                 self.source(relation, index, |source| source.flushed = number);
@@ -540,6 +547,13 @@ impl Worker {
         if let Some(source) = fragment.and_then(|fragment| fragment.sources.get_mut(index)) {
             change(source);
         }
+    }
+
+    /// How messages of all sources of a fragment differ from the declared columns.
+    fn notices(&self, relation: RelationId) -> Option<Report> {
+        let sources = &self.fragments.get(&relation)?.sources;
+        let notices = sources.iter().flat_map(|source| source.notices.iter()).cloned().collect();
+        Some(Report::Fields { relation, notices })
     }
 
     /// Feeds a source's batch, and its bad messages into the errors table.

@@ -400,6 +400,9 @@ impl Coordinator {
             Report::Retrying { relation, problem } => {
                 self.state.set_source_problem(relation, worker, problem);
             }
+            Report::Fields { relation, notices } => {
+                self.state.set_field_notices(relation, worker, notices);
+            }
         }
         Ok(())
     }

@@ -598,6 +598,8 @@ mod remote_tests;
 #[cfg(test)]
 mod resume_tests;
 #[cfg(test)]
+mod schema_change_tests;
+#[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use super::flushes::Readers;
 use super::recent_writes::RecentWrites;
 use super::{CatchUp, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
-use crate::dataflow::{CatchUpProgress, FragmentProgress};
+use crate::dataflow::{CatchUpProgress, FieldNotice, FragmentProgress};
 use crate::error::Error;
 use crate::state::{MemoryAccount, SnapshotStore};
 
@@ -52,6 +52,8 @@ struct Figures {
     problem: Option<(u32, String)>,
     /// Of sources, by worker.
     source_problems: BTreeMap<usize, (u32, String)>,
+    /// How messages differ from the declared columns, by worker.
+    field_notices: BTreeMap<usize, Vec<FieldNotice>>,
     failure: Option<Failure>,
     ended: BTreeSet<usize>,
     sink: Option<SinkStatus>,
@@ -117,6 +119,7 @@ impl EngineState {
             let relation = Arc::clone(relation);
             self.change(relation.id, |job| {
                 job.failure = None;
+                job.field_notices.clear();
                 job.ended.clear();
                 job.starting = Some(Starting { relation, is_new, progress: BTreeMap::new() });
             });
@@ -239,6 +242,15 @@ impl EngineState {
             Some(problem) => _ = job.source_problems.insert(worker, problem),
             None => _ = job.source_problems.remove(&worker),
         });
+    }
+
+    pub(super) fn set_field_notices(
+        &self,
+        relation: RelationId,
+        worker: usize,
+        notices: Vec<FieldNotice>,
+    ) {
+        self.change(relation, |job| _ = job.field_notices.insert(worker, notices));
     }
 
     /// What a flush waits for among the readers of a relation.
@@ -388,6 +400,7 @@ impl EngineState {
             let job = figures.get(&relation.id).cloned().unwrap_or_default();
             let shards = snapshots.relations.get(&relation.id);
             let operator_bytes = job.operator_sums();
+            let field_notices = job.field_notices.values().flatten().cloned().collect();
             let sink_bytes = job.sink.as_ref().map_or(0, |sink| sink.state_bytes);
             jobs.push(JobStatus {
                 id: relation.id,
@@ -398,6 +411,7 @@ impl EngineState {
                 rows_in: job.rows_in,
                 bytes_in: job.bytes_in,
                 bad_messages: job.bad_messages,
+                field_notices,
                 row_count: shards
                     .map(|shards| shards.iter().map(|shard| shard.row_count() as u64).sum()),
                 state_bytes: operator_bytes.iter().map(|(_, bytes)| bytes).sum::<u64>()

@@ -3,6 +3,7 @@
 use frazil_connector_api::SinkStatus;
 
 use crate::catalog::RelationId;
+use crate::dataflow::FieldNotice;
 
 /// What a job keeps up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub struct JobStatus {
     pub bytes_in: u64,
     /// Messages that could not be decoded, since the start of the process.
     pub bad_messages: u64,
+    /// How the fields of its sources' messages differ from the declared columns.
+    pub field_notices: Vec<FieldNotice>,
     /// Rows that it holds, for tables and views.
     pub row_count: Option<u64>,
     /// Memory of its operators' state in bytes.

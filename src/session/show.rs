@@ -1,11 +1,13 @@
 //! What SHOW shows, as one batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 
 use super::{Variables, type_name};
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
+use crate::dataflow::FieldNotice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{CatchUp, Engine, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::sql::{Show, redacted};
@@ -145,6 +147,7 @@ fn jobs(jobs: &[JobStatus]) -> Vec<Column> {
         ("error", optional(jobs.iter().map(error))),
         ("progress", optional(jobs.iter().map(|job| progress(&job.state)))),
         ("epochs_behind", counts(jobs.iter().map(|job| epochs_behind(&job.state)))),
+        ("schema_changes", optional(jobs.iter().map(|job| schema_changes(&job.field_notices)))),
     ]
 }
 
@@ -157,6 +160,29 @@ fn error(job: &JobStatus) -> Option<String> {
         }
         _ => error,
     }
+}
+
+/// How messages differ from the declared columns: columns that they lack, then other fields.
+fn schema_changes(notices: &[FieldNotice]) -> Option<String> {
+    const FIELDS_MAX: usize = 20;
+    const SPLITS_MAX: usize = 3;
+    let mut fields: BTreeMap<(bool, &str), Vec<(&str, i64)>> = BTreeMap::new();
+    for FieldNotice { name, is_missing, split, since } in notices {
+        fields.entry((!is_missing, name)).or_default().push((&split.0, *since));
+    }
+    let more = |count: usize, shown: usize| match count.saturating_sub(shown) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let texts = fields.iter().take(FIELDS_MAX).map(|((is_undeclared, name), splits)| {
+        let what = if *is_undeclared { "no column takes field" } else { "messages lack column" };
+        let places = splits.iter().take(SPLITS_MAX);
+        let places = places.map(|(split, since)| format!("offset {since} of split {split}"));
+        let places = places.collect::<Vec<_>>().join(", ");
+        format!("{what} \"{name}\" since {places}{}", more(splits.len(), SPLITS_MAX))
+    });
+    let text = texts.collect::<Vec<_>>().join("; ");
+    (!fields.is_empty()).then(|| text + &more(fields.len(), FIELDS_MAX))
 }
 
 /// How much of the rows that were there at its start a job has taken.
@@ -255,4 +281,29 @@ fn runs(runs: &[PipelineRun]) -> Vec<Column> {
         ("snapshot", optional(runs.iter().map(|run| run_state(&run.state).1))),
         ("error", optional(runs.iter().map(|run| run_state(&run.state).2))),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use frazil_connector_api::SplitId;
+
+    use super::*;
+
+    fn notice(name: &str, is_missing: bool, split: usize) -> FieldNotice {
+        let since = 10 * split as i64;
+        FieldNotice { name: name.to_string(), is_missing, split: SplitId(split.to_string()), since }
+    }
+
+    #[test]
+    fn schema_changes_name_missing_columns_first_and_are_bounded() {
+        assert_eq!(schema_changes(&[]), None);
+        let notices = [notice("b", false, 0), notice("z", true, 0), notice("z", true, 1)];
+        let text = "messages lack column \"z\" since offset 0 of split 0, offset 10 of split 1; no \
+                    column takes field \"b\" since offset 0 of split 0";
+        assert_eq!(schema_changes(&notices).as_deref(), Some(text));
+        let splits: Vec<_> = (0..9).map(|split| notice("a", true, split)).collect();
+        assert!(schema_changes(&splits).unwrap().ends_with("offset 20 of split 2, and 6 more"));
+        let fields: Vec<_> = (0..23).map(|at| notice(&at.to_string(), false, 0)).collect();
+        assert!(schema_changes(&fields).unwrap().ends_with("split 0, and 3 more"));
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::{ChangeBatch, Include, Result, UpsertBatch};
+use crate::{ChangeBatch, FieldDifference, Include, OnSchemaChange, Result, UpsertBatch};
 
 /// One message as a source read it; the bytes are borrowed from the source's buffer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,6 +63,11 @@ pub trait Format: Debug + Send + Sync {
     fn included(&self) -> &[(String, Include)] {
         &[]
     }
+
+    /// What is done about rows that lack declared columns, see [`Decoder::difference`].
+    fn on_schema_change(&self) -> OnSchemaChange {
+        OnSchemaChange::Warn
+    }
 }
 
 /// A format whose rows have columns of the messages' own behind them.
@@ -82,6 +87,10 @@ impl Format for Including {
     fn included(&self) -> &[(String, Include)] {
         &self.included
     }
+
+    fn on_schema_change(&self) -> OnSchemaChange {
+        self.format.on_schema_change()
+    }
 }
 
 /// Turns messages into columns, message by message, straight into Arrow builders.
@@ -98,6 +107,15 @@ pub trait Decoder: Send {
     /// not become NULL: the caller keeps the message with them (see [`UpsertBatch`]).
     fn needs_stored_row(&self) -> bool {
         false
+    }
+
+    /// How the fields of the new row in the last message differ from the declared columns, also if
+    /// that row was refused. `None`: the message has no whole row, or the format allows rows to
+    /// leave columns out.
+    ///
+    /// Asked after each message: equal differences are the same `Arc` if that is cheap.
+    fn difference(&self) -> Option<&Arc<FieldDifference>> {
+        None
     }
 
     /// Rows appended since the last [`Decoder::flush`].

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::include::IncludedColumns;
+use crate::schema_change::SchemaWatch;
 use crate::{
     About, BadMessage, ConnectorError, ConnectorErrorKind, Decoded, Decoder, Format, Message,
     Positions, Result, SourceBatch, SplitId,
@@ -18,6 +19,7 @@ const BATCH_BYTES_MAX: u64 = 16 << 20;
 pub struct Intake {
     decoder: Box<dyn Decoder>,
     included: Option<IncludedColumns>,
+    watch: SchemaWatch,
     bad: Vec<BadMessage>,
     /// Messages whose rows need a stored row, with these rows.
     origins: Vec<(Range<usize>, BadMessage)>,
@@ -35,6 +37,7 @@ impl Intake {
         Ok(Self {
             decoder: format.decoder()?,
             included: (!included.is_empty()).then(|| IncludedColumns::new(included)),
+            watch: SchemaWatch::new(format.on_schema_change()),
             bad: Vec::new(),
             origins: Vec::new(),
             message_count: 0,
@@ -45,7 +48,8 @@ impl Intake {
     /// Takes one message with its number in the split; a broken one becomes a [`BadMessage`].
     ///
     /// # Errors
-    /// Whatever the decoder says that is not `BadMessage`.
+    /// Whatever the decoder says that is not `BadMessage`; `Target` for a row that lacks columns
+    /// if the format is to stop there.
     pub fn push(&mut self, split: &SplitId, offset: i64, message: Message<'_>) -> Result<()> {
         self.push_about(split, offset, message, About::default())
     }
@@ -77,6 +81,9 @@ impl Intake {
                 self.bad.push(bad_message(split, offset, message, reason));
             }
             Err(error) => return Err(error),
+        }
+        if let Some(difference) = self.decoder.difference() {
+            self.watch.note(split, offset, difference)?;
         }
         if let Some(included) = &mut self.included {
             included.push(self.decoder.buffered_rows(), split, offset, message, about);
@@ -119,7 +126,13 @@ impl Intake {
         self.origins.clear();
         self.message_count = 0;
         let bytes = std::mem::take(&mut self.bytes);
-        Ok(SourceBatch { data, bad: std::mem::take(&mut self.bad), positions, bytes })
+        Ok(SourceBatch {
+            data,
+            bad: std::mem::take(&mut self.bad),
+            schema_changes: self.watch.take(),
+            positions,
+            bytes,
+        })
     }
 }
 

@@ -20,6 +20,7 @@ mod include;
 mod intake;
 mod options;
 mod position;
+mod schema_change;
 mod sink;
 mod source;
 mod upsert;
@@ -34,6 +35,7 @@ pub use include::Include;
 pub use intake::Intake;
 pub use options::{OptionDefault, OptionSpec, Options};
 pub use position::{Position, Positions};
+pub use schema_change::{FieldDifference, OnSchemaChange, SchemaChange};
 pub use sink::{
     CommitMark, CommitOutcome, Committable, Fragment, LastCommit, Resume, SinkCommitter, SinkMode,
     SinkStatus, SinkWriter,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decoded, Position, Positions, Result};
+use crate::{Decoded, Position, Positions, Result, SchemaChange};
 
 /// A split's name, unique in its source: a Kafka partition, a file, a generator's lane.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct SourceBatch {
     pub data: Decoded,
     /// The messages that gave no rows because they are broken.
     pub bad: Vec<BadMessage>,
+    /// Messages of the batch from which on the rows of a split have other fields, in order. A
+    /// reader begins with that of the first row of each split.
+    pub schema_changes: Vec<SchemaChange>,
     /// Where every split that this batch has read from is read on.
     pub positions: Positions,
     /// Bytes read, for the metrics.
@@ -43,6 +46,7 @@ pub struct SourceBatch {
 
 /// What a poll gave.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once per poll, and most are batches")]
 pub enum SourcePoll {
     /// Messages, perhaps without rows. A batch without messages and positions says only that the
     /// time-out has passed before the reader has caught up, not that the outside answers.

@@ -1,6 +1,8 @@
 //! [`all_or_nothing`]: a message that fails leaves no part of a row.
 
-use frazil_connector_api::{Decoded, Decoder, Message, Result};
+use std::sync::Arc;
+
+use frazil_connector_api::{Decoded, Decoder, FieldDifference, Message, Result};
 
 use crate::json::Rows;
 
@@ -64,6 +66,10 @@ impl<A: Append> Decoder for AllOrNothing<A> {
 
     fn needs_stored_row(&self) -> bool {
         self.appender.rows().needs_stored_since(self.last_start)
+    }
+
+    fn difference(&self) -> Option<&Arc<FieldDifference>> {
+        self.appender.rows().difference()
     }
 
     fn buffered_rows(&self) -> usize {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
-    ConnectorError, ConnectorErrorKind, Decoder, Format, OptionSpec, Options, Result,
+    ConnectorError, ConnectorErrorKind, Decoder, Format, OnSchemaChange, OptionSpec, Options,
+    Result,
 };
 
 use crate::all_or_nothing::all_or_nothing;
@@ -17,6 +18,7 @@ use crate::plain::PlainDecoder;
 use crate::wire::{DecimalText, Wire, wires_from_options};
 use crate::wrapper::Wrapper;
 
+const SCHEMA_CHANGE_OPTION: &str = "schema.change.handling.mode";
 const PLACEHOLDER_OPTION: &str = "unavailable.value.placeholder";
 
 /// The options of `ENCODE JSON`, in parentheses behind it.
@@ -61,6 +63,11 @@ pub const OPTIONS: &[OptionSpec] = &[
         "replica.identity",
         "default",
         "what events tell of old rows: `default`, `full`",
+    ),
+    OptionSpec::with_default(
+        SCHEMA_CHANGE_OPTION,
+        "warn",
+        "a declared column that events do not have: `warn`, `fail`; FORMAT DEBEZIUM alone",
     ),
 ];
 
@@ -139,7 +146,8 @@ pub struct FormatSpec {
 /// Options, beside those of [`wire`](crate::wire): `unavailable.value.placeholder` as the source's
 /// Debezium connector has it; `unavailable.value.handling.mode`: `error` (default) or `null`, for a
 /// value that was not sent of a row that is not stored; `replica.identity`: `default` or `full`,
-/// what the source tells of old rows.
+/// what the source tells of old rows; `schema.change.handling.mode`: `warn` (default) or `fail`,
+/// for events of FORMAT DEBEZIUM that lack declared columns.
 ///
 /// With a key the decoders give `Decoded::Upserts`, without one `Decoded::Changes`. The batches'
 /// schema is the table's with every column outside the key nullable. A decoder of FORMAT PLAIN
@@ -178,14 +186,37 @@ pub fn build_format(
         "replica.identity",
         [("default", ReplicaIdentity::Key), ("full", ReplicaIdentity::Full)],
     )?;
+    let on_schema_change = on_schema_change(&mut options, format)?;
     options.finish(OPTIONS)?;
     let placeholder_rule = match key.is_empty() {
         true => PlaceholderRule::Value,
         false => on_unavailable,
     };
-    let json = JsonFormat { format, schema, key, wires, placeholder, placeholder_rule, identity };
+    let json = JsonFormat {
+        format,
+        schema,
+        key,
+        wires,
+        placeholder,
+        placeholder_rule,
+        identity,
+        on_schema_change,
+    };
     json.rows()?;
     Ok(Arc::new(json))
+}
+
+/// What the options say of events that lack declared columns. Rows of FORMAT PLAIN may leave
+/// columns out.
+fn on_schema_change(options: &mut Options, format: FormatKind) -> Result<OnSchemaChange> {
+    let modes = [("warn", OnSchemaChange::Warn), ("fail", OnSchemaChange::Fail)];
+    let mode = word(options, SCHEMA_CHANGE_OPTION, modes)?;
+    if mode == OnSchemaChange::Fail && format == FormatKind::Plain {
+        let message = format!("option \"{SCHEMA_CHANGE_OPTION}\" has no effect in FORMAT PLAIN");
+        return Err(ConnectorError::config(message)
+            .with_hint("rows of FORMAT PLAIN may leave columns out: declare them NOT NULL"));
+    }
+    Ok(mode)
 }
 
 /// The meaning of an option's word; the first one is the default.
@@ -207,6 +238,7 @@ struct JsonFormat {
     placeholder: Placeholder,
     placeholder_rule: PlaceholderRule,
     identity: ReplicaIdentity,
+    on_schema_change: OnSchemaChange,
 }
 
 impl JsonFormat {
@@ -233,8 +265,12 @@ impl Format for JsonFormat {
             }
             FormatKind::Debezium => {
                 let event = self.wrapper(ColumnsAt::Envelope);
-                all_or_nothing(UpsertDecoder::new(event, message_key, identity, rows))
+                all_or_nothing(UpsertDecoder::new(event, message_key, identity, rows.watching()))
             }
         })
+    }
+
+    fn on_schema_change(&self) -> OnSchemaChange {
+        self.on_schema_change
     }
 }

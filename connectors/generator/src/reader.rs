@@ -108,7 +108,13 @@ impl GeneratorReader {
             (Feed::Nexmark(feed), _) => {
                 let rows = feed.next_batch(count as usize)?;
                 let bytes = rows.rows().get_array_memory_size() as u64;
-                SourceBatch { data: Decoded::Changes(rows), bad: Vec::new(), positions, bytes }
+                SourceBatch {
+                    data: Decoded::Changes(rows),
+                    bad: Vec::new(),
+                    schema_changes: Vec::new(),
+                    positions,
+                    bytes,
+                }
             }
             (Feed::Shop(stream), Some(intake)) => {
                 for at in lane.at..next {

@@ -181,6 +181,7 @@ impl SourceReader for GrowingReader {
                 return Ok(SourcePoll::Batch(SourceBatch {
                     data: Decoded::Changes(ChangeBatch::inserts(rows)),
                     bad: Vec::new(),
+                    schema_changes: Vec::new(),
                     positions: Positions::from([(split.clone(), position.clone())]),
                     bytes: 8,
                 }));

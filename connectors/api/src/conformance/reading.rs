@@ -5,7 +5,9 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::{Decoded, Position, Positions, Source, SourceBatch, SourcePoll, SplitId};
+use crate::{
+    Decoded, FieldDifference, Position, Positions, Source, SourceBatch, SourcePoll, SplitId,
+};
 
 /// Long enough for a busy machine; a source that has caught up answers earlier.
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,10 +21,30 @@ pub struct Reading {
     pub rows: Vec<String>,
     /// One text a bad message: offset, payload and reason.
     pub bad: Vec<String>,
+    /// From which message on the rows have which fields.
+    pub schema_changes: Vec<(i64, FieldDifference)>,
     /// Where it is read on after each batch.
     pub boundaries: Vec<Position>,
-    /// Rows and bad messages read before each boundary.
-    counts: Vec<(usize, usize)>,
+    /// Rows, bad messages and schema changes read before each boundary.
+    counts: Vec<(usize, usize, usize)>,
+}
+
+impl Reading {
+    /// How the fields of a message differ by the changes up to it.
+    fn difference_at(&self, offset: i64) -> Option<&FieldDifference> {
+        let before = self.schema_changes.iter().rev().find(|(since, _)| *since <= offset);
+        before.map(|(_, difference)| difference)
+    }
+
+    /// Checks that a reader that began later tells the same of the messages that it has read.
+    fn assert_same_fields(&self, later: &Self, split: &SplitId) {
+        let Some((first, _)) = later.schema_changes.first() else { return };
+        let changes = self.schema_changes.iter().chain(&later.schema_changes);
+        for (offset, _) in changes.filter(|(offset, _)| offset >= first) {
+            let (whole, part) = (self.difference_at(*offset), later.difference_at(*offset));
+            assert_eq!(whole, part, "fields of split {split:?} at {offset} after a restart");
+        }
+    }
 }
 
 /// Reads one split until it is idle or has ended, `rows_max` rows a poll.
@@ -42,7 +64,8 @@ pub fn read_all(source: &dyn Source, split: &SplitId, from: Position, rows_max: 
 /// Checks the law of restarts for every split, from its first position to its end.
 ///
 /// Reading in one go equals (1) reading message by message and opening the source anew after each
-/// of them, and (2) the rest that is read in one go from each of those positions. Needs a source
+/// of them, and (2) the rest that is read in one go from each of those positions. So do the fields
+/// that messages have by [`SourceBatch::schema_changes`]. Needs a source
 /// with an end (or one that becomes idle) and at least `messages_min` messages.
 ///
 /// # Panics
@@ -58,10 +81,15 @@ pub fn assert_restartable(source: &dyn Source, messages_min: usize) {
         let stepped = read_in_steps(source, split, first);
         assert_eq!(whole.rows, stepped.rows, "rows of split {split:?} after restarts");
         assert_eq!(whole.bad, stepped.bad, "bad messages of split {split:?} after restarts");
-        for (boundary, (rows, bad)) in stepped.boundaries.iter().zip(&stepped.counts) {
+        whole.assert_same_fields(&stepped, split);
+        for (boundary, (rows, bad, changes)) in stepped.boundaries.iter().zip(&stepped.counts) {
             let rest = read_all(source, split, boundary.clone(), usize::MAX >> 1);
             assert_eq!(whole.rows[*rows..], rest.rows, "rows of {split:?} from {boundary:?}");
             assert_eq!(whole.bad[*bad..], rest.bad, "bad messages of {split:?} from {boundary:?}");
+            whole.assert_same_fields(&rest, split);
+            let is_silent = stepped.schema_changes.len() == *changes;
+            let fields = "the first row after a restart tells its fields";
+            assert_eq!(is_silent, rest.schema_changes.is_empty(), "{fields}: {split:?}");
         }
         messages_seen += stepped.boundaries.len();
         if let Some(ends) = &ends {
@@ -116,7 +144,10 @@ fn take(
         format!("{} {} {payload:?} {}", bad.split.0, bad.offset, bad.reason)
     }));
     reading.boundaries.push(next.clone());
-    reading.counts.push((reading.rows.len(), reading.bad.len()));
+    let changes = batch.schema_changes.iter().filter(|change| change.split == *split);
+    reading.schema_changes.extend(changes.map(|it| (it.offset, it.difference.clone())));
+    let counts = (reading.rows.len(), reading.bad.len(), reading.schema_changes.len());
+    reading.counts.push(counts);
     next.clone()
 }
 

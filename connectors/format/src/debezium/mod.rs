@@ -9,6 +9,8 @@
 //! **Invariant:** `before` of a delete is trusted for its key alone: under PostgreSQL's default
 //! replica identity Debezium fills its other columns with made-up defaults. So the table must have
 //! the source's key.
+//! **Invariant:** `after` has a field for every column of the source, so that a declared column
+//! without one was dropped or renamed there, or never existed. `before` is not asked.
 //! **Invariant:** tombstones, heartbeats, transaction marks, schema changes and logical messages
 //! are no rows and no errors; they are counted. Anything else without an `op` is refused.
 //!

@@ -88,6 +88,7 @@ impl UpsertDecoder {
 
 impl Append for UpsertDecoder {
     fn append(&mut self, message: Message<'_>) -> Result<bool> {
+        self.upserts.rows.begin_message();
         self.read(message, Columns::All)
     }
 

@@ -13,6 +13,7 @@ mod column;
 mod cursor;
 mod decimal;
 mod fault;
+mod fields;
 mod placeholder;
 mod row;
 mod rows;

@@ -48,11 +48,12 @@ pub(crate) fn read_row(
     let Some(mut object) = cursor.object()? else { return Ok(RowRead::default()) };
     let mut read = RowRead { is_row: true, is_deleted: false };
     let mut expected = 0;
+    rows.begin_row(columns);
     while let Some(name) = cursor.next_name(&mut object, rows.guess(expected))? {
         let token = cursor.value()?;
         let index = match name {
             Name::Guessed => expected,
-            Name::Other(name) => match rows.find(&name) {
+            Name::Other(name) => match find(rows, &name, columns) {
                 Some(index) => index,
                 None => {
                     if matches!(&*name, "__deleted" | "__op") {
@@ -67,10 +68,18 @@ pub(crate) fn read_row(
             rows.put(index, token, wires[index])?;
         }
     }
-    rows.close_row()?;
+    rows.close_row(columns)?;
     // What a row was that is gone may lack its values.
     rows.check_nulls(columns == Columns::All && !read.is_deleted)?;
     Ok(read)
+}
+
+/// The column for a field; what else a new row has is noted.
+fn find(rows: &mut Rows, name: &str, columns: Columns) -> Option<usize> {
+    match columns {
+        Columns::All => rows.find_or_note(name),
+        Columns::Key => rows.find(name),
+    }
 }
 
 /// Reads a text that is one row; see [`read_row`].

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arrow::array::{BooleanBufferBuilder, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use frazil_connector_api::{ConnectorError, Result};
+use frazil_connector_api::{ConnectorError, FieldDifference, Result};
 
 use super::column::Column;
 use super::cursor::guess;
 use super::fault::{Beyond, Fault};
+use super::fields::FieldWatch;
 use super::placeholder::{Placeholder, PlaceholderRule};
-use super::row::Broken;
+use super::row::{Broken, Columns};
 use crate::wire::{OutOfRange, Wire};
 
 /// Longest piece of a bad value that an error shows.
@@ -37,6 +38,8 @@ pub(crate) struct Rows {
     needs_stored: Option<usize>,
     placeholder: Placeholder,
     placeholder_rule: PlaceholderRule,
+    /// For rows that must have a field for every column.
+    watch: Option<FieldWatch>,
     /// Why the last message was refused, if it was not for its syntax.
     reason: Option<ConnectorError>,
 }
@@ -82,8 +85,15 @@ impl Rows {
             row_count: 0,
             placeholder,
             placeholder_rule,
+            watch: None,
             reason: None,
         })
+    }
+
+    /// Has new rows tell how their fields differ from the columns, see [`Rows::difference`].
+    pub(crate) fn watching(mut self) -> Self {
+        self.watch = Some(FieldWatch::default());
+        self
     }
 
     /// Number of finished rows.
@@ -99,6 +109,36 @@ impl Rows {
     /// The column for a field called `name`, see [`column_of`].
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         column_of(&self.names, name)
+    }
+
+    /// As [`Rows::find`], and notes a field of a new row that has no column.
+    pub(crate) fn find_or_note(&mut self, name: &str) -> Option<usize> {
+        if self.watch.as_mut().is_some_and(|watch| watch.note_as_before(name)) {
+            return None;
+        }
+        let found = self.find(name);
+        if let (None, Some(watch)) = (found, &mut self.watch) {
+            watch.note_undeclared(name);
+        }
+        found
+    }
+
+    /// The next message begins.
+    pub(crate) fn begin_message(&mut self) {
+        self.watch.iter_mut().for_each(FieldWatch::begin_message);
+    }
+
+    /// A row begins of which `columns` are read.
+    pub(crate) fn begin_row(&mut self, columns: Columns) {
+        if columns == Columns::All {
+            self.watch.iter_mut().for_each(FieldWatch::begin_row);
+        }
+    }
+
+    /// How the fields of the message's new row differ from the columns, also if the row is refused;
+    /// `None` if it has none that was read to its end.
+    pub(crate) fn difference(&self) -> Option<&Arc<FieldDifference>> {
+        self.watch.as_ref()?.difference()
     }
 
     /// Whether column `index` is a part of the key.
@@ -224,20 +264,29 @@ impl Rows {
         Broken::Content
     }
 
-    /// Ends the row; columns without a value get NULL.
+    /// Ends the row of which `columns` were read; columns without a value get NULL.
     ///
     /// # Errors
     /// As [`Rows::put`], if a key column has no value.
-    pub(crate) fn close_row(&mut self) -> std::result::Result<(), Broken> {
+    pub(crate) fn close_row(&mut self, columns: Columns) -> std::result::Result<(), Broken> {
+        let mut watch = self.watch.as_mut().filter(|_| columns == Columns::All);
+        let mut missing_key = None;
         for index in 0..self.columns.len() {
             if self.columns[index].len() == self.row_count {
+                watch.iter_mut().for_each(|watch| watch.note_missing(index));
                 if self.is_key[index] {
-                    let message = format!("key column \"{}\" is missing", self.names[index]);
-                    return self.fail(message, None);
+                    missing_key = missing_key.or(Some(index));
+                    continue;
                 }
                 self.columns[index].push_null();
-                self.note_null(index);
+                if self.is_required[index] {
+                    self.lacking = Some(index);
+                }
             }
+        }
+        watch.iter_mut().for_each(|watch| watch.end_row(&self.names));
+        if let Some(index) = missing_key {
+            return self.fail(format!("key column \"{}\" is missing", self.names[index]), None);
         }
         self.row_count += 1;
         Ok(())

@@ -8,5 +8,6 @@ mod pitfalls;
 mod plain;
 mod random;
 mod samples;
+mod schema_changes;
 mod spec;
 mod support;

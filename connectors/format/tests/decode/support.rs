@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use frazil_connector_api::{
-    ConnectorError, ConnectorErrorKind, Decoded, Decoder, Message, Options, UpsertOp,
+    ConnectorError, ConnectorErrorKind, Decoded, Decoder, Format, Message, Options, UpsertOp,
 };
 use frazil_format::{EncodeKind, FormatKind, FormatSpec, build_format};
 
@@ -66,16 +66,26 @@ fn precisions(columns: &str) -> Vec<Option<u8>> {
 
 /// A decoder; `options` as `"name=value name=value"`.
 pub(crate) fn decoder(
-    format: FormatKind,
+    kind: FormatKind,
     columns: &str,
     key: &[usize],
     options: &str,
 ) -> Box<dyn Decoder> {
+    format(kind, columns, key, options).unwrap().decoder().unwrap()
+}
+
+/// A format, with options as for [`decoder`].
+pub(crate) fn format(
+    format: FormatKind,
+    columns: &str,
+    key: &[usize],
+    options: &str,
+) -> Result<Arc<dyn Format>, ConnectorError> {
     let pairs = options.split_whitespace().map(|pair| pair.split_once('=').unwrap());
     let options = Options::new(pairs.map(|(name, value)| (name.to_string(), value.to_string())));
     let precisions = precisions(columns);
     let spec = FormatSpec { format, encode: EncodeKind::Json, options, precisions };
-    build_format(spec, schema(columns), key.to_vec()).unwrap().decoder().unwrap()
+    build_format(spec, schema(columns), key.to_vec())
 }
 
 /// A decoder of Debezium events with the key in column 0.
