@@ -90,6 +90,20 @@ class Frazil:
             if child is not None:
                 child.kill()
 
+    def crash(self, workers):
+        """kill -9, and a new start with another number of workers.
+
+        Of more processes only the last one is killed: process 0 must then end by itself.
+        """
+        if self.processes > 1:
+            self.helpers[-1].kill()
+            code = self.child.wait(20)
+            if code <= 0:
+                raise RuntimeError(f"process 0 ended with {code} when another was killed")
+        self.kill()
+        self.workers = workers
+        self.start()
+
     def stop(self):
         if self.child is not None:
             self.child.stop()

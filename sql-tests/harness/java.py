@@ -42,9 +42,10 @@ class TableServer:
             raise JavaError(answer["error"])
         return answer
 
-    def rows(self, metadata, columns):
-        """Rows of a table in Python's types."""
-        answer = self.ask({"do": "rows", "metadata": metadata, "columns": list(columns)})
+    def rows(self, metadata, columns, snapshot=None):
+        """Rows of a table in Python's types; of a snapshot's id, or of the current one."""
+        question = {"do": "rows", "metadata": metadata, "columns": list(columns)}
+        answer = self.ask(question if snapshot is None else {**question, "snapshot": snapshot})
         read = [reader(kind) for kind in answer["types"]]
         return [
             tuple(None if cell is None else of(cell) for of, cell in zip(read, row, strict=True))

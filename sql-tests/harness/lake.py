@@ -76,17 +76,23 @@ class Lake:
         finally:
             catalog.close()
 
-    def read(self, reader, namespace, table, columns):
-        """Rows of a table, with the columns in the order given, by one of `READERS`."""
+    def read(self, reader, namespace, table, columns, snapshot=None):
+        """Rows of a table, with the columns in the order given, by one of `READERS`.
+
+        `snapshot` is the id of an Iceberg snapshot; None: the current one.
+        """
         if reader == "PyIceberg":
-            arrow = self.load(namespace, table).scan(selected_fields=tuple(columns)).to_arrow()
-            arrow = arrow.select(list(columns))
+            scan = self.load(namespace, table).scan(
+                selected_fields=tuple(columns), snapshot_id=snapshot
+            )
+            arrow = scan.to_arrow().select(list(columns))
         elif reader == "Java":
-            return java.server().rows(self.entry(namespace, table)[3], columns)
+            return java.server().rows(self.entry(namespace, table)[3], columns, snapshot)
         else:
             location = self.entry(namespace, table)[3].removeprefix("file://")
             names = ", ".join(f'"{c}"' for c in columns)
-            query = f"SELECT {names} FROM iceberg_scan('{location}')"
+            at = "" if snapshot is None else f", snapshot_from_id = {snapshot}::UBIGINT"
+            query = f"SELECT {names} FROM iceberg_scan('{location}'{at})"
             arrow = duck().execute(query).to_arrow_table()
         lists = [column.to_pylist() for column in arrow.columns]
         return list(zip(*lists, strict=True))
@@ -97,4 +103,5 @@ class Lake:
 
     def snapshots(self, namespace, table):
         """The table's Iceberg snapshots, oldest first."""
-        return list(self.load(namespace, table).metadata.snapshots)
+        snapshots = self.load(namespace, table).metadata.snapshots
+        return sorted(snapshots, key=lambda snapshot: snapshot.sequence_number)

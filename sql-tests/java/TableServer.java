@@ -28,6 +28,8 @@ import org.apache.iceberg.util.ByteBuffers;
  * {"do": "check", "metadata": LOCATION}                   {"problems": [..], "counts": {..}}
  * </pre>
  *
+ * Rows are those of the current snapshot, or of the one whose id is "snapshot".
+ *
  * One line a question, one line an answer; an answer of a question that failed has "error".
  */
 public final class TableServer {
@@ -64,10 +66,11 @@ public final class TableServer {
         }
         List<String> columns = new ArrayList<>();
         question.get("columns").forEach(column -> columns.add(column.asText()));
-        return rows(table, columns);
+        return rows(table, columns, question.get("snapshot"));
     }
 
-    private static ObjectNode rows(BaseTable table, List<String> columns) throws Exception {
+    private static ObjectNode rows(BaseTable table, List<String> columns, JsonNode snapshot)
+            throws Exception {
         Schema schema = table.schema().select(columns);
         ObjectNode answer = JSON.createObjectNode();
         ArrayNode types = answer.putArray("types");
@@ -75,7 +78,11 @@ public final class TableServer {
             types.add(schema.findType(column).toString());
         }
         ArrayNode rows = answer.putArray("rows");
-        try (var records = IcebergGenerics.read(table).select(columns).build()) {
+        var scan = IcebergGenerics.read(table).select(columns);
+        if (snapshot != null) {
+            scan.useSnapshot(snapshot.asLong());
+        }
+        try (var records = scan.build()) {
             for (Record record : records) {
                 ArrayNode row = rows.addArray();
                 columns.forEach(column -> row.add(value(record.getField(column))));

@@ -35,7 +35,6 @@ class Engine:
 
     def __init__(self, folder, binary, postgres, processes):
         self.postgres = postgres
-        self.processes = processes
         self.frazil = None
         if postgres is None:
             data_dir, log = os.path.join(folder, "data"), os.path.join(folder, "frazil.log")
@@ -63,14 +62,7 @@ class Engine:
         """kill -9 and a new start; the stand-in only reconnects."""
         self.connection.close()
         if self.frazil:
-            if self.processes > 1:
-                self.frazil.helpers[-1].kill()
-                code = self.frazil.child.wait(20)
-                if code <= 0:
-                    raise RuntimeError(f"process 0 ended with {code} when another was killed")
-            self.frazil.kill()
-            self.frazil.workers = workers
-            self.frazil.start()
+            self.frazil.crash(workers)
         self.open()
 
     def close(self):
