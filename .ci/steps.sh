@@ -41,7 +41,7 @@ step() {
     fi
     passed=$((passed + ok))
     failed=$((failed + bad))
-    summary+=("$(printf '%-8s %5d passed %5d failed %6d s' "$name" "$ok" "$bad" "$took")")
+    summary+=("$(printf '%-9s %5d passed %5d failed %6d s' "$name" "$ok" "$bad" "$took")")
     printf '=== %s: exit code %s, %s s\n' "$name" "$code" "$took"
     return "$code"
 }
@@ -49,7 +49,7 @@ step() {
 # A lane that cannot run, since what it needs has failed, has failed too.
 cannot() {
     failed=$((failed + 1))
-    summary+=("$(printf '%-8s not run: %s' "$1" "$2")")
+    summary+=("$(printf '%-9s not run: %s' "$1" "$2")")
 }
 
 # Prints the sums; the script's exit code.
