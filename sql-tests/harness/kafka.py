@@ -1,4 +1,4 @@
-"""A Kafka broker (KRaft, one node), and Kafka Connect with Debezium, from jars."""
+"""A Kafka broker (KRaft, one node), more of them if asked, and Kafka Connect with Debezium."""
 
 import json
 import os
@@ -21,13 +21,15 @@ appender.out.layout.pattern = %d %p %c{1}: %m%n
 """
 
 BROKER = """
-process.roles=broker,controller
-node.id=1
+process.roles={roles}
+node.id={node}
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}
+listeners=PLAINTEXT://127.0.0.1:{port}{listeners}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-log.dirs={folder}/log
+log.dirs={folder}/log-{node}
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 num.partitions=1
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
@@ -83,25 +85,39 @@ class Kafka:
     """
 
     def __init__(self, folder, listeners=None, scram=()):
+        self.folder = folder
         self.java = Java(os.path.join(folder, "kafka"))
         listeners = listeners or {}
-        self.port, controller = free_port(), free_port()
+        self.port, self.controller = free_port(), free_port()
         self.ports = {name: free_port() for name in listeners}
         self.bootstrap = f"127.0.0.1:{self.port}"
-        more = "".join(f",{name}://127.0.0.1:{port}" for name, port in self.ports.items())
-        text = BROKER.format(
-            port=self.port, controller=controller, folder=self.java.folder, listeners=more
-        )
+        # 22 digits are a UUID in base64 that never starts with "-", which would be an option.
+        self.cluster = secrets.token_hex(11)
+        more = f",CONTROLLER://127.0.0.1:{self.controller}"
+        more += "".join(f",{name}://127.0.0.1:{port}" for name, port in self.ports.items())
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+        text = ""
         for name, (protocol, lines) in listeners.items():
             protocols[name] = protocol
             text += "".join(f"listener.name.{name.lower()}.{line}\n" for line in lines)
         protocols = ",".join(f"{name}:{protocol}" for name, protocol in protocols.items())
         text += f"listener.security.protocol.map={protocols}\n"
-        properties = self.java.write("server.properties", text)
-        # 22 digits are a UUID in base64 that never starts with "-", which would be an option.
-        cluster = secrets.token_hex(11)
-        format_log = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties]
+        text = self.properties("broker,controller", 1, self.port, more) + text
+        self.child = self.start(self.formatted(1, text, scram))
+        self.second = None
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        wait_for("Kafka", lambda: self.admin.list_topics(timeout=1), 180)
+
+    def properties(self, roles, node, port, listeners=""):
+        return BROKER.format(
+            roles=roles, node=node, port=port, controller=self.controller,
+            folder=self.java.folder, listeners=listeners,
+        )
+
+    def formatted(self, node, text, scram=()):
+        """Writes the properties of a node and makes its log; the file of the properties."""
+        properties = self.java.write(f"server-{node}.properties", text)
+        format_log = ["kafka.tools.StorageTool", "format", "-t", self.cluster, "-c", properties]
         for credential in scram:
             format_log += ["--add-scram", credential]
         subprocess.run(
@@ -110,18 +126,42 @@ class Kafka:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
+        return properties
+
+    def start(self, properties):
         argv = self.java.argv("512m", "kafka.Kafka", properties)
-        self.child = Child(argv, os.path.join(folder, "kafka.log"))
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        wait_for("Kafka", lambda: self.admin.list_topics(timeout=1), 180)
+        return Child(argv, os.path.join(self.folder, "kafka.log"))
+
+    def start_second(self):
+        """Starts broker 2, which is no controller; waits until the first one knows it."""
+        if self.second is None:
+            text = self.properties("broker", 2, free_port())
+            text += "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
+            self.second_properties = self.formatted(2, text)
+        elif self.second.alive():
+            return
+        self.second = self.start(self.second_properties)
+        wait_for("broker 2", lambda: 2 in self.admin.list_topics(timeout=1).brokers, 60)
 
     def create_topic(self, name, partitions):
         for future in self.admin.create_topics([NewTopic(name, partitions, 1)]).values():
             future.result(30)
 
+    def create_topic_at(self, name, brokers):
+        """A topic with one partition at each broker that is named."""
+        topic = NewTopic(name, len(brokers), replica_assignment=[[it] for it in brokers])
+        for future in self.admin.create_topics([topic]).values():
+            future.result(30)
+
+    def leaders(self, topic):
+        """The leading broker of each partition; -1: it has none."""
+        partitions = self.admin.list_topics(topic, timeout=5).topics[topic].partitions
+        return [partitions[number].leader for number in sorted(partitions)]
+
     def stop(self):
         # SIGTERM moves leaders first, which a broker on its own never finishes quickly.
-        self.child.kill()
+        for child in filter(None, (self.second, self.child)):
+            child.kill()
 
 
 class Connect:

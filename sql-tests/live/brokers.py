@@ -3,7 +3,7 @@
     brokers.py [--bin PATH] [--only NAME] [--keep]
 
 A topic that is created again, partitions that are added, a start at the end, an aborted transaction,
-the offsets of the group, timestamps and headers of messages.
+the offsets of the group, timestamps and headers of messages, a partition without a leader.
 """
 
 import json
@@ -51,6 +51,14 @@ class Lane:
     def sql(self, text):
         with self.frazil.connect() as connection:
             connection.execute(text)
+
+    def flush(self):
+        """What FLUSH says."""
+        notices = []
+        with self.frazil.connect() as connection:
+            connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+            connection.execute("FLUSH")
+        return notices
 
     def rows(self, table):
         return dict(self.frazil.rows(f"SELECT id, v FROM {table}"))
@@ -187,7 +195,91 @@ def included(lane):
     assert row[1:] == (1, 1, b'{"id": 2}', "new"), row
 
 
-CHECKS = [created_again, partitions_added, begins_at_the_end, aborted, lag, included]
+def begin_halved(lane, table):
+    """A table over a topic whose partition 1 is at broker 2; 10 rows of each partition are read."""
+    lane.kafka.start_second()
+    lane.kafka.create_topic_at(table, [1, 2, 1])
+    wait_for("leaders", lambda: lane.kafka.leaders(table) == [1, 2, 1], 30)
+    send_to_all(lane, table, 0)
+    lane.create(table, table)
+    wait_for("30 rows", lambda: len(lane.rows(table)) == 30, 30)
+    lane.sql("FLUSH")
+
+
+def send_to_all(lane, topic, begin):
+    for partition in range(3):
+        lane.send(topic, [(1000 * partition + n, "x") for n in range(begin, begin + 10)], partition)
+
+
+def lose_leader(lane, topic):
+    lane.kafka.second.kill()
+    wait_for("the end of broker 2", lambda: lane.kafka.leaders(topic) == [1, -1, 1], 30)
+
+
+def names_partition(lane, table):
+    """SHOW JOBS names the partition; FLUSH says that the table is not flushed."""
+    def named():
+        job = lane.job(table)
+        return "without a leader, which are not read: 1" in (job["error"] or "") and job
+
+    job = wait_for("the partition's name", named, 30)
+    assert job["state"] == "retrying", job
+    notices = lane.flush()
+    assert any(f'not flushed: "{table}"' in notice for notice in notices), notices
+
+
+def others_go_on(lane, table, key):
+    """Messages of the other partitions are read."""
+    # One that does not wait for the broker that is gone.
+    producer = Producer({"bootstrap.servers": lane.kafka.bootstrap, "linger.ms": 0})
+    lane.send(table, [(key, "y")], 0, producer)
+    lane.send(table, [(2000 + key, "y")], 2, producer)
+    wait_for("rows of the others", lambda: {key, 2000 + key} <= lane.rows(table).keys(), 30)
+
+
+def bring_leader_back(lane, table, keys):
+    """Nothing is lost, and there is nothing to tell any more."""
+    lane.kafka.start_second()
+    wait_for("the leader", lambda: lane.kafka.leaders(table) == [1, 2, 1], 30)
+    producer = Producer({"bootstrap.servers": lane.kafka.bootstrap, "linger.ms": 0})
+    lane.send(table, [(1999, "z")], 1, producer)
+    wait_for("every row", lambda: lane.rows(table).keys() == {*keys, 1999}, 60)
+    wait_for("a sound job", lambda: (j := lane.job(table))["state"] == "running" and j, 30)
+    assert lane.job(table)["error"] is None
+    assert lane.flush() == []
+
+
+def offline(lane):
+    """A partition loses its leader: it is named, the others go on, also after a crash."""
+    begin_halved(lane, "halved")
+    lose_leader(lane, "halved")
+    names_partition(lane, "halved")
+    others_go_on(lane, "halved", 500)
+    lane.crash()
+    others_go_on(lane, "halved", 501)
+    read = [1000 * partition + n for partition in range(3) for n in range(10)]
+    bring_leader_back(lane, "halved", [*read, 500, 501, 2500, 2501])
+
+
+def offline_at_start(lane):
+    """A partition has no leader at a restart, and has messages that were never read."""
+    begin_halved(lane, "unread")
+    lane.frazil.kill()
+    send_to_all(lane, "unread", 10)
+    lose_leader(lane, "unread")
+    lane.frazil.start()
+    lane.frazil.connect().close()
+    wait_for("50 rows", lambda: len(lane.rows("unread")) == 50, 30)
+    names_partition(lane, "unread")
+    assert len(lane.rows("unread")) == 50
+    read = [1000 * partition + n for partition in range(3) for n in range(20)]
+    bring_leader_back(lane, "unread", read)
+
+
+CHECKS = [
+    created_again, partitions_added, begins_at_the_end, aborted, lag, included, offline,
+    offline_at_start,
+]
 
 
 if __name__ == "__main__":
