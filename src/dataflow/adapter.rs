@@ -273,10 +273,12 @@ impl Adapter {
     /// Runs a step of the operator. A panic is this fragment's failure alone: what the operator
     /// holds is not used any more.
     fn guarded(&self, step: impl FnOnce() -> Result<()>) -> Result<()> {
-        caught(self.name, || {
+        let outcome = caught(self.name, || {
             self.context.pass_fault_points()?;
             step()
-        })
+        });
+        self.context.trim_scratch();
+        outcome
     }
 
     fn fail(&self, error: Error) {

@@ -12,7 +12,7 @@ use super::control::PublishedRows;
 use super::operators::EpochInfo;
 use super::placement::Placement;
 use crate::catalog::{Relation, RelationId};
-use crate::env::Env;
+use crate::env::{Env, Scratch};
 use crate::error::{Error, Result};
 use crate::state::{Charge, MemoryAccount, MemoryKind, OperatorId, StateDelta};
 
@@ -189,6 +189,11 @@ impl FragmentContext {
             env: env.clone(),
             fault,
         }
+    }
+
+    /// Gives back pages of scratch files that a step has touched, if they are too many.
+    pub(crate) fn trim_scratch(&self) {
+        self.env.scratch().into_iter().for_each(Scratch::trim);
     }
 
     /// Fails or panics if a test asked for it at `operator.error.NAME` or `operator.panic.NAME`,
