@@ -80,7 +80,8 @@ pub trait Source: Debug + Send + Sync {
     }
 
     /// The first readable position of splits, whatever the job's starting mode: where a split
-    /// begins that appeared after the job had started, since nothing of it may be left out.
+    /// begins that appeared after the job had started, since nothing of it may be left out. Splits
+    /// that cannot be asked now are not in the answer: they are asked for again.
     ///
     /// # Errors
     /// `Unavailable` if the system is out of reach.

@@ -63,8 +63,13 @@ impl ClientContext for Events {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        // It is told for each partition as well, which is what a reader looks at.
+        if code == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         tracing::warn!("{error}: {reason}");
-        let Some(code) = error.rdkafka_error_code() else { return };
+        let Some(code) = code else { return };
         let mut trouble = self.trouble();
         let is_known = trouble.as_ref().is_some_and(Trouble::is_refusal);
         // That all brokers are down says less than why one of them is.
@@ -247,6 +252,14 @@ impl Client {
             (id, _) => id,
         };
         Ok((Topic { id: None, partitions, leaderless }, broker))
+    }
+
+    /// Partitions that cannot be read now.
+    ///
+    /// # Errors
+    /// As [`Client::topic`].
+    pub(crate) fn leaderless(&self) -> Result<Vec<i32>> {
+        self.partitions().map(|(topic, _)| topic.leaderless)
     }
 
     /// First and end offset of a partition now.

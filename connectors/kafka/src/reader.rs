@@ -184,22 +184,28 @@ impl KafkaReader {
         if !is_suspicious || self.answered.elapsed() < self.timeout {
             return Ok(());
         }
-        // A broker that answers for one partition says nothing of the others.
-        let mut silent = self.partitions.iter().filter(|partition| !partition.at_end).peekable();
-        let asked = match silent.peek() {
-            Some(_) => silent.try_for_each(|it| self.client.watermarks(it.number).map(|_| ())),
-            None => self
-                .partitions
-                .first()
-                .map_or(Ok(()), |partition| self.client.watermarks(partition.number).map(|_| ())),
-        };
-        match (asked, self.trouble.take()) {
+        match (self.ask_brokers(), self.trouble.take()) {
             (Ok(()), _) => {
                 self.saw_answer();
                 Ok(())
             }
             (Err(_), Some(trouble)) => Err(self.client.unreachable("messages", trouble)),
             (Err(silence), None) => Err(silence),
+        }
+    }
+
+    /// Asks the leaders of the partitions that are silent; of one that all are read to their end if
+    /// they are. Those without a leader are told of by the source: the others are read on.
+    fn ask_brokers(&self) -> Result<()> {
+        let leaderless = self.client.leaderless()?;
+        let has_leader = |it: &&Partition| !leaderless.contains(&it.number);
+        // A broker that answers for one partition says nothing of the others.
+        let mut silent =
+            self.partitions.iter().filter(|it| !it.at_end && has_leader(it)).peekable();
+        let ask = |it: &Partition| self.client.watermarks(it.number).map(|_| ());
+        match silent.peek() {
+            Some(_) => silent.try_for_each(ask),
+            None => self.partitions.iter().find(has_leader).map_or(Ok(()), ask),
         }
     }
 

@@ -64,16 +64,27 @@ impl KafkaSource {
     /// The topic as it is now; notes which of its partitions cannot be read.
     fn topic(&self) -> Result<Topic> {
         let topic = self.client.topic()?;
-        let name = &self.config.topic;
-        let problem = (!topic.leaderless.is_empty()).then(|| {
-            let numbers: Vec<_> = topic.leaderless.iter().map(i32::to_string).collect();
-            format!(
-                "topic \"{name}\" has partitions without a leader, which are not read: {}",
-                numbers.join(", ")
-            )
-        });
+        let problem = self.leaderless(&topic).map(|text| format!("{text}; they are not read"));
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
         Ok(topic)
+    }
+
+    /// Names the partitions that cannot be asked, if there are any.
+    fn leaderless(&self, topic: &Topic) -> Option<String> {
+        let numbers: Vec<_> = topic.leaderless.iter().map(i32::to_string).collect();
+        let (name, numbers) = (&self.config.topic, numbers.join(", "));
+        let text = format!("topic \"{name}\" has partitions without a leader: {numbers}");
+        (!topic.leaderless.is_empty()).then_some(text)
+    }
+
+    /// The topic, if each of its partitions can be asked.
+    fn whole_topic(&self) -> Result<Topic> {
+        let topic = self.topic()?;
+        match self.leaderless(&topic) {
+            None => Ok(topic),
+            Some(text) => Err(ConnectorError::unavailable(text)
+                .with_hint("see whether the brokers that keep these partitions run")),
+        }
     }
 
     /// Partitions and offsets.
@@ -125,15 +136,26 @@ impl Source for KafkaSource {
     }
 
     fn start_positions(&self) -> Result<Positions> {
-        let topic = self.topic()?;
-        self.client.offsets(topic.splits(), |watermarks| match self.config.start {
-            StartMode::Earliest => watermarks.low,
-            StartMode::Latest => watermarks.high,
-        })
+        match self.config.start {
+            StartMode::Earliest => self.first_positions(&self.splits()?),
+            // A partition that is left out would later be read from its first message.
+            StartMode::Latest => {
+                let topic = self.whole_topic()?;
+                self.client.offsets(topic.splits(), |watermarks| watermarks.high)
+            }
+        }
     }
 
     fn first_positions(&self, splits: &[SplitId]) -> Result<Positions> {
-        self.client.offsets(splits.iter().cloned(), |watermarks| watermarks.low)
+        if splits.is_empty() {
+            return Ok(Positions::new());
+        }
+        let leaderless = self.topic()?.leaderless;
+        let can_be_asked = |split: &&SplitId| {
+            !partition_of(split).is_ok_and(|partition| leaderless.contains(&partition))
+        };
+        let splits = splits.iter().filter(can_be_asked).cloned();
+        self.client.offsets(splits, |watermarks| watermarks.low)
     }
 
     fn problem(&self) -> Option<String> {
@@ -141,7 +163,7 @@ impl Source for KafkaSource {
     }
 
     fn end_positions(&self) -> Result<Option<Positions>> {
-        let topic = self.topic()?;
+        let topic = self.whole_topic()?;
         self.client.offsets(topic.splits(), |watermarks| watermarks.high).map(Some)
     }
 

@@ -93,7 +93,8 @@ impl FieldWatch {
     /// The row was read to its end; `columns` are the names of the columns.
     pub(crate) fn end_row(&mut self, columns: &[Box<str>]) {
         self.is_row = true;
-        let is_same = self.known.get(self.recent).is_some_and(|(known, _)| known.is_same(&self.row));
+        let is_same =
+            self.known.get(self.recent).is_some_and(|(known, _)| known.is_same(&self.row));
         if !is_same {
             self.find(columns);
         }
