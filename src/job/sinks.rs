@@ -41,7 +41,7 @@ struct Pace {
 impl Pace {
     /// A sink that is nearly due joins a checkpoint of others.
     fn is_due(&self, cut_at: Duration) -> bool {
-        cut_at + self.interval / 10 >= self.due_at
+        cut_at + self.interval / 20 >= self.due_at
     }
 }
 

@@ -25,7 +25,7 @@ use crate::dataflow::{
     CatalogChange, CatalogChanges, CheckedRelation, Command, Event, Planner, ProcessShared,
     Recovery, RemoteRows, Report, Request, Step, StepText, build_sink, run_worker,
 };
-use crate::env::{Env, memory_bytes};
+use crate::env::{Env, FolderLock, memory_bytes};
 use crate::error::{Error, Result};
 use crate::plan::PlannedRelation;
 use crate::sql;
@@ -68,7 +68,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     let state = Arc::new(EngineState::new(Arc::clone(&snapshots), Arc::clone(&memory)));
     let remote_rows = coordinates && peers > threads;
     let remote_rows = remote_rows.then(|| Arc::new(RemoteRows::new(peers)));
-    let (events, mut received) = mpsc::unbounded_channel();
+    let (events, received) = mpsc::unbounded_channel();
     let planner: Option<Planner> = (!coordinates).then(process_planner);
     let changes = Arc::new(CatalogChanges::new(threads, planner));
     let shared = Arc::new(ProcessShared {
@@ -86,28 +86,41 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     let (thread, ended) = spawn_workers(&config, threads, shared, taken, &state).await?;
     remote_rows.iter().for_each(|rows| rows.start(thread.clone()));
     let mut inner = Inner {
-        config: config.clone(),
-        env: env.clone(),
-        state: Arc::clone(&state),
+        config,
+        env,
+        state,
         remote_rows,
         messages: None,
         workers: Workers { peers, pipelines: Records::default(), ended },
         ddl: tokio::sync::Mutex::default(),
     };
-    if !coordinates {
-        return Ok(inner);
+    if coordinates {
+        let link = WorkerLink { requests, thread, workers: peers, changes };
+        coordinate(&mut inner, link, received, lock).await?;
     }
-    // Only now, when all processes have joined: one that is started by mistake waits for its peers
-    // and must not stop the engine that runs.
+    Ok(inner)
+}
+
+/// Begins with the newest manifest, in process 0.
+///
+/// All processes have joined by now: one that is started by mistake waits for its peers and must
+/// not stop the engine that runs.
+async fn coordinate(
+    inner: &mut Inner,
+    link: WorkerLink,
+    mut received: mpsc::UnboundedReceiver<Event>,
+    lock: Option<FolderLock>,
+) -> Result<()> {
+    let (env, state) = (inner.env.clone(), Arc::clone(&inner.state));
     let (manifests, mut manifest) = Manifests::open(env.clone()).await?;
     let leftovers = manifests.unnamed(&manifest).await?;
     let Recovered { sinks, relations, rebuilt } = recover(&mut manifest, &env, &state).await;
     let steps = relations.iter().cloned().map(Step::Make).collect();
     let change = Arc::new(CatalogChange { steps });
-    changes.put(0, Arc::clone(&change));
-    let _ = requests.send(Request::Command(restoring(&manifest, &change, rebuilt)));
-    thread.unpark();
-    let backlog = wait_for_workers(peers, &mut received).await?;
+    link.changes.put(0, Arc::clone(&change));
+    let _ = link.requests.send(Request::Command(restoring(&manifest, &change, rebuilt)));
+    link.thread.unpark();
+    let backlog = wait_for_workers(link.workers, &mut received).await?;
     env.reach("recovery.restored");
     state.finish_epoch(manifest.epoch);
     let checkpointer = Checkpointer::new(env.clone(), manifests, manifest, &state);
@@ -119,10 +132,10 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     let (messages, asked) = mpsc::channel(MESSAGES_WAITING);
     inner.messages = Some(messages);
     let mut coordinator = Coordinator::new(
-        config,
+        inner.config.clone(),
         env,
         state,
-        WorkerLink { requests, thread, workers: peers, changes },
+        link,
         relations,
         received,
         asked,
@@ -132,7 +145,7 @@ pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
     coordinator.take_backlog(backlog)?;
     coordinator.publish_restarts();
     tokio::spawn(coordinator.run(lock));
-    Ok(inner)
+    Ok(())
 }
 
 /// The account of this process with the limits that the settings give.

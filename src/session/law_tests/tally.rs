@@ -43,6 +43,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Counts a write while the disk fails.
+    pub(super) fn count_on_failing_disk(&mut self, is_acknowledged: bool) {
+        let (acknowledged, refused) = &mut self.on_failing_disk;
+        *if is_acknowledged { acknowledged } else { refused } += 1;
+    }
+
     /// Fails if the scripts were too poor to say anything.
     pub(super) fn check(&self) {
         let refused: usize = self.refused.values().sum();

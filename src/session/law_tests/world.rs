@@ -308,14 +308,10 @@ impl World<'_> {
                 self.store.fail_after(*calls, *fault);
                 let is_acknowledged = self.cluster.run(&sql).await.is_ok();
                 before.push(after);
-                let mut tally = self.tally.lock().unwrap();
-                let (acknowledged, refused) = &mut tally.on_failing_disk;
                 if is_acknowledged {
                     before.remove(0);
-                    *acknowledged += 1;
-                } else {
-                    *refused += 1;
                 }
+                self.tally.lock().unwrap().count_on_failing_disk(is_acknowledged);
                 self.ledger = self.ledger.cut();
                 self.store = Arc::new(self.store.after_power_loss().await);
                 "the disk failed"

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use frazil_connector_api::ConnectorErrorKind;
-use iceberg::spec::{DataFileFormat, FormatVersion, ManifestContentType, ManifestStatus};
+use iceberg::spec::{
+    DataFileFormat, FormatVersion, ManifestContentType, ManifestEntry, ManifestFile,
+    ManifestStatus, TableMetadata,
+};
 
 use super::*;
 use crate::live_files::{manifest_list, read_manifest};
@@ -104,16 +107,7 @@ async fn check_metadata(lake: &Lake) {
             };
             counts[at] += 1;
             rows[at] += entry.record_count();
-            let (sequence, of_file) = (entry.sequence_number(), entry.file_sequence_number);
-            assert!(sequence.is_some_and(|it| it > 0 && it <= file.sequence_number), "{entry:?}");
-            assert_eq!(sequence, of_file, "no file is older than it was added");
-            if entry.is_alive() {
-                assert!(sequence >= Some(file.min_sequence_number), "{entry:?}");
-            }
-            if entry.status() == ManifestStatus::Added {
-                assert_eq!(sequence, Some(file.sequence_number));
-                assert_eq!(entry.snapshot_id(), Some(file.added_snapshot_id));
-            }
+            check_sequence(entry, &file);
             if entry.is_alive() {
                 let is_data = file.content == ManifestContentType::Data;
                 totals[usize::from(!is_data)] += 1;
@@ -142,15 +136,10 @@ async fn check_metadata(lake: &Lake) {
             _ => assert_eq!(file.first_row_id, None),
         }
     }
-    row_ids.sort_unstable();
-    for pair in row_ids.windows(2) {
-        assert!(pair[0].0 + pair[0].1 <= pair[1].0, "row ids overlap: {row_ids:?}");
-    }
     if is_v3 {
-        let (first, added) = snapshot.row_range().unwrap();
-        assert_eq!(first + added, metadata.next_row_id(), "the newest snapshot is the last");
-        let end = row_ids.last().map_or(0, |(first, rows)| first + rows);
-        assert!(end <= metadata.next_row_id());
+        check_row_ids(row_ids, metadata);
+    } else {
+        assert!(row_ids.is_empty());
     }
     let summary = &snapshot.summary().additional_properties;
     let names = [
@@ -163,6 +152,33 @@ async fn check_metadata(lake: &Lake) {
     for (name, total) in names.into_iter().zip(totals) {
         assert_eq!(summary[name], total.to_string(), "{name}");
     }
+}
+
+/// Asserts when a file of a manifest was added.
+fn check_sequence(entry: &ManifestEntry, manifest: &ManifestFile) {
+    let (sequence, of_file) = (entry.sequence_number(), entry.file_sequence_number);
+    assert!(sequence.is_some_and(|it| it > 0 && it <= manifest.sequence_number), "{entry:?}");
+    assert_eq!(sequence, of_file, "no file is older than it was added");
+    if entry.is_alive() {
+        assert!(sequence >= Some(manifest.min_sequence_number), "{entry:?}");
+    }
+    if entry.status() == ManifestStatus::Added {
+        assert_eq!(sequence, Some(manifest.sequence_number));
+        assert_eq!(entry.snapshot_id(), Some(manifest.added_snapshot_id));
+    }
+}
+
+/// Asserts that the row ids of manifests, each a first one and a number, do not meet and end with
+/// those of the newest snapshot.
+fn check_row_ids(mut row_ids: Vec<(u64, u64)>, metadata: &TableMetadata) {
+    row_ids.sort_unstable();
+    for pair in row_ids.windows(2) {
+        assert!(pair[0].0 + pair[0].1 <= pair[1].0, "row ids overlap: {row_ids:?}");
+    }
+    let (first, added) = metadata.current_snapshot().unwrap().row_range().unwrap();
+    assert_eq!(first + added, metadata.next_row_id(), "the newest snapshot is the last");
+    let end = row_ids.last().map_or(0, |(first, rows)| first + rows);
+    assert!(end <= metadata.next_row_id());
 }
 
 /// Law: lost replies, other writers' rows and compactions, in any order and at any time of a
