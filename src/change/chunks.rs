@@ -11,7 +11,6 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
 
 use super::ChangeBatch;
-use crate::error::Result;
 
 /// Bytes of a batch that is put together from others, about; a row that is larger is a batch.
 pub const BATCH_BYTES_MAX: usize = if cfg!(test) { 128 } else { 64 << 20 };
@@ -125,22 +124,12 @@ pub fn chunks_by_bytes(rows: &RecordBatch) -> Vec<RecordBatch> {
 }
 
 /// As [`chunks_by_bytes`], of changes.
-///
-/// # Errors
-/// None in practice: the shape stays.
-pub fn change_chunks(changes: &ChangeBatch) -> Result<Vec<ChangeBatch>> {
+pub fn change_chunks(changes: &ChangeBatch) -> Vec<ChangeBatch> {
     let runs = row_runs(changes.rows());
     if runs.len() <= 1 {
-        return Ok(vec![changes.clone()]);
+        return vec![changes.clone()];
     }
-    let chunk = |run: Range<usize>| {
-        let rows = changes.rows().slice(run.start, run.len());
-        Ok(match changes.weights() {
-            None => ChangeBatch::inserts(rows),
-            Some(weights) => ChangeBatch::try_new(rows, weights.slice(run.start, run.len()))?,
-        })
-    };
-    runs.into_iter().map(chunk).collect()
+    runs.into_iter().map(|run| changes.slice(run.start, run.len())).collect()
 }
 
 fn row_runs(rows: &RecordBatch) -> Vec<Range<usize>> {
@@ -180,7 +169,7 @@ mod tests {
         assert!(chunks.len() > 5);
         assert_eq!(arrow::compute::concat_batches(&whole.schema(), &chunks).unwrap(), whole);
         let changes = ChangeBatch::try_new(whole.clone(), weights.clone()).unwrap();
-        let chunks = change_chunks(&changes).unwrap();
+        let chunks = change_chunks(&changes);
         let found: Vec<i64> =
             chunks.iter().flat_map(|chunk| chunk.weights().unwrap().values().to_vec()).collect();
         assert_eq!(found, weights.values().to_vec());

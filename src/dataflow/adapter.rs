@@ -331,6 +331,7 @@ impl Adapter {
         for epoch in self.context.checkpoints(self.current, next) {
             let Some(operator) = self.running() else { return };
             let deltas = caught(self.name, || operator.borrow_mut().checkpoint());
+            self.context.trim_scratch();
             let deposit = |deltas| self.context.deposit(epoch, self.stored.as_ref(), deltas);
             if let Err(error) = deltas.and_then(deposit) {
                 self.fail(error);

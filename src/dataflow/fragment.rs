@@ -303,8 +303,9 @@ impl Fragment {
             match data {
                 // A statement's rows are one batch of any size.
                 Decoded::Changes(changes) => {
-                    let chunks = change_chunks(&changes).unwrap_or_else(|_| vec![changes]);
-                    chunks.into_iter().for_each(|chunk| feed.send(Packet::local(chunk)));
+                    change_chunks(&changes)
+                        .into_iter()
+                        .for_each(|chunk| feed.send(Packet::local(chunk)));
                 }
                 upserts => feed.send(Packet::new(0, upserts)),
             }

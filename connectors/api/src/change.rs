@@ -89,6 +89,16 @@ impl ChangeBatch {
         Ok(Self { rows, weights: self.weights.clone() })
     }
 
+    /// Some of the rows, which are not copied.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use]
+    pub fn slice(&self, start: usize, count: usize) -> Self {
+        let weights = self.weights.as_ref().map(|weights| weights.slice(start, count));
+        Self { rows: self.rows.slice(start, count), weights }
+    }
+
     /// Takes the batch apart.
     pub fn into_parts(self) -> (RecordBatch, Option<Int64Array>) {
         (self.rows, self.weights)

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 
-use arrow::array::RecordBatch;
 use frazil_connector_api::{
     ChangeBatch, ConnectorError, Fragment, Result, SinkCommitter, SinkWriter,
 };
@@ -88,17 +87,9 @@ impl<'a> Writers<'a> {
             let shares = partition_by_key(&changes, self.key, count);
             return shares.map_err(|error| ConnectorError::internal(error.to_string()));
         }
-        let (rows, weights) = (changes.rows(), changes.weights());
-        let bounds: Vec<usize> = (0..=count).map(|at| rows.num_rows() * at / count).collect();
-        let share = |range: &[usize]| {
-            let (start, length) = (range[0], range[1] - range[0]);
-            let rows: RecordBatch = rows.slice(start, length);
-            match weights {
-                None => Ok(ChangeBatch::inserts(rows)),
-                Some(weights) => ChangeBatch::try_new(rows, weights.slice(start, length)),
-            }
-        };
-        bounds.windows(2).map(share).collect()
+        let bounds = (0..=count).map(|at| changes.num_rows() * at / count).collect::<Vec<_>>();
+        let share = |range: &[usize]| changes.slice(range[0], range[1] - range[0]);
+        Ok(bounds.windows(2).map(share).collect())
     }
 
     /// Ends the writers; gives what they made, and the first error.
