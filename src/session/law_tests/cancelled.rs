@@ -16,16 +16,19 @@ fn a_cancelled_statement_is_done_whole_before_the_next() {
         let layout = Layout { processes: 1, workers: 2 };
         let cluster = Cluster::open(layout, &Arc::new(FaultyStore::default())).await.unwrap();
         let create = "CREATE TABLE t (a BIGINT)";
-        assert!(timeout(Duration::ZERO, cluster.run(create)).await.is_err());
-        // A CREATE is taken back.
-        cluster.run(create).await.unwrap();
+        match timeout(Duration::ZERO, cluster.run(create)).await {
+            // It was done before the client gave it up, which takes up to a millisecond.
+            Ok(created) => _ = created.unwrap(),
+            // A CREATE is taken back.
+            Err(_) => _ = cluster.run(create).await.unwrap(),
+        }
         cluster.run("INSERT INTO t VALUES (1), (2)").await.unwrap();
         cluster.run("CREATE MATERIALIZED VIEW v AS SELECT sum(a) AS a FROM t").await.unwrap();
         let update = "UPDATE t SET a = a * 10";
-        assert!(timeout(Duration::ZERO, cluster.run(update)).await.is_err());
+        let _ = timeout(Duration::ZERO, cluster.run(update)).await;
         cluster.run(update).await.unwrap();
         let delete = "DELETE FROM t WHERE a = 100";
-        assert!(timeout(Duration::ZERO, cluster.run(delete)).await.is_err());
+        let _ = timeout(Duration::ZERO, cluster.run(delete)).await;
         cluster.run(delete).await.unwrap();
         // Given up before it had begun, or done whole and before the statement that follows it; a
         // cancelled UPDATE that came later would give 300.
