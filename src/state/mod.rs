@@ -38,7 +38,7 @@ pub use log::{
 };
 pub use memory_account::{Charge, MemoryAccount, MemoryKind, MemoryUse, ToMove};
 pub use row_number::RowNumber;
-pub use segments::{COLD_ROWS, Location, NO_ROW, RowsSnapshot, ScanPlace, Segments};
+pub use segments::{Location, NO_ROW, RowsSnapshot, ScanPlace, Segments};
 pub use shard_reader::{NewestRows, ShardGroup, ShardReader};
 pub use slot_column::SlotColumn;
 pub use snapshots::{ReadEpochs, ShardRows, SnapshotStore, Snapshots};

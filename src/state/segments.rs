@@ -35,9 +35,9 @@ const SEGMENT_BYTES: usize = if cfg!(test) { 4 << 10 } else { BATCH_BYTES_MAX / 
 /// Memory of a multiplicity that is not 1.
 const COUNT_BYTES: usize = 24;
 
-/// Rows of scratch files that are read before pages of the files are given back: each may map
+/// Rows of scratch files that are gathered before pages of the files are given back: each may map
 /// 64 KiB of each of its columns.
-pub const COLD_ROWS: usize = if cfg!(test) { 4 } else { 256 };
+const COLD_ROWS: usize = if cfg!(test) { 4 } else { 256 };
 
 /// So many segments of about one size are merged to one.
 const MERGE_FAN_IN: usize = 8;
@@ -496,11 +496,6 @@ impl Segments {
     /// Bytes in scratch files.
     pub fn cold_bytes(&self) -> usize {
         self.cold_bytes
-    }
-
-    /// Gives back pages of the scratch files, if too many are mapped.
-    pub fn trim_cold(&self) {
-        self.scratch.iter().for_each(Scratch::trim);
     }
 
     /// The live rows as they are now.

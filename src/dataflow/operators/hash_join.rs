@@ -24,7 +24,7 @@ use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, RowSizes, with_weights};
 use crate::env::Scratch;
 use crate::error::{Error, Result};
-use crate::state::{COLD_ROWS, KeyTable, MovedRows, NO_SLOT, StateDelta, StateTable};
+use crate::state::{KeyTable, MovedRows, NO_SLOT, StateDelta, StateTable};
 
 /// Most rows of an output batch.
 const OUTPUT_ROWS: usize = 64 * 1024;
@@ -426,17 +426,7 @@ impl Operator for HashJoin {
         let changes = self.sides[input].prepared(changes)?;
         let keys = evaluate_all(&self.sides[input].key_exprs, changes.rows())?;
         let (changes, keys) = self.without_null_keys(input, changes, keys, out)?;
-        if self.cold_bytes() == 0 {
-            return self.join(input, &changes, &keys, out);
-        }
-        // What is kept of each entry is read at random as well as its row.
-        for start in (0..changes.num_rows()).step_by(COLD_ROWS) {
-            let count = COLD_ROWS.min(changes.num_rows() - start);
-            let keys: Vec<ArrayRef> = keys.iter().map(|key| key.slice(start, count)).collect();
-            self.join(input, &changes.slice(start, count), &keys, out)?;
-            self.sides[input].trim_cold();
-        }
-        Ok(())
+        self.join(input, &changes, &keys, out)
     }
 
     fn on_epoch_end(&mut self, _epoch: &EpochInfo, out: &mut Output) -> Result<()> {

@@ -279,11 +279,6 @@ impl Side {
         Ok(touched)
     }
 
-    /// As [`Segments::trim_cold`].
-    pub(super) fn trim_cold(&self) {
-        self.segments.trim_cold();
-    }
-
     /// Merges small segments and drops deleted rows; called once an epoch.
     pub(super) fn maintain(&mut self) -> Result<()> {
         self.segments.maintain(&mut self.locations)?;
