@@ -1,7 +1,7 @@
 //! [`KafkaSource`]: a topic as a source.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frazil_connector_api::{
     ConnectorError, ConnectorErrorKind, Format, Intake, OptionSpec, Options, Positions, Result,
@@ -48,7 +48,7 @@ impl SourceConnector for Kafka {
 pub fn build_kafka(options: Options, format: Arc<dyn Format>) -> Result<Arc<dyn Source>> {
     let config = KafkaConfig::take(options)?;
     let client = Client::new(&config)?;
-    Ok(Arc::new(KafkaSource { config, client, format, problem: Mutex::default() }))
+    Ok(Arc::new(KafkaSource { config, client, format, leaderless: Mutex::default() }))
 }
 
 struct KafkaSource {
@@ -56,31 +56,34 @@ struct KafkaSource {
     /// For questions; each reader has a client of its own.
     client: Client,
     format: Arc<dyn Format>,
-    /// Partitions that could not be read when the topic was last looked at.
-    problem: Mutex<Option<String>>,
+    /// Partitions that had no leader when the topic was last looked at.
+    leaderless: Mutex<Vec<i32>>,
 }
 
 impl KafkaSource {
-    /// The topic as it is now; notes which of its partitions cannot be read.
+    /// The topic as it is now; notes which of its partitions have no leader.
     fn topic(&self) -> Result<Topic> {
         let topic = self.client.topic()?;
-        let problem = self.leaderless(&topic).map(|text| format!("{text}; they are not read"));
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        self.leaderless().clone_from(&topic.leaderless);
         Ok(topic)
     }
 
-    /// Names the partitions that cannot be asked, if there are any.
-    fn leaderless(&self, topic: &Topic) -> Option<String> {
-        let numbers: Vec<_> = topic.leaderless.iter().map(i32::to_string).collect();
-        let (name, numbers) = (&self.config.topic, numbers.join(", "));
-        let text = format!("topic \"{name}\" has partitions without a leader: {numbers}");
-        (!topic.leaderless.is_empty()).then_some(text)
+    fn leaderless(&self) -> MutexGuard<'_, Vec<i32>> {
+        self.leaderless.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The topic, if each of its partitions can be asked.
+    /// Names the partitions without a leader, if there are any.
+    fn outage(&self) -> Option<String> {
+        let numbers: Vec<_> = self.leaderless().iter().map(i32::to_string).collect();
+        let (name, list) = (&self.config.topic, numbers.join(", "));
+        let text = format!("topic \"{name}\" has partitions without a leader: {list}");
+        (!numbers.is_empty()).then_some(text)
+    }
+
+    /// The topic, if all of its partitions have a leader.
     fn whole_topic(&self) -> Result<Topic> {
         let topic = self.topic()?;
-        match self.leaderless(&topic) {
+        match self.outage() {
             None => Ok(topic),
             Some(text) => Err(ConnectorError::unavailable(text)
                 .with_hint("see whether the brokers that keep these partitions run")),
@@ -147,10 +150,8 @@ impl Source for KafkaSource {
     }
 
     fn first_positions(&self, splits: &[SplitId]) -> Result<Positions> {
-        if splits.is_empty() {
-            return Ok(Positions::new());
-        }
-        let leaderless = self.topic()?.leaderless;
+        // Whoever asks has just listed the splits.
+        let leaderless = self.leaderless().clone();
         let can_be_asked = |split: &&SplitId| {
             !partition_of(split).is_ok_and(|partition| leaderless.contains(&partition))
         };
@@ -159,7 +160,7 @@ impl Source for KafkaSource {
     }
 
     fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.outage().map(|text| format!("{text}; they are not read"))
     }
 
     fn end_positions(&self) -> Result<Option<Positions>> {
