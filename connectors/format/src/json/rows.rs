@@ -269,22 +269,23 @@ impl Rows {
     /// # Errors
     /// As [`Rows::put`], if a key column has no value.
     pub(crate) fn close_row(&mut self, columns: Columns) -> std::result::Result<(), Broken> {
-        let mut watch = self.watch.as_mut().filter(|_| columns == Columns::All);
         let mut missing_key = None;
         for index in 0..self.columns.len() {
             if self.columns[index].len() == self.row_count {
-                watch.iter_mut().for_each(|watch| watch.note_missing(index));
+                if let (Columns::All, Some(watch)) = (columns, &mut self.watch) {
+                    watch.note_missing(index);
+                }
                 if self.is_key[index] {
                     missing_key = missing_key.or(Some(index));
                     continue;
                 }
                 self.columns[index].push_null();
-                if self.is_required[index] {
-                    self.lacking = Some(index);
-                }
+                self.note_null(index);
             }
         }
-        watch.iter_mut().for_each(|watch| watch.end_row(&self.names));
+        if let (Columns::All, Some(watch)) = (columns, &mut self.watch) {
+            watch.end_row(&self.names);
+        }
         if let Some(index) = missing_key {
             return self.fail(format!("key column \"{}\" is missing", self.names[index]), None);
         }
