@@ -32,13 +32,12 @@ impl Functions {
     fn with(added: Vec<ScalarUDF>) -> Result<Self> {
         let mut functions = Self::of_every_engine();
         for function in added.into_iter().map(Arc::new) {
-            let names = || std::iter::once(function.name()).chain(names_beside(&function));
-            if let Some(taken) = names().find(|name| functions.contains(name)) {
+            let named = by_name(vec![function], |function| (function.name(), function.aliases()));
+            if let Some(taken) = named.keys().find(|name| functions.contains(name)) {
                 let message = format!("function \"{taken}\" already exists");
                 return Err(Error::new(ErrorKind::DuplicateFunction, message));
             }
-            let named = names().map(|name| (name.to_string(), Arc::clone(&function)));
-            functions.scalar.extend(named.collect::<Vec<_>>());
+            functions.scalar.extend(named);
         }
         Ok(functions)
     }
@@ -133,10 +132,6 @@ fn by_name<F>(
     table
 }
 
-fn names_beside(function: &ScalarUDF) -> impl Iterator<Item = &str> {
-    function.aliases().iter().map(String::as_str)
-}
-
 static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
 
 /// The functions; the same in every process.
@@ -146,7 +141,7 @@ pub fn functions() -> &'static Functions {
 
 /// Adds functions of a row, for a program that embeds the engine: see `examples/function.rs`.
 ///
-/// Names are found in lower case, unless they are quoted. Every process of an engine, and every
+/// Names are kept in lower case, as those of all functions. Every process of an engine, and every
 /// later start, must add the same ones: a view that calls a function that is not there has failed.
 /// Views take functions whose volatility is `Immutable` only.
 ///
