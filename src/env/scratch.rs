@@ -20,7 +20,6 @@ use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -40,8 +39,6 @@ const PAGE: usize = 4096;
 pub struct Scratch {
     directory: Arc<PathBuf>,
     inner: Arc<Mutex<Inner>>,
-    /// Bytes of the files that may be resident.
-    resident_max: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +49,8 @@ struct Inner {
     files: Vec<Weak<ScratchFile>>,
     /// Resident memory of other mapped files, such as the program's own.
     other_resident: Option<usize>,
+    /// Bytes of the files that may be resident; `None`: all.
+    resident_max: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -141,13 +140,12 @@ impl Scratch {
     /// Files in a directory, which is made when the first piece comes. All of their pages may be
     /// resident.
     pub fn new(directory: PathBuf) -> Self {
-        let resident_max = Arc::new(AtomicUsize::new(usize::MAX));
-        Self { directory: Arc::new(directory), inner: Arc::default(), resident_max }
+        Self { directory: Arc::new(directory), inner: Arc::default() }
     }
 
     /// From now on so many bytes of the files may be resident: see [`Scratch::trim`].
     pub fn set_resident_max(&self, bytes: usize) {
-        self.resident_max.store(bytes, Ordering::Relaxed);
+        self.lock().resident_max = Some(bytes);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -209,9 +207,8 @@ impl Scratch {
     /// around it along, 64 KiB in all on Linux.
     pub fn trim(&self) {
         let mut inner = self.lock();
-        let Some(other) = inner.other_resident else { return };
-        let resident = Resident::now().files.saturating_sub(other);
-        if resident <= self.resident_max.load(Ordering::Relaxed) {
+        let (Some(other), Some(most)) = (inner.other_resident, inner.resident_max) else { return };
+        if Resident::now().files.saturating_sub(other) <= most {
             return;
         }
         inner.files.retain(|file| match file.upgrade() {
