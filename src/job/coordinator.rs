@@ -24,7 +24,7 @@ use super::flushes::{FlushScope, Flushed, Flushes};
 use super::recent_writes::WrittenKeys;
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
-use super::state::EngineState;
+use super::state::{EngineState, WorkerSilence};
 use crate::catalog::{Catalog, RelationId};
 use crate::checkpoint::StoredCatalog;
 use crate::config::Config;
@@ -124,6 +124,8 @@ pub(super) struct Coordinator {
     pub(super) dirty_since_checkpoint: bool,
     /// True if what starts failed jobs again may have changed since it was published.
     pub(super) failures_changed: bool,
+    /// True if there were failed jobs when it was published.
+    pub(super) has_failures: bool,
     /// New relations that catch up.
     pub(super) catching_up: Vec<CatchingUp>,
     /// Number of workers on which a new fragment has caught up.
@@ -201,6 +203,7 @@ impl Coordinator {
             unsaved: BTreeSet::new(),
             dirty_since_checkpoint: false,
             failures_changed: true,
+            has_failures: false,
             catching_up: Vec::new(),
             caught_up: BTreeMap::new(),
             closed_at: Duration::ZERO,
@@ -231,7 +234,8 @@ impl Coordinator {
     /// that time.
     pub(super) async fn run(mut self, lock: Option<FolderLock>) {
         let mut failure = None;
-        self.state.workers.begin(self.workers, self.env.elapsed());
+        let processes = self.config.hosts.len().max(1);
+        self.state.workers.begin(self.workers, processes, self.env.elapsed());
         for slot in self.sinks.slots() {
             self.sinks.recover(&slot, &self.env, &self.state, &self.done.0);
         }
@@ -457,9 +461,9 @@ impl Coordinator {
     }
 
     fn note_silent_workers(&self) {
-        let threads = self.workers / self.config.hosts.len().max(1);
-        for (worker, silence) in self.state.workers.take_silent(self.env.elapsed()) {
-            let (process, seconds) = (worker / threads.max(1), silence.as_secs());
+        for silence in self.state.workers.take_silent(self.env.elapsed()) {
+            let WorkerSilence { worker, process, duration } = silence;
+            let seconds = duration.as_secs();
             tracing::warn!(worker, process, seconds, "a worker is silent; statements wait for it");
         }
     }

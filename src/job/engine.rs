@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use frazil_connector_api::{ChangeBatch, Decoded, Positions, SinkMode, SinkStatus};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,7 +13,7 @@ use super::sink_slot::SinkSlot;
 use super::start_offsets::start_offsets;
 use super::startup::{self, Workers};
 use super::state::EngineState;
-use super::{JobStatus, PipelineRun};
+use super::{JobStatus, PipelineRun, WorkerSilence};
 use crate::catalog::{Catalog, Definition, Relation, RelationId, SinkDef};
 use crate::change::hash_rows;
 use crate::config::Config;
@@ -463,8 +462,8 @@ impl Engine {
         &self.inner.state.memory
     }
 
-    /// The time since each worker has reported last; statements wait for all of them.
-    pub fn worker_silences(&self) -> Vec<Duration> {
+    /// How long ago each worker has reported last; statements wait for all of them.
+    pub fn worker_silences(&self) -> Vec<WorkerSilence> {
         self.inner.state.workers.silences(self.env().elapsed())
     }
 

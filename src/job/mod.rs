@@ -30,6 +30,7 @@ mod state;
 mod status;
 
 pub use engine::{Engine, ReadToWrite, RelationSnapshot, Snapshot, uncancelled};
+pub use state::WorkerSilence;
 pub use status::{CatchUp, JobKind, JobState, JobStatus};
 
 pub use crate::checkpoint::{PipelineRun, PipelineRunState};

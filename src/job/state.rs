@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use frazil_connector_api::SinkStatus;
 
 use self::worker_reports::WorkerReports;
+pub use self::worker_reports::WorkerSilence;
 use super::flushes::Readers;
 use super::recent_writes::RecentWrites;
 use super::{CatchUp, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};

@@ -224,12 +224,10 @@ fn memory(account: &MemoryAccount, catalog: &Catalog) -> Vec<Column> {
 /// One that is silent for seconds holds up all statements that wait for an epoch.
 fn workers(engine: &Engine) -> Vec<Column> {
     let silences = engine.worker_silences();
-    let threads = (silences.len() / engine.config().hosts.len().max(1)).max(1);
-    let numbers = || 0..silences.len() as u64;
-    let silent_ms = silences.iter().map(|silence| u64::try_from(silence.as_millis()).ok());
+    let silent_ms = silences.iter().map(|silence| u64::try_from(silence.duration.as_millis()).ok());
     vec![
-        ("worker", counts(numbers().map(Some))),
-        ("process", counts(numbers().map(|worker| Some(worker / threads as u64)))),
+        ("worker", counts(silences.iter().map(|silence| Some(silence.worker as u64)))),
+        ("process", counts(silences.iter().map(|silence| Some(silence.process as u64)))),
         ("silent_ms", counts(silent_ms)),
     ]
 }

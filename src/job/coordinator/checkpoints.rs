@@ -174,7 +174,7 @@ impl Coordinator {
             let _ = ack.send(Ok(()));
         }
         self.answer_created(written.created);
-        self.failures_changed = true;
+        self.failures_changed |= self.has_failures;
         for sink in written.settled {
             self.sinks.heard(sink);
         }

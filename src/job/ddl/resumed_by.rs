@@ -42,7 +42,9 @@ impl Coordinator {
         }
         let manifest = self.checkpointer.manifest();
         let mut restarts = BTreeMap::new();
-        for job in self.state.failed() {
+        let failed = self.state.failed();
+        self.has_failures = !failed.is_empty();
+        for job in failed {
             let root = self.root(job, &manifest);
             let restart = restarts.entry(root).or_insert_with(|| self.restart(root, &manifest));
             let statement = restart.as_ref().and_then(|restart| restart.of(job));

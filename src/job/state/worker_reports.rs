@@ -1,4 +1,4 @@
-//! [`WorkerReports`]: when each worker has reported last.
+//! [`WorkerReports`]: when each worker has reported last; [`WorkerSilence`]: how long that is ago.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,8 +16,20 @@ pub(in crate::job) struct WorkerReports {
     workers: Mutex<Vec<LastReport>>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+/// How long ago a worker has reported last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerSilence {
+    /// Index of the worker.
+    pub worker: usize,
+    /// Index of its process.
+    pub process: usize,
+    /// The time since its last report.
+    pub duration: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
 struct LastReport {
+    process: usize,
     at: Duration,
     /// Its silence is in the log.
     is_noted: bool,
@@ -28,33 +40,43 @@ impl WorkerReports {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All workers have reported at `now`.
-    pub(in crate::job) fn begin(&self, workers: usize, now: Duration) {
-        *self.lock() = vec![LastReport { at: now, is_noted: false }; workers];
+    /// All workers, of which each process has as many, have reported at `now`.
+    pub(in crate::job) fn begin(&self, workers: usize, processes: usize, now: Duration) {
+        let threads = (workers / processes.max(1)).max(1);
+        let report = |worker| LastReport { process: worker / threads, at: now, is_noted: false };
+        *self.lock() = (0..workers).map(report).collect();
     }
 
     /// A worker has reported.
     pub(in crate::job) fn note(&self, worker: usize, now: Duration) {
         if let Some(last) = self.lock().get_mut(worker) {
-            *last = LastReport { at: now, is_noted: false };
+            (last.at, last.is_noted) = (now, false);
         }
     }
 
-    /// Workers that have fallen silent since the last call, with the time since their last report.
-    pub(in crate::job) fn take_silent(&self, now: Duration) -> Vec<(usize, Duration)> {
+    /// Workers that have fallen silent since the last call.
+    pub(in crate::job) fn take_silent(&self, now: Duration) -> Vec<WorkerSilence> {
         let mut silent = Vec::new();
         for (worker, last) in self.lock().iter_mut().enumerate() {
-            let silence = now.saturating_sub(last.at);
-            if silence >= SILENCE_MAX && !std::mem::replace(&mut last.is_noted, true) {
-                silent.push((worker, silence));
+            let silence = last.silence(worker, now);
+            if silence.duration >= SILENCE_MAX && !std::mem::replace(&mut last.is_noted, true) {
+                silent.push(silence);
             }
         }
         silent
     }
 
-    /// The time since the last report of each worker.
-    pub(in crate::job) fn silences(&self, now: Duration) -> Vec<Duration> {
-        self.lock().iter().map(|last| now.saturating_sub(last.at)).collect()
+    /// All workers.
+    pub(in crate::job) fn silences(&self, now: Duration) -> Vec<WorkerSilence> {
+        let workers = self.lock();
+        workers.iter().enumerate().map(|(worker, last)| last.silence(worker, now)).collect()
+    }
+}
+
+impl LastReport {
+    fn silence(&self, worker: usize, now: Duration) -> WorkerSilence {
+        let duration = now.saturating_sub(self.at);
+        WorkerSilence { worker, process: self.process, duration }
     }
 }
 
@@ -65,14 +87,21 @@ mod tests {
     #[test]
     fn silence_is_told_once_until_the_worker_reports_again() {
         let at = Duration::from_secs;
+        let of =
+            |worker, seconds| WorkerSilence { worker, process: worker / 2, duration: at(seconds) };
         let reports = WorkerReports::default();
-        reports.begin(2, at(1));
-        reports.note(0, at(9));
-        assert_eq!(reports.silences(at(11)), [at(2), at(10)]);
-        assert_eq!(reports.take_silent(at(11)), [(1, at(10))]);
+        reports.begin(4, 2, at(1));
+        for worker in [0, 1, 2] {
+            reports.note(worker, at(9));
+        }
+        assert_eq!(reports.silences(at(11)), [of(0, 2), of(1, 2), of(2, 2), of(3, 10)]);
+        assert_eq!(reports.take_silent(at(11)), [of(3, 10)]);
         assert_eq!(reports.take_silent(at(12)), []);
-        reports.note(1, at(13));
-        assert_eq!(reports.take_silent(at(24)), [(0, at(15)), (1, at(11))]);
+        for worker in [1, 2, 3] {
+            reports.note(worker, at(16));
+        }
+        assert_eq!(reports.take_silent(at(24)), [of(0, 15)]);
+        assert_eq!(reports.take_silent(at(27)), [of(1, 11), of(2, 11), of(3, 11)]);
         // One that is not there.
         reports.note(7, at(25));
     }
