@@ -303,9 +303,9 @@ impl Fragment {
             match data {
                 // A statement's rows are one batch of any size.
                 Decoded::Changes(changes) => {
-                    change_chunks(&changes)
-                        .into_iter()
-                        .for_each(|chunk| feed.send(Packet::local(chunk)));
+                    for chunk in change_chunks(&changes) {
+                        feed.send(Packet::local(chunk));
+                    }
                 }
                 upserts => feed.send(Packet::new(0, upserts)),
             }

@@ -72,7 +72,9 @@ impl Tap {
 
     /// Whether subscribers need former rows, from the next epoch on.
     pub(crate) fn former_rows(&self) -> FormerRows {
-        self.inner.borrow().former_rows.clone()
+        let inner = self.inner.borrow();
+        inner.tell_need();
+        inner.former_rows.clone()
     }
 
     /// Keeps what is emitted until [`Tap::release`], beginning with the retraction of the rows that
@@ -198,11 +200,13 @@ mod tests {
         tap.push(201, &changes(&schema, "+ 1 y")).unwrap();
         assert_eq!(taken(&queue).0, [200, 201]);
     }
+
     #[test]
     fn former_rows_are_needed_while_a_subscriber_needs_them() {
         let schema = schema(&[("k", DataType::Int64)]);
         let tap = Tap::default();
         let former_rows = tap.former_rows();
+        assert!(!former_rows.are_needed(), "nobody follows");
         let _sink = tap.subscribe(false);
         assert!(!former_rows.are_needed());
         let view = tap.subscribe(true);
