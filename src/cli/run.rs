@@ -11,7 +11,7 @@ use super::arguments::read;
 use super::definitions::{AppliedStatement, apply, in_file};
 use super::host::{Host, engine_failure, lend_workers, stop_signal};
 use super::progress::Progress;
-use crate::catalog::{Catalog, Definition};
+use crate::catalog::Definition;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::{Engine, JobState};
@@ -51,10 +51,9 @@ pub(super) async fn run(config: &Config, files: &[PathBuf]) -> Result<ExitCode> 
     follow(&host).await?;
     show_views(&host.engine, &mut session, &mut io::stdout()).await?;
     let failed = failed_jobs(&host.engine);
-    let catalog = host.engine.catalog();
     // Sinks commit once more when the engine ends.
     host.engine.shutdown().await?;
-    show_sinks(&host.engine, &catalog, &mut io::stdout())?;
+    show_sinks(&host.engine, &mut io::stdout())?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -132,7 +131,8 @@ async fn show_views(engine: &Engine, session: &mut Session, out: &mut dyn Write)
     Ok(())
 }
 
-fn show_sinks(engine: &Engine, catalog: &Catalog, out: &mut dyn Write) -> Result<()> {
+fn show_sinks(engine: &Engine, out: &mut dyn Write) -> Result<()> {
+    let catalog = engine.catalog();
     for job in engine.jobs() {
         let Some(sink) = &job.sink else { continue };
         let rows = sink.row_count.map_or(String::new(), |rows| format!(", {rows} rows"));
