@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example connector`
 
-#![expect(clippy::print_stdout, reason = "an example prints what it finds")]
+mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,10 @@ use frazil::config::Config;
 use frazil::env::Env;
 use frazil::error::Result;
 use frazil::job::Engine;
-use frazil::session::{Outcome, Sessions, query_error};
 use frazil_connector_api::{
     self as api, ChangeBatch, ConnectorError, Connectors, Decoded, Format, OptionSpec, Options,
     Position, Positions, Source, SourceBatch, SourceConnector, SourcePoll, SourceReader, SplitId,
 };
-use futures::TryStreamExt;
 use object_store::memory::InMemory;
 
 #[derive(Debug)]
@@ -115,21 +113,12 @@ async fn main() -> Result<()> {
     let connectors = Connectors::default().with_source(Arc::new(Ticks));
     let env = Env::real(Arc::new(InMemory::new()))?.with_connectors(connectors);
     let engine = Engine::open(Config { workers: 1, ..Config::default() }, env).await?;
-    let mut session = Sessions::new(engine.clone()).open();
     let script = "
         CREATE TABLE ticks (n BIGINT) APPEND ONLY WITH (connector = 'ticks', rows = 100);
         CREATE MATERIALIZED VIEW digits AS
             SELECT n % 10 AS digit, count(*) AS ticks FROM ticks GROUP BY n % 10;
         FLUSH;
         SELECT digit, ticks FROM digits ORDER BY digit";
-    for statement in session.parse(script)? {
-        match session.execute(&statement, &[]).await? {
-            Outcome::Rows { stream, .. } => {
-                let rows: Vec<_> = stream.try_collect().await.map_err(query_error)?;
-                arrow::util::pretty::print_batches(&rows)?;
-            }
-            outcome => println!("{outcome:?}"),
-        }
-    }
+    common::run(&engine, script).await?;
     engine.shutdown().await
 }

@@ -1,8 +1,9 @@
-//! The engine inside another program: a table, a view over it, and what the view holds.
+//! The engine inside another program: a table, a view over it, and what the view holds. `common`
+//! shows how a program runs statements and reads their rows.
 //!
 //! `cargo run --example embed`
 
-#![expect(clippy::print_stdout, reason = "an example prints what it finds")]
+mod common;
 
 use std::sync::Arc;
 
@@ -10,8 +11,6 @@ use frazil::config::Config;
 use frazil::env::Env;
 use frazil::error::Result;
 use frazil::job::Engine;
-use frazil::session::{Outcome, Sessions, query_error};
-use futures::TryStreamExt;
 use object_store::memory::InMemory;
 
 #[tokio::main]
@@ -19,7 +18,6 @@ async fn main() -> Result<()> {
     // State and checkpoints in memory; with `Env::local(folder)` they outlive the program.
     let env = Env::real(Arc::new(InMemory::new()))?;
     let engine = Engine::open(Config { workers: 2, ..Config::default() }, env).await?;
-    let mut session = Sessions::new(engine.clone()).open();
     let script = "
         CREATE TABLE orders (id BIGINT PRIMARY KEY, customer TEXT, amount BIGINT);
         CREATE MATERIALIZED VIEW revenue AS
@@ -27,14 +25,6 @@ async fn main() -> Result<()> {
         INSERT INTO orders VALUES (1, 'ada', 30), (2, 'bob', 5), (3, 'ada', 12);
         UPDATE orders SET amount = 50 WHERE id = 2;
         SELECT customer, total FROM revenue ORDER BY customer";
-    for statement in session.parse(script)? {
-        match session.execute(&statement, &[]).await? {
-            Outcome::Rows { stream, .. } => {
-                let rows: Vec<_> = stream.try_collect().await.map_err(query_error)?;
-                arrow::util::pretty::print_batches(&rows)?;
-            }
-            outcome => println!("{outcome:?}"),
-        }
-    }
+    common::run(&engine, script).await?;
     engine.shutdown().await
 }

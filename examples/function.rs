@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example function`
 
-#![expect(clippy::print_stdout, reason = "an example prints what it finds")]
+mod common;
 
 use std::sync::Arc;
 
@@ -14,8 +14,6 @@ use frazil::env::Env;
 use frazil::error::Result;
 use frazil::functions::add_scalar_functions;
 use frazil::job::Engine;
-use frazil::session::{Outcome, Sessions, query_error};
-use futures::TryStreamExt;
 use object_store::memory::InMemory;
 
 fn masked(address: &str) -> String {
@@ -27,9 +25,7 @@ fn masked(address: &str) -> String {
 
 /// Takes a column and gives a column. A view calls it with the changes of an epoch, and a row that
 /// goes must give the value that it gave when it came: so it is `Immutable`.
-fn masked_column(
-    arguments: &[ColumnarValue],
-) -> std::result::Result<ColumnarValue, datafusion::error::DataFusionError> {
+fn masked_column(arguments: &[ColumnarValue]) -> datafusion::error::Result<ColumnarValue> {
     let columns = ColumnarValue::values_to_arrays(arguments)?;
     let addresses = columns[0].as_string::<i32>();
     let masked: StringArray = addresses.iter().map(|address| address.map(masked)).collect();
@@ -49,22 +45,14 @@ async fn main() -> Result<()> {
     add_scalar_functions(vec![function])?;
     let env = Env::real(Arc::new(InMemory::new()))?;
     let engine = Engine::open(Config { workers: 1, ..Config::default() }, env).await?;
-    let mut session = Sessions::new(engine.clone()).open();
     let script = "
         CREATE TABLE customers (id BIGINT PRIMARY KEY, email TEXT);
         CREATE MATERIALIZED VIEW hosts AS
-            SELECT masked(email) AS email, count(*) AS customers FROM customers GROUP BY masked(email);
+            SELECT masked(email) AS email, count(*) AS customers
+            FROM customers GROUP BY masked(email);
         INSERT INTO customers VALUES (1, 'ann@example.org'), (2, 'al@example.org'), (3, 'bob');
         DELETE FROM customers WHERE id = 2;
         SELECT email, customers FROM hosts ORDER BY email";
-    for statement in session.parse(script)? {
-        match session.execute(&statement, &[]).await? {
-            Outcome::Rows { stream, .. } => {
-                let rows: Vec<_> = stream.try_collect().await.map_err(query_error)?;
-                arrow::util::pretty::print_batches(&rows)?;
-            }
-            outcome => println!("{outcome:?}"),
-        }
-    }
+    common::run(&engine, script).await?;
     engine.shutdown().await
 }
