@@ -1,5 +1,6 @@
 """The count of claims that held, and the closing line."""
 
+import shutil
 import sys
 import time
 
@@ -26,10 +27,15 @@ class Score:
         """One line with the seconds since the start."""
         print(f"[{time.monotonic() - self.started:6.1f}s] {text}", flush=True)
 
-    def close(self):
-        """A run that claimed nothing has failed."""
+    def close(self, folder=None, keep=False):
+        """A run that claimed nothing has failed. Only a failed run keeps its folder, unless asked."""
         if self.passed + self.failed == 0:
             print("no claim was tested", file=sys.stderr)
             self.failed = 1
+        if folder is not None:
+            if keep or self.failed:
+                self.say(f"kept: {folder}")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
         print(f"{self.passed} passed, {self.failed} failed", flush=True)
         return 1 if self.failed else 0

@@ -9,7 +9,6 @@ Claims: after the traffic has stopped, every reader shows what PostgreSQL's tabl
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -188,10 +187,6 @@ class Live:
     def close(self):
         for what in reversed(self.started):
             what.stop()
-        if self.arguments.keep or self.score.failed:
-            self.score.say(f"logs are kept in {self.folder}")
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def parse():
@@ -216,7 +211,7 @@ def main():
             live.score.say(f"{what.child.log_path}:\n{what.child.tail(15)}")
     finally:
         live.close()
-    return live.score.close()
+    return live.score.close(live.folder, live.arguments.keep)
 
 
 if __name__ == "__main__":

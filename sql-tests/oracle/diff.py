@@ -13,7 +13,6 @@ import argparse
 import decimal
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -203,11 +202,7 @@ def main():
     for seed in map(int, arguments.seeds.split(",")):
         run_seed(seed, arguments, postgres, os.path.join(folder, f"seed-{seed}"), score)
     postgres.stop()
-    if score.failed:
-        score.say(f"logs are kept in {folder}")
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    return score.close()
+    return score.close(folder)
 
 
 if __name__ == "__main__":

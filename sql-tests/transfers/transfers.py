@@ -8,7 +8,6 @@
 import argparse
 import os
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -159,11 +158,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="frazil-transfers-")
     for processes in map(int, arguments.processes.split(",")):
         run_one(arguments, processes, os.path.join(folder, str(processes)), score)
-    if arguments.keep or score.failed:
-        score.say(f"kept: {folder}")
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    return score.close()
+    return score.close(folder, arguments.keep)
 
 
 if __name__ == "__main__":
