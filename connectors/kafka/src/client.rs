@@ -64,7 +64,7 @@ impl ClientContext for Events {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
-        // It is told for each partition as well, which is what a reader looks at.
+        // The reader gets this event for each partition.
         if code == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }

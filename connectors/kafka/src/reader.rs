@@ -194,8 +194,8 @@ impl KafkaReader {
         }
     }
 
-    /// Asks the leaders of the partitions that are silent; of one that all are read to their end if
-    /// they are. Those without a leader are told of by the source: the others are read on.
+    /// Asks the leaders of all silent partitions, or one leader if no partition is silent. The
+    /// reader ignores partitions without a leader: the source reports them.
     fn ask_brokers(&self) -> Result<()> {
         let leaderless = self.client.leaderless()?;
         let has_leader = |it: &&Partition| !leaderless.contains(&it.number);

@@ -64,9 +64,9 @@ pub fn read_all(source: &dyn Source, split: &SplitId, from: Position, rows_max: 
 /// Checks the law of restarts for every split, from its first position to its end.
 ///
 /// Reading in one go equals (1) reading message by message and opening the source anew after each
-/// of them, and (2) the rest that is read in one go from each of those positions. So do the fields
-/// that messages have by [`SourceBatch::schema_changes`]. Needs a source
-/// with an end (or one that becomes idle) and at least `messages_min` messages.
+/// of them, and (2) the rest that is read in one go from each of those positions. This holds for
+/// rows, bad messages and [`SourceBatch::schema_changes`]. Needs a source with an end (or one that
+/// becomes idle) and at least `messages_min` messages.
 ///
 /// # Panics
 /// If the law is broken.

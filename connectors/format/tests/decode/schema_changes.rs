@@ -59,7 +59,7 @@ fn a_column_that_is_renamed_shows_until_it_is_back() {
     reader.create("p", &[r#""id":3,"b":"x","c":"z""#, r#""c":"z","b":"y","id":4"#]);
     assert_eq!(reader.changes(), ["p@1", "p@3 -a +b"]);
     reader.create("p", &[r#""id":5,"b":"x","c":"z""#]);
-    assert!(reader.changes().is_empty(), "what goes on is told once");
+    assert!(reader.changes().is_empty(), "a difference that continues is reported once");
     reader.create("p", &[r#""id":6,"c":"z""#, r#""id":7,"c":"z","a":"x""#]);
     assert_eq!(reader.changes(), ["p@6 -a", "p@7"]);
 }
