@@ -29,7 +29,7 @@ pub use self::freed_memory::return_freed_memory;
 use self::local_store::LocalStore;
 pub use self::machine::{Resident, memory_bytes};
 use self::recent_objects::RecentObjects;
-pub use self::scratch::{Scratch, ScratchValues};
+pub use self::scratch::{Scratch, ScratchReader, ScratchValues};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The outside world of an engine: tests give another one.

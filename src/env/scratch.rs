@@ -2,21 +2,24 @@
 //!
 //! ```text
 //! a file, sparse and without a name:   [piece][hole][piece][not written yet …]
-//! its mapping, for reading:            ▲ a piece is a slice of it
+//! its mapping, for reading in order:   ▲ a piece is a slice of it
 //! ```
 //!
 //! Files are opened without a name, so that nothing of them survives the process. A piece that is
 //! dropped leaves a hole in its file, and its disk space is free at once.
 //!
-//! **Invariant:** a piece has one owner, who alone can write to it after it was made, if it is of
-//! values that change ([`ScratchValues`]); no file is ever shortened.
+//! There are two ways to read. The mapping is for pieces that are read in order. A value at a
+//! random place is read by a system call ([`ScratchReader`], [`ScratchValues`]): a page fault costs
+//! five times as much, and maps the 64 KiB around the value.
+//!
+//! **Invariant:** a piece is not written again after it was made; no file is ever shortened.
 
 #![expect(unsafe_code, reason = "a mapped file is memory only if nobody else writes to it")]
 
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -56,7 +59,6 @@ struct Inner {
 #[derive(Debug)]
 struct ScratchFile {
     file: File,
-    /// Shared and writable; who may write where is said by [`Piece`].
     map: MmapRaw,
 }
 
@@ -66,7 +68,7 @@ impl ScratchFile {
         let file = tempfile::tempfile_in(directory)?;
         file.set_len(bytes as u64)?;
         // The file has no name, so this process alone can open it. It is never shortened.
-        let map = MmapOptions::new().len(bytes).map_raw(&file)?;
+        let map = MmapOptions::new().len(bytes).map_raw_read_only(&file)?;
         Ok(Self { file, map })
     }
 
@@ -89,22 +91,16 @@ struct Piece {
     range: Range<usize>,
 }
 
-impl Piece {
-    fn start(&self) -> *mut u8 {
-        self.file.map.as_mut_ptr().wrapping_add(self.range.start)
-    }
-}
-
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the range lies in the mapping, which lives as long as the file. It is written
-        // before a piece can be read, and later only by `ScratchValues`, whose piece nobody else
-        // has.
-        unsafe { std::slice::from_raw_parts(self.start(), self.range.len()) }
+        let start = self.file.map.as_ptr().wrapping_add(self.range.start);
+        // SAFETY: the range lies in the mapping, which lives as long as the file. It was written
+        // before the piece was given to anybody, and is not written again.
+        unsafe { std::slice::from_raw_parts(start, self.range.len()) }
     }
 }
 
-/// Values in a scratch file, which their owner reads and writes as memory.
+/// Values in a scratch file, which are read one by one or all at once.
 #[derive(Debug)]
 pub struct ScratchValues<T> {
     piece: Piece,
@@ -112,20 +108,63 @@ pub struct ScratchValues<T> {
     values: PhantomData<T>,
 }
 
-impl<T: FromBytes + IntoBytes + Immutable> Deref for ScratchValues<T> {
-    type Target = [T];
+impl<T: Copy + FromBytes + IntoBytes + Immutable> ScratchValues<T> {
+    /// Number of values.
+    pub fn count(&self) -> usize {
+        self.count
+    }
 
-    fn deref(&self) -> &[T] {
-        // SAFETY: `keep_values` wrote so many values here, at a multiple of the page size; any
-        // bytes are a value. Only `deref_mut` changes them, which borrows the whole.
-        unsafe { std::slice::from_raw_parts(self.piece.start().cast(), self.count) }
+    /// One of the values.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn get(&self, index: usize) -> io::Result<T> {
+        assert!(index < self.count, "a scratch file holds {} values: {index}", self.count);
+        let mut value = T::new_zeroed();
+        let start = self.piece.range.start + index * size_of::<T>();
+        self.piece.file.file.read_exact_at(value.as_mut_bytes(), start as u64)?;
+        Ok(value)
+    }
+
+    /// All values.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn all(&self) -> io::Result<Vec<T>> {
+        let mut values = vec![T::new_zeroed(); self.count];
+        let start = self.piece.range.start as u64;
+        self.piece.file.file.read_exact_at(values.as_mut_slice().as_mut_bytes(), start)?;
+        Ok(values)
     }
 }
 
-impl<T: FromBytes + IntoBytes + Immutable> DerefMut for ScratchValues<T> {
-    fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: as in `deref`; the piece is this object's alone, which is borrowed for writing.
-        unsafe { std::slice::from_raw_parts_mut(self.piece.start().cast(), self.count) }
+/// The files as they were at one time, to copy from any place of them; see [`Scratch::reader`].
+#[derive(Debug)]
+pub struct ScratchReader {
+    /// By the address of their mapping.
+    files: Vec<Arc<ScratchFile>>,
+}
+
+impl ScratchReader {
+    /// Copies a slice. One of a mapped file is copied without a page being mapped.
+    ///
+    /// # Errors
+    /// The disk's.
+    ///
+    /// # Panics
+    /// If the slices are not of one length.
+    pub fn copy(&self, from: &[u8], to: &mut [u8]) -> io::Result<()> {
+        assert_eq!(from.len(), to.len(), "a slice is copied as a whole");
+        let start = from.as_ptr();
+        let after = self.files.partition_point(|file| file.map.as_ptr() <= start);
+        if let Some(file) = after.checked_sub(1).map(|before| &self.files[before]) {
+            let offset = start as usize - file.map.as_ptr() as usize;
+            if offset + from.len() <= file.map.len() {
+                return file.file.read_exact_at(to, offset as u64);
+            }
+        }
+        to.copy_from_slice(from);
+        Ok(())
     }
 }
 
@@ -164,16 +203,14 @@ impl Scratch {
         }
     }
 
-    /// Writes values and gives them back as a slice of a mapped file, which can be changed. Their
-    /// disk space is taken here, so that a change does not meet a full disk.
+    /// Writes values, to be read one by one.
     ///
     /// # Errors
     /// As [`Scratch::keep`].
-    pub fn keep_values<T: FromBytes + IntoBytes + Immutable>(
+    pub fn keep_values<T: IntoBytes + Immutable>(
         &self,
         values: &[T],
     ) -> io::Result<ScratchValues<T>> {
-        const { assert!(align_of::<T>() <= PAGE) };
         let piece = self.write(values.as_bytes())?;
         Ok(ScratchValues { piece, count: values.len(), values: PhantomData })
     }
@@ -200,11 +237,16 @@ impl Scratch {
         })
     }
 
+    /// Reads the files as they are now. What is kept after this call may be copied as well, by a
+    /// page fault.
+    pub fn reader(&self) -> ScratchReader {
+        let mut files: Vec<_> = self.lock().files.iter().filter_map(Weak::upgrade).collect();
+        files.sort_unstable_by_key(|file| file.map.as_ptr());
+        ScratchReader { files }
+    }
+
     /// Gives the resident pages of the files back to the page cache, if they are more than may be
-    /// resident. What was written to them stays: the page cache has it.
-    ///
-    /// Whoever reads rows at random calls it now and then: a page that is not mapped brings those
-    /// around it along, 64 KiB in all on Linux.
+    /// resident.
     pub fn trim(&self) {
         let mut inner = self.lock();
         let (Some(other), Some(most)) = (inner.other_resident, inner.resident_max) else { return };
@@ -262,23 +304,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_change_and_keep_what_was_written_when_their_pages_go() {
+    fn values_are_read_one_by_one_and_all_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let scratch = Scratch::new(folder.path().join("scratch"));
         let first: Vec<u64> = (0..5000).collect();
-        let mut values = scratch.keep_values(&first).unwrap();
-        let mut others = scratch.keep_values(&[7_u32; 3]).unwrap();
-        assert_eq!(*values, first);
-        for index in (0..values.len()).step_by(3) {
-            values[index] += 1_000_000;
+        let values = scratch.keep_values(&first).unwrap();
+        let others = scratch.keep_values(&[7_u32, 8, 9]).unwrap();
+        assert_eq!(values.all().unwrap(), first);
+        assert!([0, 1, 511, 512, 4999].into_iter().all(|at| values.get(at).unwrap() == at as u64));
+        assert_eq!((others.count(), others.get(2).unwrap()), (3, 9));
+        assert!(scratch.keep_values::<u64>(&[]).unwrap().all().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_reader_copies_from_all_files_and_from_the_heap() {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(folder.path().join("scratch"));
+        let piece = |number: u8| vec![number; FILE_BYTES / 3];
+        let pieces: Vec<Bytes> =
+            (0..7).map(|number| scratch.keep(&piece(number)).unwrap()).collect();
+        let reader = scratch.reader();
+        let late = scratch.keep(&piece(7)).unwrap();
+        let heap = piece(8);
+        let all = pieces.iter().map(Bytes::as_ref).chain([late.as_ref(), &heap]);
+        for (number, from) in (0_u8..).zip(all) {
+            for range in [0..0, 0..1, 4095..9000, from.len() - 3..from.len()] {
+                let mut to = vec![99; range.len()];
+                reader.copy(&from[range], &mut to).unwrap();
+                assert!(to.iter().all(|byte| *byte == number));
+            }
         }
-        scratch.set_resident_max(0);
-        scratch.trim();
-        others[1] = 8;
-        let wanted = (0..5000).map(|it| if it % 3 == 0 { it + 1_000_000 } else { it });
-        assert!(values.iter().copied().eq(wanted));
-        assert_eq!(*others, [7, 8, 7]);
-        assert!(scratch.keep_values::<u64>(&[]).unwrap().is_empty());
     }
 
     #[test]

@@ -111,9 +111,9 @@ impl Arrangement {
         let (mut rows, mut owners) = (Vec::new(), Vec::new());
         let mut missing = 0;
         for (row, slot) in slots.iter().enumerate() {
-            let old = self.counts[*slot];
+            let old = self.counts.get(*slot);
             let new = old + changes.weight(row);
-            self.counts[*slot] = new;
+            self.counts.set(*slot, new);
             self.mark(*slot);
             match (old > 0, new > 0) {
                 _ if new < 0 => missing += 1,
@@ -122,7 +122,7 @@ impl Arrangement {
                     owners.push(*slot);
                 }
                 (true, false) => self.delete(*slot),
-                (true, true) => self.segments.set_count(self.locations[*slot], new),
+                (true, true) => self.segments.set_count(self.locations.get(*slot), new),
                 (false, false) => {}
             }
         }
@@ -131,9 +131,9 @@ impl Arrangement {
         }
         self.insert(take_rows(changes.rows(), &UInt32Array::from(rows))?, owners.clone());
         for slot in owners {
-            let count = self.counts[slot];
+            let count = self.counts.get(slot);
             if count != 1 {
-                self.segments.set_count(self.locations[slot], count);
+                self.segments.set_count(self.locations.get(slot), count);
             }
         }
         Ok(())
@@ -162,7 +162,7 @@ impl Arrangement {
                 if weight != 1 || self.location(*slot) != NO_ROW {
                     twice += 1;
                 }
-                self.locations[*slot] = 0;
+                self.locations.set(*slot, 0);
                 rows.push(row as u32);
                 owners.push(*slot);
             }
@@ -184,7 +184,9 @@ impl Arrangement {
         self.locations.grow(count, NO_ROW);
         if self.identity == Identity::WholeRow {
             self.counts.grow(count, 0);
+            self.counts.load(slots);
         }
+        self.locations.load(slots);
         self.is_dirty.grow(count);
         Ok(())
     }
@@ -196,7 +198,7 @@ impl Arrangement {
 
     /// Where the row of a slot is, or [`NO_ROW`].
     pub(crate) fn location(&self, slot: u32) -> Location {
-        self.locations[slot]
+        self.locations.get(slot)
     }
 
     /// Rows at locations, also of rows deleted since the last [`Arrangement::maintain`].
@@ -229,7 +231,7 @@ impl Arrangement {
 
     /// Deletes the row of a slot, which has one.
     pub(crate) fn delete(&mut self, slot: u32) {
-        let place = std::mem::replace(&mut self.locations[slot], NO_ROW);
+        let place = self.locations.replace(slot, NO_ROW);
         self.segments.delete(place);
         self.mark(slot);
     }
@@ -350,7 +352,7 @@ impl Arrangement {
             let slots = &put[run.clone()];
             let rows = self.segments.take(&places[run])?;
             let columns = if self.identity == Identity::WholeRow {
-                let counts = slots.iter().map(|slot| self.counts[*slot]);
+                let counts = slots.iter().map(|slot| self.counts.get(*slot));
                 let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(counts));
                 [rows.columns(), &[counts]].concat()
             } else {

@@ -317,14 +317,14 @@ impl WordKeys {
 
     fn slot_of(&self, hash: u64, word: u64) -> Option<u32> {
         // The slot of NULL has a word as well, but is not in the index.
-        self.index.find(hash, |slot| self.words[slot] == word)
+        self.index.find(hash, |slot| self.words.get(slot) == word)
     }
 
     fn put(&mut self, slot: u32, word: u64) {
         if slot as usize == self.words.count() {
             self.words.push(word);
         } else {
-            self.words[slot] = word;
+            self.words.set(slot, word);
         }
     }
 
@@ -344,11 +344,11 @@ impl WordKeys {
             self.null_slot = NO_SLOT;
             return;
         }
-        self.index.remove(mix(self.words[slot], 0), slot);
+        self.index.remove(mix(self.words.get(slot), 0), slot);
     }
 
     fn decode(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let words = slots.iter().map(|slot| self.words[*slot]);
+        let words = slots.iter().map(|slot| self.words.get(*slot));
         let has_null = self.null_slot != NO_SLOT && slots.contains(&self.null_slot);
         let nulls = has_null
             .then(|| slots.iter().map(|slot| *slot != self.null_slot).collect::<NullBuffer>());
@@ -358,7 +358,7 @@ impl WordKeys {
 
 impl RowKeys {
     fn key(&self, slot: u32) -> &[u8] {
-        match self.starts[slot] {
+        match self.starts.get(slot) {
             NO_KEY => &[],
             start => {
                 let (length, start) = length_at(&self.arena, start as usize);
@@ -388,7 +388,7 @@ impl RowKeys {
             if slot as usize == self.starts.count() {
                 self.starts.push(start);
             } else {
-                self.starts[slot] = start;
+                self.starts.set(slot, start);
             }
             self.index.insert(hash, slot);
             slots.push(slot);
@@ -410,7 +410,7 @@ impl RowKeys {
         let hash = hash_bytes(0, self.key(slot));
         self.index.remove(hash, slot);
         self.garbage_bytes += self.key(slot).len() + 1;
-        self.starts[slot] = NO_KEY;
+        self.starts.set(slot, NO_KEY);
         if self.garbage_bytes > 4096 && self.garbage_bytes * 2 > self.arena.len() {
             self.compact();
         }
@@ -418,15 +418,17 @@ impl RowKeys {
 
     fn compact(&mut self) {
         let mut arena = Vec::with_capacity(self.arena.len() - self.garbage_bytes);
-        for slot in 0..self.starts.count() as u32 {
-            let start = self.starts[slot];
-            if start != NO_KEY {
-                let (length, key) = length_at(&self.arena, start as usize);
-                self.starts[slot] = arena.len() as u64;
-                arena.extend_from_slice(&self.arena[start as usize..key + length]);
+        let mut starts = SlotColumn::default();
+        for start in self.starts.range(0..self.starts.count() as u32) {
+            if start == NO_KEY {
+                starts.push(NO_KEY);
+                continue;
             }
+            let (length, key) = length_at(&self.arena, start as usize);
+            starts.push(arena.len() as u64);
+            arena.extend_from_slice(&self.arena[start as usize..key + length]);
         }
-        self.arena = arena;
+        (self.arena, self.starts) = (arena, starts);
         self.garbage_bytes = 0;
     }
 }

@@ -83,7 +83,7 @@ pub struct MemoryAccount {
     soft_limit: u64,
     limit: u64,
     total: AtomicU64,
-    /// Bytes by which the process's own memory is above the limit.
+    /// Bytes by which the process's own memory is above seven eighths of the limit.
     excess: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -130,14 +130,15 @@ impl MemoryAccount {
     }
 
     /// Takes note of the process's own memory: what nobody charges, such as copies within a step
-    /// and what the allocator keeps, counts above the limit. It makes no job fail.
+    /// and what the allocator keeps, counts above seven eighths of the limit, since it grows on
+    /// between two looks at it. It makes no job fail.
     pub fn note_resident(&self, bytes: usize) {
-        let excess = (bytes as u64).saturating_sub(self.limit);
+        let excess = (bytes as u64).saturating_sub(self.limit / 8 * 7);
         self.excess.store(excess, Ordering::Relaxed);
     }
 
-    /// Bytes that are too much: of the account above the soft limit, or of the process above the
-    /// limit while the account is high.
+    /// Bytes that are too much: of the account above the soft limit, or of the process above
+    /// seven eighths of the limit while the account is high.
     pub fn surplus(&self) -> u64 {
         let surplus = self.total().saturating_sub(self.soft_limit);
         match self.is_high() {
@@ -313,13 +314,13 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_nobody_charges_counts_above_the_limit() {
-        let account = MemoryAccount::new(10, 20);
+    fn memory_that_nobody_charges_counts_near_the_limit() {
+        let account = MemoryAccount::new(10, 16);
         let mut one = account.charge(Some(A), MemoryKind::State);
         one.set(9);
-        account.note_resident(20);
+        account.note_resident(14);
         assert_eq!(account.surplus(), 0);
-        account.note_resident(23);
+        account.note_resident(17);
         assert_eq!(account.surplus(), 3);
         // It cannot be rows that are charged: to move these would not help.
         one.set(5);

@@ -10,7 +10,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, ScalarBuffer};
 use arrow::compute::{filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 
-use super::cold_rows::{MovedRows, can_move, numbers_to_scratch, to_scratch};
+use super::cold_rows::{MovedRows, can_move, gather, largest_row, numbers_to_scratch, to_scratch};
 use super::key_index::KeyIndex;
 use super::slot_column::SlotColumn;
 use crate::change::{
@@ -35,10 +35,6 @@ const SEGMENT_BYTES: usize = if cfg!(test) { 4 << 10 } else { BATCH_BYTES_MAX / 
 /// Memory of a multiplicity that is not 1.
 const COUNT_BYTES: usize = 24;
 
-/// Rows of scratch files that are gathered before pages of the files are given back: each may map
-/// 64 KiB of each of its columns.
-const COLD_ROWS: usize = if cfg!(test) { 4 } else { 256 };
-
 /// So many segments of about one size are merged to one.
 const MERGE_FAN_IN: usize = 8;
 
@@ -61,6 +57,8 @@ struct Segment {
     bytes: usize,
     /// They are in a scratch file.
     is_cold: bool,
+    /// Bytes of the largest row of a cold segment.
+    largest_row: usize,
     /// Number of segments that were made before.
     born: u64,
     /// Multiplicity of live rows that have another than 1.
@@ -87,6 +85,7 @@ impl Segment {
         Self {
             bytes: batch_bytes(&rows) + owners.len() * 4,
             is_cold: false,
+            largest_row: 0,
             born: 0,
             rows: Arc::new(rows),
             live: Arc::new(live),
@@ -208,7 +207,7 @@ impl Segments {
         self.bytes += segment.state_bytes();
         let index = self.free.pop().unwrap_or(self.segments.len());
         for (row, owner) in segment.owners.iter().enumerate() {
-            locations[*owner] = location(index, row);
+            locations.set(*owner, location(index, row));
         }
         if index == self.segments.len() {
             self.segments.push(segment);
@@ -265,33 +264,14 @@ impl Segments {
             return Ok(empty.columns().to_vec());
         }
         let (used, indices) = self.used_segments(places);
-        let pieces = match self.cold_among(&used) {
-            Some(scratch) => {
-                let piece = |indices| {
-                    let piece = self.gather(&used, indices);
-                    scratch.trim();
-                    piece
-                };
-                indices.chunks(COLD_ROWS).map(piece).collect::<Result<Vec<_>>>()?
-            }
-            None => vec![self.gather(&used, &indices)?],
-        };
-        let column = |at: usize| match &pieces[..] {
-            [whole] => Ok(Arc::clone(&whole[at])),
-            pieces => {
-                let arrays: Vec<_> = pieces.iter().map(|piece| piece[at].as_ref()).collect();
-                Ok(arrow::compute::concat(&arrays)?)
-            }
-        };
-        (0..self.schema.fields().len()).map(column).collect()
-    }
-
-    /// The columns of rows, each given as an index into `used` and the row in that segment.
-    fn gather(&self, used: &[usize], indices: &[(usize, usize)]) -> Result<Vec<ArrayRef>> {
+        let reader = self.cold_among(&used).map(Scratch::reader);
         let column = |column: usize| -> Result<ArrayRef> {
             let rows = used.iter().map(|segment| &self.segments[*segment].rows);
             let arrays: Vec<_> = rows.map(|rows| rows.column(column).as_ref()).collect();
-            Ok(interleave(&arrays, indices)?)
+            match &reader {
+                Some(reader) => gather(&arrays, &indices, reader),
+                None => Ok(interleave(&arrays, &indices)?),
+            }
         };
         (0..self.schema.fields().len()).map(column).collect()
     }
@@ -302,17 +282,19 @@ impl Segments {
     /// # Errors
     /// As that.
     pub fn equal_to(&self, places: &[Location], others: RowsAt<'_>) -> Result<Vec<u32>> {
-        let (used, places) = self.used_segments(places);
-        let batches = used.iter().map(|segment| self.segments[*segment].rows.as_ref());
-        let own = RowsAt { batches: &batches.collect::<Vec<_>>(), places: &places };
-        let cold = self.cold_among(&used);
-        let piece_rows = cold.map_or(places.len().max(1), |_| COLD_ROWS);
+        let (used, indices) = self.used_segments(places);
+        if self.cold_among(&used).is_none() {
+            let batches = used.iter().map(|segment| self.segments[*segment].rows.as_ref());
+            let own = RowsAt { batches: &batches.collect::<Vec<_>>(), places: &indices };
+            return equal_rows_at(own, others);
+        }
         let mut equal = Vec::new();
-        for start in (0..places.len()).step_by(piece_rows) {
-            let piece = start..places.len().min(start + piece_rows);
-            let numbers = equal_rows_at(own.slice(piece.clone()), others.slice(piece))?;
-            equal.extend(numbers.into_iter().map(|number| number + start as u32));
-            cold.into_iter().for_each(Scratch::trim);
+        for run in self.runs(places, |_| 0) {
+            let own = self.take(&places[run.clone()])?;
+            let indices: Vec<_> = (0..run.len()).map(|row| (0, row)).collect();
+            let own = RowsAt { batches: &[&own], places: &indices };
+            let numbers = equal_rows_at(own, others.slice(run.clone()))?;
+            equal.extend(numbers.into_iter().map(|number| number + run.start as u32));
         }
         Ok(equal)
     }
@@ -331,14 +313,23 @@ impl Segments {
         mut more: impl FnMut(usize) -> usize,
     ) -> Vec<Range<usize>> {
         let mut sizes: Vec<Option<RowSizes>> = vec![None; self.segments.len()];
-        runs_by_bytes(places.len(), |index| {
-            if places[index] == NO_ROW {
-                return more(index);
-            }
-            let (segment, row) = split(places[index]);
-            let of = || RowSizes::of(self.segments[segment].rows.columns());
-            sizes[segment].get_or_insert_with(of).bytes(row) + more(index)
-        })
+        let mut runs = |is_exact: bool| {
+            runs_by_bytes(places.len(), |index| {
+                if places[index] == NO_ROW {
+                    return more(index);
+                }
+                let (number, row) = split(places[index]);
+                let segment = &self.segments[number];
+                if segment.is_cold && !is_exact {
+                    return segment.largest_row + more(index);
+                }
+                let of = || RowSizes::of(segment.rows.columns());
+                sizes[number].get_or_insert_with(of).bytes(row) + more(index)
+            })
+        };
+        // To read the sizes of rows in scratch files costs page faults; a bound mostly suffices.
+        let bounded = runs(false);
+        if bounded.len() <= 1 { bounded } else { runs(true) }
     }
 
     /// One column of the rows at locations, as arrays and an array and row for each location.
@@ -441,8 +432,12 @@ impl Segments {
             batches.push(take_rows(&segment.rows, &UInt32Array::from(live))?);
         }
         let rows = arrow::compute::concat_batches(&self.schema, &batches)?;
+        let is_cold = self.cold_among(group).is_some();
         for index in group {
             self.clear(*index);
+        }
+        if is_cold && let Some(scratch) = &self.scratch {
+            scratch.trim();
         }
         let mut segment = Segment::new(rows, owners, &self.index_bytes);
         segment.copies = counts.values().map(|count| count - 1).sum();
@@ -481,6 +476,7 @@ impl Segments {
             }
             self.scratch.get_or_insert_with(|| scratch.clone());
             let segment = &mut self.segments[index];
+            segment.largest_row = largest_row(&segment.rows);
             let rows = Arc::new(to_scratch(&segment.rows, scratch)?);
             segment.owners = numbers_to_scratch(&segment.owners, scratch)?;
             let before = std::mem::replace(&mut segment.rows, Arc::clone(&rows));

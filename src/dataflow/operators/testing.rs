@@ -90,9 +90,10 @@ pub(crate) use assert_changes;
 pub(crate) fn move_some<O: Operator>(operator: &mut O) {
     static SCRATCH: LazyLock<Scratch> =
         LazyLock::new(|| Scratch::new(std::env::temp_dir().join("frazil-test-scratch")));
-    let before = operator.cold_bytes();
+    let (heap, cold) = (operator.state_bytes(), operator.cold_bytes());
     let moved = operator.move_cold(1, 0, &SCRATCH).unwrap();
-    assert_eq!(operator.cold_bytes(), before + moved.bytes);
+    assert_eq!(operator.state_bytes(), heap - moved.bytes);
+    assert!(operator.cold_bytes() >= cold);
 }
 
 /// An operator with its output.

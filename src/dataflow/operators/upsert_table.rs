@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanBufferBuilder, RecordBatch, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanBufferBuilder, RecordBatch, UInt32Array, new_null_array,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
@@ -14,7 +16,8 @@ use hashbrown::HashMap;
 
 use super::{EpochInfo, Operator, Output};
 use crate::change::{
-    ChangeBatch, RowSizes, RowsAt, UpsertBatch, UpsertOp, batch_bytes, runs_by_bytes,
+    ChangeBatch, RowSizes, RowsAt, UpsertBatch, UpsertOp, batch_bytes, equal_rows_at,
+    runs_by_bytes, take_rows,
 };
 use crate::env::Scratch;
 use crate::error::{Error, ErrorKind, Result};
@@ -332,16 +335,19 @@ impl UpsertTable {
                 (false, false) => {}
             }
         }
-        let unchanged = self.unchanged(&both)?;
-        remove_numbers(&mut both, &unchanged);
-        let locations = |slots: &[u32]| -> Vec<Location> {
-            slots.iter().map(|slot| self.rows.location(*slot)).collect()
+        let old = if self.former_rows.are_needed() {
+            // Compared after they were taken: rows of scratch files are read once.
+            let old = self.take_old(&[both.as_slice(), &gone].concat())?;
+            let places: Vec<_> = (0..both.len()).map(|row| (0, row)).collect();
+            let unchanged =
+                self.equal_to_new(&both, RowsAt { batches: &[&old], places: &places })?;
+            remove_numbers(&mut both, &unchanged);
+            without_rows(&old, &unchanged)?
+        } else {
+            let unchanged = self.unchanged(&both)?;
+            remove_numbers(&mut both, &unchanged);
+            self.take_old(&gone)?
         };
-        let old = match self.former_rows.are_needed() {
-            true => [both.as_slice(), &gone].concat(),
-            false => gone.clone(),
-        };
-        let old = self.rows.take(&locations(&old))?;
         let (gone, come) = ([both.as_slice(), &gone].concat(), [both, come].concat());
         let new = self.take_pending(&self.new_places(&come))?;
         Ok(Differences { old, gone, new, come })
@@ -352,6 +358,19 @@ impl UpsertTable {
         slots.iter().map(|slot| pending_place(self.latest(*slot))).collect()
     }
 
+    /// The rows of slots before this epoch.
+    fn take_old(&self, slots: &[u32]) -> Result<RecordBatch> {
+        let places: Vec<Location> = slots.iter().map(|slot| self.rows.location(*slot)).collect();
+        self.rows.take(&places)
+    }
+
+    /// The numbers of the slots whose new row equals the one of `old`.
+    fn equal_to_new(&self, slots: &[u32], old: RowsAt<'_>) -> Result<Vec<u32>> {
+        let batches: Vec<&RecordBatch> = self.pending.iter().collect();
+        let places = self.new_places(slots);
+        equal_rows_at(old, RowsAt { batches: &batches, places: &places })
+    }
+
     /// The numbers of the slots whose new row equals the old one; they have both.
     fn unchanged(&self, slots: &[u32]) -> Result<Vec<u32>> {
         let old: Vec<Location> = slots.iter().map(|slot| self.rows.location(*slot)).collect();
@@ -359,6 +378,16 @@ impl UpsertTable {
         let places = self.new_places(slots);
         self.rows.equal_to(&old, RowsAt { batches: &batches, places: &places })
     }
+}
+
+/// A batch without the rows of these numbers.
+fn without_rows(rows: &RecordBatch, numbers: &[u32]) -> Result<RecordBatch> {
+    if numbers.is_empty() {
+        return Ok(rows.clone());
+    }
+    let mut kept: Vec<u32> = (0..rows.num_rows() as u32).collect();
+    remove_numbers(&mut kept, numbers);
+    take_rows(rows, &UInt32Array::from(kept))
 }
 
 /// Removes the elements with these numbers, which ascend.

@@ -46,29 +46,29 @@ impl Lists {
     /// First entry of a key, or [`NO_SLOT`].
     #[inline]
     pub(super) fn head(&self, key: u32) -> u32 {
-        self.heads[key]
+        self.heads.get(key)
     }
 
     /// The entry after another of its key, or [`NO_SLOT`].
     #[inline]
     pub(super) fn next(&self, entry: u32) -> u32 {
-        self.next[entry]
+        self.next.get(entry)
     }
 
     /// Puts entries before the others of their keys. One array a loop, so that the loads of one
     /// entry do not wait for those of another.
     pub(super) fn link(&mut self, entries: &[u32], keys: impl Iterator<Item = u32>) {
         for (entry, key) in entries.iter().zip(keys) {
-            self.next[*entry] = std::mem::replace(&mut self.heads[key], *entry);
+            self.next.set(*entry, self.heads.replace(key, *entry));
         }
         if !self.is_doubly_linked {
             return;
         }
         for entry in entries {
-            self.previous[*entry] = NO_SLOT;
-            let after = self.next[*entry];
+            self.previous.set(*entry, NO_SLOT);
+            let after = self.next.get(*entry);
             if after != NO_SLOT {
-                self.previous[after] = *entry;
+                self.previous.set(after, *entry);
             }
         }
     }
@@ -76,14 +76,14 @@ impl Lists {
     /// Takes an entry out of the list of its key.
     pub(super) fn unlink(&mut self, entry: u32, key: u32) {
         debug_assert!(self.is_doubly_linked, "an append-only side takes nothing out");
-        let (before, after) = (self.previous[entry], self.next[entry]);
+        let (before, after) = (self.previous.get(entry), self.next.get(entry));
         if before == NO_SLOT {
-            self.heads[key] = after;
+            self.heads.set(key, after);
         } else {
-            self.next[before] = after;
+            self.next.set(before, after);
         }
         if after != NO_SLOT {
-            self.previous[after] = before;
+            self.previous.set(after, before);
         }
     }
 

@@ -128,7 +128,10 @@ impl Side {
 
     /// Entries that have a row.
     pub(super) fn live_entries(&self) -> Vec<u32> {
-        (0..self.lists.entry_count() as u32).filter(|entry| self.weight(*entry) != 0).collect()
+        match &self.kind {
+            Kind::Appended(_) => (0..self.lists.entry_count() as u32).collect(),
+            Kind::Weighted(rows) => rows.live_entries(),
+        }
     }
 
     /// Runs of entries whose rows, with `more` bytes for each, are of bounded size.
@@ -137,13 +140,15 @@ impl Side {
         entries: &[u32],
         more: impl FnMut(usize) -> usize,
     ) -> Vec<Range<usize>> {
-        let places: Vec<Location> = entries.iter().map(|entry| self.locations[*entry]).collect();
+        let places: Vec<Location> =
+            entries.iter().map(|entry| self.locations.get(*entry)).collect();
         self.segments.runs(&places, more)
     }
 
     /// Columns of entries; also of those that went since the last [`Side::maintain`].
     pub(super) fn rows_of(&self, entries: &[u32]) -> Result<Vec<ArrayRef>> {
-        let places: Vec<Location> = entries.iter().map(|entry| self.locations[*entry]).collect();
+        let places: Vec<Location> =
+            entries.iter().map(|entry| self.locations.get(*entry)).collect();
         self.segments.take_columns(&places)
     }
 
@@ -251,7 +256,7 @@ impl Side {
                 continue;
             }
             self.lists.unlink(entry, weighted.remove(entry));
-            self.segments.delete(self.locations[entry]);
+            self.segments.delete(self.locations.get(entry));
         }
     }
 
@@ -284,7 +289,7 @@ impl Side {
         self.segments.maintain(&mut self.locations)?;
         if let Kind::Weighted(weighted) = &mut self.kind {
             for entry in weighted.free_removed() {
-                self.locations[*entry] = NO_ROW;
+                self.locations.set(*entry, NO_ROW);
             }
         }
         Ok(())

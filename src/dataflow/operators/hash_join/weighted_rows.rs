@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::state::{Location, RowNumber, Segments, SlotColumn};
 
 /// What is kept of an entry, in one place of memory: there is one for each row of an input.
-#[derive(Debug, Clone, FromBytes, IntoBytes, Immutable)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Entry {
     hash: u64,
@@ -139,7 +139,7 @@ pub(super) struct KeptRows<'a> {
 
 impl KeptRows<'_> {
     fn columns_of(&self, entries: impl Iterator<Item = u32>) -> Result<Vec<ArrayRef>> {
-        let places: Vec<Location> = entries.map(|entry| self.locations[entry]).collect();
+        let places: Vec<Location> = entries.map(|entry| self.locations.get(entry)).collect();
         self.segments.take_columns(&places)
     }
 }
@@ -202,24 +202,25 @@ impl WeightedRows {
         for (at, ((hash, key), weight)) in hashes.iter().zip(keys).zip(weights).enumerate() {
             let mut tag = Tag::new(0, first + at as u64);
             tag.set(Tag::DIRTY, true);
-            let entry = Entry { hash: *hash, tag, key: *key, weight: 0 };
+            let mut entry = Entry { hash: *hash, tag, key: *key, weight: 0 };
             let id = match self.free.pop() {
                 Some(id) => {
+                    self.set_weight(id, &mut entry, *weight);
                     // It may stand in `dirty` still.
-                    let free = std::mem::replace(&mut self.entries[id], entry);
+                    let free = self.entries.replace(id, entry);
                     if !free.tag.has(Tag::DIRTY) {
                         self.dirty.push(id);
                     }
                     id
                 }
                 None => {
+                    let id = self.entries.count() as u32;
+                    self.set_weight(id, &mut entry, *weight);
                     self.entries.push(entry);
-                    let id = (self.entries.count() - 1) as u32;
                     self.dirty.push(id);
                     id
                 }
             };
-            self.set_weight(id, *weight);
             self.multiples += usize::from(*weight != 1);
             if self.is_unique && *weight < 0 {
                 self.unmatched.push(id);
@@ -242,16 +243,16 @@ impl WeightedRows {
             let Ok(writer) = u16::try_from(last) else {
                 // Too many starts of the engine: the row is stored again, under a new number.
                 last = 0;
-                self.deleted.push(*number, self.entries[*id].key);
+                self.deleted.push(*number, self.entries.get(*id).key);
                 self.dirty.push(*id);
                 continue;
             };
             if last == self.writers.len() {
                 self.writers.push(number.writer);
             }
-            let tag = &mut self.entries[*id].tag;
-            *tag = Tag::new(writer, number.row);
+            let mut tag = Tag::new(writer, number.row);
             tag.set(Tag::DURABLE, true);
+            self.entries.update(*id, |entry| entry.tag = tag);
         }
     }
 
@@ -267,14 +268,15 @@ impl WeightedRows {
         let mut trials = Vec::with_capacity(rows.len());
         for row in rows {
             let (hash, weight) = (sought.hashes[*row as usize], sought.weights[*row as usize]);
-            let entries = &self.entries;
-            let found = self.index.find(spread(half_of(hash)), |(half, entry)| {
-                *half == half_of(hash)
-                    && entries[*entry].hash == hash
-                    && self.room(*entry, weight) != 0
+            let mut entry = None;
+            let found = self.index.find(spread(half_of(hash)), |(half, id)| {
+                if *half == half_of(hash) {
+                    entry = self.taking(*id, hash, weight);
+                }
+                entry.is_some()
             });
-            if let Some((_, entry)) = found {
-                trials.push(self.try_to_add(*row, *entry, sought));
+            if let (Some((_, id)), Some(entry)) = (found, entry) {
+                trials.push(self.try_to_add(*row, *id, entry, sought));
             }
         }
         if trials.is_empty() {
@@ -318,48 +320,57 @@ impl WeightedRows {
         let own = take_all(sought.columns, [row].into_iter())?;
         let hash = sought.hashes[row as usize];
         let candidates = self.index.iter_hash(spread(half_of(hash))).map(|(_, entry)| *entry);
-        for entry in candidates.collect::<Vec<u32>>() {
-            let weight = sought.weights[row as usize];
-            if self.entries[entry].hash != hash || self.room(entry, weight) == 0 {
-                continue;
-            }
-            if equal_rows(&own, &kept.columns_of([entry].into_iter())?, 1)?.value(0) {
-                self.try_to_add(row, entry, sought);
-                touched.push(entry);
+        for id in candidates.collect::<Vec<u32>>() {
+            let Some(entry) = self.taking(id, hash, sought.weights[row as usize]) else { continue };
+            if equal_rows(&own, &kept.columns_of([id].into_iter())?, 1)?.value(0) {
+                self.try_to_add(row, id, entry, sought);
+                touched.push(id);
             }
         }
         Ok(())
     }
 
-    fn try_to_add(&mut self, row: u32, entry: u32, sought: &mut Sought<'_>) -> Trial {
-        let amount = self.room(entry, sought.weights[row as usize]);
+    fn try_to_add(&mut self, row: u32, id: u32, entry: Entry, sought: &mut Sought<'_>) -> Trial {
+        let amount = self.room(self.weight_of(id, &entry), sought.weights[row as usize]);
         sought.weights[row as usize] -= amount;
-        self.change_weight(entry, amount);
-        Trial { row, entry, amount }
+        self.change_entry(id, entry, amount);
+        Trial { row, entry: id, amount }
     }
 
-    /// How much of a weight an entry of an equal row takes.
+    /// An entry that has a hash and takes some of a weight.
     #[inline]
-    fn room(&self, entry: u32, weight: i64) -> i64 {
+    fn taking(&self, id: u32, hash: u64, weight: i64) -> Option<Entry> {
+        let entry = self.entries.get(id);
+        let takes = entry.hash == hash && self.room(self.weight_of(id, &entry), weight) != 0;
+        takes.then_some(entry)
+    }
+
+    /// How much of a weight an entry of an equal row takes, which has a weight itself.
+    #[inline]
+    fn room(&self, own: i64, weight: i64) -> i64 {
         if !self.is_unique {
             return weight;
         }
         // Of unique rows only retractions are looked for, and an entry has no less than none.
-        weight.max(-self.weight(entry)).min(0)
+        weight.max(-own).min(0)
     }
 
     fn change_weight(&mut self, id: u32, amount: i64) {
-        let before = self.weight(id);
-        self.multiples -= usize::from(!matches!(before, 0 | 1));
-        self.multiples += usize::from(!matches!(before + amount, 0 | 1));
-        self.set_weight(id, before + amount);
-        if !self.entries[id].tag.set(Tag::DIRTY, true) {
-            self.dirty.push(id);
-        }
+        self.change_entry(id, self.entries.get(id), amount);
     }
 
-    fn set_weight(&mut self, id: u32, weight: i64) {
-        let entry = &mut self.entries[id];
+    fn change_entry(&mut self, id: u32, mut entry: Entry, amount: i64) {
+        let before = self.weight_of(id, &entry);
+        self.multiples -= usize::from(!matches!(before, 0 | 1));
+        self.multiples += usize::from(!matches!(before + amount, 0 | 1));
+        self.set_weight(id, &mut entry, before + amount);
+        if !entry.tag.set(Tag::DIRTY, true) {
+            self.dirty.push(id);
+        }
+        self.entries.set(id, entry);
+    }
+
+    fn set_weight(&mut self, id: u32, entry: &mut Entry, weight: i64) {
         if entry.weight == LARGE {
             self.large.remove(&id);
         }
@@ -378,21 +389,21 @@ impl WeightedRows {
     }
 
     fn index_new(&mut self) {
-        let entries = &self.entries;
         let count = self.unindexed.iter().map(ExactSizeIterator::len).sum();
         self.index.reserve(count, |(half, _)| spread(*half));
-        for id in self.unindexed.drain(..).flatten() {
-            let half = half_of(entries[id].hash);
-            self.index.insert_unique(spread(half), (half, id), |(half, _)| spread(*half));
+        for run in self.unindexed.drain(..) {
+            for (id, entry) in run.clone().zip(self.entries.range(run)) {
+                let half = half_of(entry.hash);
+                self.index.insert_unique(spread(half), (half, id), |(half, _)| spread(*half));
+            }
         }
     }
 
     /// Removes an entry of weight 0. Gives the slot of its key.
     pub(super) fn remove(&mut self, id: u32) -> u32 {
-        let entry = &self.entries[id];
-        let (key, hash) = (entry.key, entry.hash);
-        if entry.tag.has(Tag::DURABLE) {
-            self.deleted.push(self.number(id), key);
+        let Entry { key, hash, tag, .. } = self.entries.get(id);
+        if tag.has(Tag::DURABLE) {
+            self.deleted.push(self.number_of(tag), key);
         }
         // A negative one of unique rows is not in the index.
         if let Ok(found) = self.index.find_entry(spread(half_of(hash)), |(_, other)| *other == id) {
@@ -414,9 +425,9 @@ impl WeightedRows {
     /// would make them 0. They are to be given back to [`WeightedRows::settle`].
     pub(super) fn take_unmatched(&mut self) -> (Vec<u32>, Vec<u64>, Vec<i64>) {
         let ids = std::mem::take(&mut self.unmatched);
-        let entries = || ids.iter().map(|id| &self.entries[*id]);
-        let hashes = entries().map(|entry| entry.hash).collect();
-        let weights = ids.iter().map(|id| self.weight(*id)).collect();
+        let entries = ids.iter().map(|id| (*id, self.entries.get(*id)));
+        let kept = entries.map(|(id, entry)| (entry.hash, self.weight_of(id, &entry)));
+        let (hashes, weights) = kept.unzip();
         (ids, hashes, weights)
     }
 
@@ -438,15 +449,30 @@ impl WeightedRows {
     /// Weight of an entry.
     #[inline]
     pub(super) fn weight(&self, entry: u32) -> i64 {
-        match self.entries[entry].weight {
-            LARGE => self.large.get(&entry).copied().unwrap_or_default(),
+        self.weight_of(entry, &self.entries.get(entry))
+    }
+
+    #[inline]
+    fn weight_of(&self, id: u32, entry: &Entry) -> i64 {
+        match entry.weight {
+            LARGE => self.large.get(&id).copied().unwrap_or_default(),
             weight => weight.into(),
         }
     }
 
+    /// Entries whose weight is not 0.
+    pub(super) fn live_entries(&self) -> Vec<u32> {
+        let ids = 0..self.entries.count() as u32;
+        let entries = ids.clone().zip(self.entries.range(ids));
+        entries.filter(|(_, entry)| entry.weight != 0).map(|(id, _)| id).collect()
+    }
+
     /// Name of an entry's row.
     pub(super) fn number(&self, entry: u32) -> RowNumber {
-        let tag = self.entries[entry].tag;
+        self.number_of(self.entries.get(entry).tag)
+    }
+
+    fn number_of(&self, tag: Tag) -> RowNumber {
         RowNumber { writer: self.writers[tag.writer()], row: tag.row() }
     }
 
@@ -468,12 +494,13 @@ impl WeightedRows {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut missing = 0;
         dirty.retain(|id| {
-            let weight = self.weight(*id);
-            let tag = &mut self.entries[*id].tag;
-            tag.set(Tag::DIRTY, false);
+            let mut entry = self.entries.get(*id);
+            let weight = self.weight_of(*id, &entry);
+            entry.tag.set(Tag::DIRTY, false);
             if weight != 0 {
-                tag.set(Tag::DURABLE, true);
+                entry.tag.set(Tag::DURABLE, true);
             }
+            self.entries.set(*id, entry);
             missing += usize::from(weight < 0);
             weight != 0
         });
