@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use frazil_connector_api::Options;
 
-use super::{Catalog, CatalogDef, Definition, Relation};
+use super::{Catalog, Definition, Relation};
 use super::{ChangelogMode, RelationId};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -31,28 +30,6 @@ pub struct Creation {
 pub struct Removal {
     /// Their names.
     pub names: Vec<String>,
-}
-
-/// The predefined catalog: Iceberg tables in the folder `lake`.
-pub(super) fn lake() -> Relation {
-    let pairs = [
-        ("type", "iceberg"),
-        ("catalog.type", "sql"),
-        ("catalog.uri", "sqlite://lake/catalog.db"),
-        ("warehouse.path", "lake"),
-    ];
-    let sql = pairs.map(|(name, value)| format!("{name} = '{value}'")).join(", ");
-    let options = Options::new(pairs.map(|(name, value)| (name.to_string(), value.to_string())));
-    Relation {
-        id: RelationId(0),
-        name: "lake".to_string(),
-        sql: format!("CREATE CATALOG lake WITH ({sql})"),
-        definition: Arc::new(Definition::Catalog(CatalogDef { options })),
-        schema: Arc::new(Schema::empty()),
-        upsert_key: None,
-        mode: ChangelogMode::AppendOnly,
-        depends_on: Vec::new(),
-    }
 }
 
 /// Columns of the relation `<name>$errors`.

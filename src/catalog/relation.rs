@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
+use frazil_connector_api::Options;
 
-use super::Definition;
-use super::change::lake;
-use super::{ChangelogMode, RelationId};
+use super::{CatalogDef, ChangelogMode, Definition, RelationId};
 
 /// A named thing.
 #[derive(Debug, Clone)]
@@ -44,6 +43,28 @@ impl Default for Catalog {
         let mut catalog = Self { relations: BTreeMap::new(), ids: BTreeMap::new(), next_id: 0 };
         catalog.insert(lake());
         catalog
+    }
+}
+
+/// The predefined catalog: Iceberg tables in the folder `lake`.
+fn lake() -> Relation {
+    let pairs = [
+        ("type", "iceberg"),
+        ("catalog.type", "sql"),
+        ("catalog.uri", "sqlite://lake/catalog.db"),
+        ("warehouse.path", "lake"),
+    ];
+    let sql = pairs.map(|(name, value)| format!("{name} = '{value}'")).join(", ");
+    let options = Options::new(pairs.map(|(name, value)| (name.to_string(), value.to_string())));
+    Relation {
+        id: RelationId(0),
+        name: "lake".to_string(),
+        sql: format!("CREATE CATALOG lake WITH ({sql})"),
+        definition: Arc::new(Definition::Catalog(CatalogDef { options })),
+        schema: Arc::new(Schema::empty()),
+        upsert_key: None,
+        mode: ChangelogMode::AppendOnly,
+        depends_on: Vec::new(),
     }
 }
 
