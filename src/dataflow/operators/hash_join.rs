@@ -1,5 +1,6 @@
 //! [`HashJoin`]: inner and left equi-join.
 
+mod input;
 mod lists;
 mod side;
 mod weighted_rows;
@@ -17,6 +18,7 @@ use arrow::compute::{and, filter, is_not_null, not, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
+pub use self::input::{InputKind, JoinInput};
 use self::side::{Added, Side};
 use super::evaluate::{evaluate_all, evaluate_condition, expression_error};
 use super::filter::keep;
@@ -31,28 +33,6 @@ const OUTPUT_ROWS: usize = 64 * 1024;
 
 const LEFT: usize = 0;
 const RIGHT: usize = 1;
-
-/// What may come from an input of a join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InputKind {
-    /// It never retracts.
-    AppendOnly,
-    /// It retracts, and no two of its rows are equal after an epoch.
-    Unique,
-    /// It retracts, and may have a row several times.
-    Retracting,
-}
-
-/// One input of a join.
-#[derive(Debug, Clone)]
-pub struct JoinInput {
-    /// Its columns.
-    pub schema: SchemaRef,
-    /// Keys over its columns; both inputs have the same types of keys.
-    pub keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// What may come from it.
-    pub kind: InputKind,
-}
 
 /// What a join is made from.
 #[derive(Debug, Clone)]
