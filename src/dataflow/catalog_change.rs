@@ -10,9 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
-use super::control::Recovery;
+use super::control::{Recovery, StepText};
 use super::node_operators::CheckedRelation;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
@@ -27,24 +25,6 @@ pub enum Step {
     /// Builds the fragment of a relation again, from what a manifest has.
     Resume(Arc<CheckedRelation>),
     /// Drops the fragment of a relation that stays.
-    Stop(RelationId),
-}
-
-/// A step as other processes get it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum StepText {
-    /// The statement that makes relations, the first of them with this id.
-    Make {
-        /// The id.
-        id: RelationId,
-        /// The statement.
-        sql: String,
-    },
-    /// As [`Step::Drop`].
-    Drop(RelationId),
-    /// As [`Step::Resume`].
-    Resume(RelationId),
-    /// As [`Step::Stop`].
     Stop(RelationId),
 }
 

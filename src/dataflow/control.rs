@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use frazil_connector_api::Positions;
 use serde::{Deserialize, Serialize};
 
-use super::catalog_change::StepText;
 use super::source::FieldNotice;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
@@ -66,6 +65,24 @@ pub enum Command {
     Reads(ReadEpochs),
     /// The worker ends.
     Shutdown,
+}
+
+/// A step of a change of the catalog, as other processes get it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum StepText {
+    /// The statement that makes relations, the first of them with this id.
+    Make {
+        /// The id.
+        id: RelationId,
+        /// The statement.
+        sql: String,
+    },
+    /// As [`super::Step::Drop`].
+    Drop(RelationId),
+    /// As [`super::Step::Resume`].
+    Resume(RelationId),
+    /// As [`super::Step::Stop`].
+    Stop(RelationId),
 }
 
 /// What a manifest gives the workers: at a start for all relations, which take part from the first

@@ -32,11 +32,11 @@ mod source;
 mod tap;
 mod worker;
 
-pub use catalog_change::{CatalogChange, CatalogChanges, Planner, Step, StepText};
+pub use catalog_change::{CatalogChange, CatalogChanges, Planner, Step};
 pub use connect::{build_sink, build_source, check_catalog};
 pub use control::{
     BACKFILL_EPOCHS, CatchUpProgress, Command, FragmentProgress, PublishedRows, Recovery, Report,
-    SourceOffsets,
+    SourceOffsets, StepText,
 };
 pub use node_operators::CheckedRelation;
 pub use reads::RemoteRows;
