@@ -357,9 +357,9 @@ mod tests {
     use super::*;
     use crate::catalog::Catalog;
     use crate::dataflow::context::{OperatorDelta, WorkerContext};
-    use crate::dataflow::fragment::Feed;
     use crate::dataflow::operators::testing::{Store, changes, schema, text};
     use crate::dataflow::operators::{EpochInfo, Materialize};
+    use crate::dataflow::packet::Feed;
     use crate::dataflow::placement::{Placement, Route};
     use crate::env::Env;
     use crate::state::{MemoryAccount, OperatorId, StateDelta};

@@ -14,14 +14,13 @@ use std::rc::Rc;
 
 use arrow::array::RecordBatch;
 use frazil_connector_api::{ChangeBatch, Decoded, Positions};
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::ProbeHandle;
 
 use super::adapter::{EARLY_BYTES_WAITING_MAX, SharedOperator};
 use super::charges::FragmentCharges;
 use super::context::FragmentContext;
 use super::control::{CatchUpProgress, FragmentProgress};
-use super::packet::{Packet, decoded_bytes};
+use super::packet::{Feed, Packet, decoded_bytes};
 use super::source::{FieldNotices, SourceHandle};
 use super::tap::{Queue, Tap};
 use crate::catalog::RelationId;
@@ -42,9 +41,6 @@ const ROW_BYTES_MIN: usize = 8;
 
 /// Epochs that a new fragment may be behind when it is admitted: under load one is always open.
 const CAUGHT_UP_EPOCHS: u64 = 3;
-
-/// Feeds packets into a dataflow.
-pub(crate) type Feed = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<Packet>>>;
 
 /// An input that follows another relation.
 pub(crate) struct RelationInput {
@@ -441,5 +437,28 @@ impl Fragment {
         let bad_messages = progress.bad_messages + self.context.refused().count.take();
         let catching_up = self.catching_up(open);
         FragmentProgress { operator_bytes, bad_messages, catching_up, ..progress }
+    }
+
+    /// Bytes of its state in memory, as charged.
+    pub(crate) fn charged_state(&self) -> u64 {
+        self.charges.state.memory()
+    }
+
+    /// Charges what it holds now, if that may have changed since the last call.
+    pub(crate) fn charge(&mut self) {
+        if !std::mem::take(&mut self.has_moved) {
+            return;
+        }
+        let queued = self.sources.iter().map(|source| source.handle.queued_bytes()).sum();
+        self.charges.source_queue.set(queued);
+        let waiting = self.relations.iter().map(|input| {
+            let queue = input.queue.borrow();
+            queue.iter().map(|(_, changes)| batch_bytes(changes.rows())).sum::<usize>()
+        });
+        let waiting = waiting.sum::<usize>();
+        self.charges.input.set(self.held_bytes + waiting + self.context.stashed_bytes());
+        self.charges.set_state(self.operators.iter());
+        // It moves until it is idle and charged once more.
+        self.has_moved = !self.is_idle() || !self.sources.is_empty() || self.held_bytes > 0;
     }
 }

@@ -8,6 +8,8 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Field, Schema};
 use frazil_connector_api::{ChangeBatch, Decoded, UpsertBatch, UpsertOp, origins_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::InputHandle;
 
 use crate::change::batch_bytes;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +19,9 @@ const OP: &str = "$op";
 const UNCHANGED: &str = "$unchanged:";
 const ORIGIN: &str = "$origin:";
 const CHECKSUM_BYTES: usize = size_of::<u32>();
+
+/// Feeds items into a dataflow; packets unless another item is named.
+pub(crate) type Feed<D = Packet> = InputHandle<u64, CapacityContainerBuilder<Vec<D>>>;
 
 /// A batch and the worker that it is meant for.
 ///

@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use frazil_connector_api::{ChangeBatch, Decoded, Positions, SourceBatch};
 use futures::FutureExt;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Exchange, Inspect};
 
@@ -27,6 +26,7 @@ use super::context::WorkerContext;
 use super::control::{BACKFILL_EPOCHS, Command, Report, SourceOffsets};
 use super::errors_table::bad_message_rows;
 use super::fragment::{EarlyParts, Fragment, RelationInput, project};
+use super::packet::Feed;
 use super::reads::{RemoteRows, RowsChunk};
 use super::segments::Written;
 use super::source::SourceEvent;
@@ -92,10 +92,10 @@ pub struct ProcessShared {
 mod memory;
 mod reads;
 mod relations;
+mod serve_reads;
 
 use reads::Reads;
 
-type Feed<D> = timely::dataflow::InputHandle<u64, CapacityContainerBuilder<Vec<D>>>;
 type Inbox = Rc<RefCell<VecDeque<Command>>>;
 
 /// What a worker's own I/O tells it.
@@ -205,7 +205,7 @@ impl Worker {
                 },
             );
         });
-        let reads = Reads::start(timely, &shared);
+        let reads = Reads::start(timely, shared.threads, shared.remote_rows.clone());
         Self {
             index: timely.index(),
             peers: timely.peers(),

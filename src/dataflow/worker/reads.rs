@@ -8,26 +8,28 @@ use std::sync::Arc;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Exchange, Inspect};
 
-use super::{Feed, Finished, ProcessShared, Worker};
-use crate::dataflow::reads::{RowsChunk, RowsRequest};
-use crate::error::{Result, caught};
+use crate::dataflow::packet::Feed;
+use crate::dataflow::reads::{RemoteRows, RowsChunk, RowsRequest};
+use crate::error::Result;
 
 /// Requests of process 0 and the answers, with the number of the request.
 pub(super) struct Reads {
     /// What worker 0 asks, with the worker that is asked.
-    requests: Feed<(u64, u64, RowsRequest)>,
+    pub(super) requests: Feed<(u64, u64, RowsRequest)>,
     /// What this worker was asked.
-    inbox: Rc<RefCell<VecDeque<(u64, RowsRequest)>>>,
-    answers: Feed<(u64, Result<RowsChunk>)>,
+    pub(super) inbox: Rc<RefCell<VecDeque<(u64, RowsRequest)>>>,
+    pub(super) answers: Feed<(u64, Result<RowsChunk>)>,
 }
 
 impl Reads {
-    /// Builds the dataflow; alike on all workers. One process needs none.
+    /// Builds the dataflow; alike on all workers. One process, with all the workers as `threads`,
+    /// needs none. `rows` takes the answers in process 0.
     pub(super) fn start(
         timely: &mut timely::worker::Worker,
-        shared: &Arc<ProcessShared>,
+        threads: usize,
+        rows: Option<Arc<RemoteRows>>,
     ) -> Option<Self> {
-        if timely.peers() == shared.threads {
+        if timely.peers() == threads {
             return None;
         }
         let inbox = Rc::<RefCell<VecDeque<_>>>::default();
@@ -42,7 +44,6 @@ impl Reads {
                 .inspect(move |(_, number, request)| {
                     received.borrow_mut().push_back((*number, request.clone()));
                 });
-            let rows = shared.remote_rows.clone();
             answers
                 .to_stream(scope)
                 .map(|answer: (u64, Result<RowsChunk>)| answer)
@@ -54,49 +55,5 @@ impl Reads {
                 });
         });
         Some(Self { requests, inbox, answers })
-    }
-}
-
-impl Worker {
-    /// Sends an answer to process 0.
-    pub(super) fn answer(&mut self, number: u64, answer: Result<RowsChunk>) {
-        if let Some(reads) = &mut self.reads {
-            reads.answers.send((number, answer));
-            reads.answers.flush();
-        }
-    }
-
-    /// Passes requests of process 0 on, and has those answered that are for this worker; true if
-    /// there were any.
-    pub(super) fn serve_reads(&mut self) -> bool {
-        let Some(reads) = &mut self.reads else { return false };
-        let mut busy = false;
-        if let Some(rows) = self.shared.remote_rows.as_ref().filter(|_| self.index == 0) {
-            for (worker, number, request) in rows.take_asked() {
-                reads.requests.send((worker as u64, number, request));
-                busy = true;
-            }
-            if busy {
-                reads.requests.flush();
-            }
-        }
-        let asked: Vec<_> = reads.inbox.borrow_mut().drain(..).collect();
-        busy |= !asked.is_empty();
-        for (number, request) in asked {
-            self.answer_beside(number, request);
-        }
-        busy
-    }
-
-    /// Answers on a thread of its own: to index rows for the first lookup takes long.
-    fn answer_beside(&self, number: u64, request: RowsRequest) {
-        let (shared, worker) = (Arc::clone(&self.shared), self.index);
-        let (finished, thread) = (self.finished.0.clone(), std::thread::current());
-        self.shared.tokio.spawn_blocking(move || {
-            let answer = caught("a read", || request.answer(&shared.snapshots, worker));
-            // The worker ends only when the engine does.
-            let _ = finished.send(Finished::Read { number, answer });
-            thread.unpark();
-        });
     }
 }
