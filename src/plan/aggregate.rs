@@ -8,22 +8,24 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::expression::{physical, physicals};
-use super::translate::{arrow_schema, refuse, translate};
+use super::lower::{arrow_schema, refuse};
 use super::{AggregateCall, IncrementalPlan, Node};
 use crate::catalog::ChangelogMode;
 use crate::error::Result;
 use crate::functions::INCREMENTAL_AGGREGATES;
 
-/// Plans groups and aggregates. The group columns are the upsert key; without aggregates over an
-/// append-only input nothing is ever retracted.
-pub(super) fn plan_aggregate(aggregate: &Aggregate) -> Result<IncrementalPlan> {
+/// Plans groups and aggregates over a planned input. The group columns are the upsert key; without
+/// aggregates over an append-only input nothing is ever retracted.
+pub(super) fn plan_aggregate(
+    aggregate: &Aggregate,
+    input: IncrementalPlan,
+) -> Result<IncrementalPlan> {
     if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
         return Err(refuse(
             "GROUPING SETS, ROLLUP or CUBE",
             "write one GROUP BY for each set, with UNION ALL",
         ));
     }
-    let input = translate(&aggregate.input)?;
     let schema = arrow_schema(&aggregate.schema);
     let group = physicals(&aggregate.group_expr, aggregate.input.schema())?;
     let fields = schema.fields().iter().skip(group.len());

@@ -10,14 +10,19 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use super::aggregate::grouped;
 use super::expression::{column_index, physical};
-use super::translate::{arrow_schema, columns, filtered, projected, refuse, translate};
+use super::lower::{arrow_schema, columns, filtered, projected, refuse};
 use super::{IncrementalPlan, JoinKind, Node};
 use crate::catalog::ChangelogMode;
 use crate::error::Result;
 
-/// Plans a join. RIGHT becomes LEFT with its sides exchanged; a semi join becomes an inner join
-/// with the distinct keys, an anti join a left join with them that keeps rows without a partner.
-pub(super) fn plan_join(join: &Join) -> Result<IncrementalPlan> {
+/// Plans a join of planned inputs. RIGHT becomes LEFT with its sides exchanged; a semi join becomes
+/// an inner join with the distinct keys, an anti join a left join with them that keeps rows without
+/// a partner.
+pub(super) fn plan_join(
+    join: &Join,
+    left: IncrementalPlan,
+    right: IncrementalPlan,
+) -> Result<IncrementalPlan> {
     if join.null_equality == NullEquality::NullEqualsNull {
         return Err(refuse("INTERSECT or EXCEPT", "write it with EXISTS or NOT EXISTS"));
     }
@@ -25,11 +30,11 @@ pub(super) fn plan_join(join: &Join) -> Result<IncrementalPlan> {
         return Err(refuse("NOT IN with a subquery", "write it with NOT EXISTS"));
     }
     match join.join_type {
-        JoinType::Inner => plain(join, JoinKind::Inner),
-        JoinType::Left => plain(join, JoinKind::Left),
-        JoinType::Right => right(join),
-        JoinType::LeftSemi => semi(join),
-        JoinType::LeftAnti => anti(join),
+        JoinType::Inner => plain(join, left, right, JoinKind::Inner),
+        JoinType::Left => plain(join, left, right, JoinKind::Left),
+        JoinType::Right => exchanged(join, left, right),
+        JoinType::LeftSemi => semi(join, left, right),
+        JoinType::LeftAnti => anti(join, left, right),
         JoinType::Full => Err(refuse(
             "FULL JOIN",
             "write a LEFT JOIN, and with UNION ALL the rows of the other side without a partner",
@@ -73,20 +78,29 @@ fn constant_true() -> Arc<dyn PhysicalExpr> {
     Arc::new(Literal::new(ScalarValue::Boolean(Some(true))))
 }
 
-fn plain(join: &Join, kind: JoinKind) -> Result<IncrementalPlan> {
+fn plain(
+    join: &Join,
+    left: IncrementalPlan,
+    right: IncrementalPlan,
+    kind: JoinKind,
+) -> Result<IncrementalPlan> {
     let keys = Keys::new(&join.on, join.left.schema(), join.right.schema())?;
     let filter = join.filter.as_ref().map(|filter| physical(filter, &join.schema)).transpose()?;
-    let (left, right) = (translate(&join.left)?, translate(&join.right)?);
     Ok(joined(left, right, kind, keys, filter, arrow_schema(&join.schema)))
 }
 
-fn right(join: &Join) -> Result<IncrementalPlan> {
+/// A right join: a left join with its sides exchanged.
+fn exchanged(
+    join: &Join,
+    left: IncrementalPlan,
+    right: IncrementalPlan,
+) -> Result<IncrementalPlan> {
     let on: Vec<(Expr, Expr)> =
         join.on.iter().map(|(left, right)| (right.clone(), left.clone())).collect();
     let keys = Keys::new(&on, join.right.schema(), join.left.schema())?;
-    let exchanged = join.right.schema().join(join.left.schema())?;
-    let filter = join.filter.as_ref().map(|filter| physical(filter, &exchanged)).transpose()?;
-    let (left, right) = (translate(&join.right)?, translate(&join.left)?);
+    let schema = join.right.schema().join(join.left.schema())?;
+    let filter = join.filter.as_ref().map(|filter| physical(filter, &schema)).transpose()?;
+    let (left, right) = (right, left);
     let (left_count, right_count) = (left.schema.fields().len(), right.schema.fields().len());
     let schema = arrow_schema(&join.schema);
     let order: Vec<usize> = (left_count..left_count + right_count).chain(0..left_count).collect();
@@ -146,7 +160,11 @@ fn join_key(
 }
 
 /// The distinct keys of the right side, and after them, if `flag`, a column that is true.
-fn distinct_keys(join: &Join, flag: bool) -> Result<(IncrementalPlan, Keys)> {
+fn distinct_keys(
+    join: &Join,
+    right: IncrementalPlan,
+    flag: bool,
+) -> Result<(IncrementalPlan, Keys)> {
     if join.filter.is_some() {
         return Err(refuse(
             "a subquery that is correlated by other than equality",
@@ -154,7 +172,6 @@ fn distinct_keys(join: &Join, flag: bool) -> Result<(IncrementalPlan, Keys)> {
         ));
     }
     let keys = Keys::new(&join.on, join.left.schema(), join.right.schema())?;
-    let right = translate(&join.right)?;
     let mut fields = Vec::new();
     for (index, key) in keys.right.iter().enumerate() {
         let data_type = key.data_type(&right.schema)?;
@@ -179,18 +196,16 @@ fn distinct_keys(join: &Join, flag: bool) -> Result<(IncrementalPlan, Keys)> {
     Ok((flagged, keys))
 }
 
-fn semi(join: &Join) -> Result<IncrementalPlan> {
-    let (right, keys) = distinct_keys(join, false)?;
-    let left = translate(&join.left)?;
+fn semi(join: &Join, left: IncrementalPlan, right: IncrementalPlan) -> Result<IncrementalPlan> {
+    let (right, keys) = distinct_keys(join, right, false)?;
     let kept: Vec<usize> = (0..left.schema.fields().len()).collect();
     let schema = side_by_side(&left, &right, false);
     let plan = joined(left, right, JoinKind::Inner, keys, None, schema);
     Ok(columns(plan, &kept, arrow_schema(&join.schema)))
 }
 
-fn anti(join: &Join) -> Result<IncrementalPlan> {
-    let (right, keys) = distinct_keys(join, true)?;
-    let left = translate(&join.left)?;
+fn anti(join: &Join, left: IncrementalPlan, right: IncrementalPlan) -> Result<IncrementalPlan> {
+    let (right, keys) = distinct_keys(join, right, true)?;
     let kept: Vec<usize> = (0..left.schema.fields().len()).collect();
     let schema = side_by_side(&left, &right, true);
     let found = schema.fields().len() - 1;

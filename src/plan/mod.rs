@@ -18,6 +18,7 @@ mod fragment_plan;
 mod guards;
 mod join;
 mod large_stack;
+mod lower;
 mod node;
 mod postgres;
 mod push_down_filter;

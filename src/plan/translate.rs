@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{SortOptions, concat};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::{
     Distinct, EmptyRelation, FetchType, Filter, Limit, LogicalPlan, Projection, SkipType, Sort,
     TableScan, Union, Values,
@@ -16,6 +15,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use super::aggregate::{distinct, plan_aggregate};
 use super::expression::{column_index, physical, physicals};
 use super::join::plan_join;
+use super::lower::{arrow_schema, columns, filtered, projected, refuse};
 use super::rules::rewrite;
 use super::{IncrementalPlan, Node, RelationSource, SortKey};
 use crate::catalog::ChangelogMode;
@@ -30,7 +30,7 @@ pub fn plan(plan: &LogicalPlan) -> Result<IncrementalPlan> {
     Ok(with_stored_types(translate(&rewrite(plan)?)?))
 }
 
-pub(super) fn translate(plan: &LogicalPlan) -> Result<IncrementalPlan> {
+fn translate(plan: &LogicalPlan) -> Result<IncrementalPlan> {
     match plan {
         LogicalPlan::TableScan(scan) => plan_scan(scan),
         LogicalPlan::Filter(filter) => plan_filter(filter),
@@ -38,8 +38,10 @@ pub(super) fn translate(plan: &LogicalPlan) -> Result<IncrementalPlan> {
         LogicalPlan::SubqueryAlias(alias) => translate(&alias.input),
         LogicalPlan::Subquery(subquery) => translate(&subquery.subquery),
         LogicalPlan::Union(union) => plan_union(union),
-        LogicalPlan::Join(join) => plan_join(join),
-        LogicalPlan::Aggregate(aggregate) => plan_aggregate(aggregate),
+        LogicalPlan::Join(join) => plan_join(join, translate(&join.left)?, translate(&join.right)?),
+        LogicalPlan::Aggregate(aggregate) => {
+            plan_aggregate(aggregate, translate(&aggregate.input)?)
+        }
         LogicalPlan::Distinct(Distinct::All(input)) => Ok(distinct(translate(input)?)),
         // An order is nothing to a set of rows; only a limit over it is.
         LogicalPlan::Sort(Sort { input, fetch: None, .. }) => translate(input),
@@ -63,15 +65,6 @@ pub(super) fn translate(plan: &LogicalPlan) -> Result<IncrementalPlan> {
             Err(refuse(&name, "read it with a SELECT instead of a view"))
         }
     }
-}
-
-pub(super) fn refuse(what: &str, hint: &str) -> Error {
-    Error::unsupported(format!("{what} is not supported in a live view")).with_hint(hint)
-}
-
-/// The Arrow schema of a logical one.
-pub(super) fn arrow_schema(schema: &DFSchemaRef) -> SchemaRef {
-    Arc::clone(schema.inner())
 }
 
 fn plan_scan(scan: &TableScan) -> Result<IncrementalPlan> {
@@ -108,18 +101,6 @@ fn plan_filter(filter: &Filter) -> Result<IncrementalPlan> {
     Ok(filtered(input, predicate))
 }
 
-pub(super) fn filtered(
-    input: IncrementalPlan,
-    predicate: Arc<dyn PhysicalExpr>,
-) -> IncrementalPlan {
-    IncrementalPlan {
-        schema: Arc::clone(&input.schema),
-        mode: input.mode,
-        upsert_key: input.upsert_key.clone(),
-        node: Node::Filter { input: Box::new(input), predicate },
-    }
-}
-
 fn plan_projection(projection: &Projection) -> Result<IncrementalPlan> {
     let schema = projection.input.schema();
     let exprs = physicals(&projection.expr, schema)?;
@@ -132,34 +113,6 @@ fn plan_projection(projection: &Projection) -> Result<IncrementalPlan> {
     let sources: Vec<Option<usize>> =
         projection.expr.iter().map(|expr| column_index(expr, schema)).collect();
     Ok(projected(input, exprs, &sources, arrow_schema(&projection.schema)))
-}
-
-/// Projects; `sources` tells for every output column which input column it is, if it is one.
-pub(super) fn projected(
-    input: IncrementalPlan,
-    exprs: Vec<Arc<dyn PhysicalExpr>>,
-    sources: &[Option<usize>],
-    schema: SchemaRef,
-) -> IncrementalPlan {
-    let place = |column: &usize| sources.iter().position(|source| source.as_ref() == Some(column));
-    let upsert_key = input.upsert_key.as_ref().and_then(|key| key.iter().map(place).collect());
-    let mode = input.mode;
-    let node = Node::Project { input: Box::new(input), exprs };
-    IncrementalPlan { node, schema, mode, upsert_key }
-}
-
-/// Keeps these columns of the input.
-pub(super) fn columns(
-    input: IncrementalPlan,
-    kept: &[usize],
-    schema: SchemaRef,
-) -> IncrementalPlan {
-    let column = |index: &usize| -> Arc<dyn PhysicalExpr> {
-        Arc::new(Column::new(input.schema.field(*index).name(), *index))
-    };
-    let exprs = kept.iter().map(column).collect();
-    let sources: Vec<Option<usize>> = kept.iter().copied().map(Some).collect();
-    projected(input, exprs, &sources, schema)
 }
 
 fn plan_union(union: &Union) -> Result<IncrementalPlan> {
