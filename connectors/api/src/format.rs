@@ -3,52 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::{ChangeBatch, FieldDifference, Include, OnSchemaChange, Result, UpsertBatch};
-
-/// One message as a source read it; the bytes are borrowed from the source's buffer.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Message<'a> {
-    /// Message key, if the system has one.
-    pub key: Option<&'a [u8]>,
-    /// Message value; `None` is Kafka's null value (a tombstone).
-    pub value: Option<&'a [u8]>,
-}
-
-/// What a source tells of a message besides its bytes, for [`Include`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct About<'a> {
-    /// When it was written, in milliseconds since 1970, if the system says so.
-    pub timestamp_ms: Option<i64>,
-    /// Kafka's number of the partition.
-    pub partition: Option<i32>,
-    /// Its headers, if the system has such.
-    pub headers: Option<&'a dyn Headers>,
-}
-
-/// Headers of a message, looked at only if a column includes one.
-pub trait Headers: Debug {
-    /// The value of the last header with this name.
-    fn last(&self, name: &str) -> Option<&[u8]>;
-}
-
-/// What came out of a decoder or a generator.
-#[derive(Debug, Clone)]
-pub enum Decoded {
-    /// Rows with weights: the source tells old rows, or only appends.
-    Changes(ChangeBatch),
-    /// Rows by key, in order: the table supplies the old rows.
-    Upserts(UpsertBatch),
-}
-
-impl Decoded {
-    /// Number of rows.
-    pub fn num_rows(&self) -> usize {
-        match self {
-            Self::Changes(batch) => batch.num_rows(),
-            Self::Upserts(batch) => batch.num_rows(),
-        }
-    }
-}
+use crate::{Decoded, FieldDifference, Include, Message, OnSchemaChange, Result};
 
 /// A configured format: makes a decoder for each reader.
 pub trait Format: Debug + Send + Sync {
@@ -104,7 +59,8 @@ pub trait Decoder: Send {
     fn push(&mut self, message: Message<'_>) -> Result<()>;
 
     /// True if the last message gave rows with values that only the stored row has and that must
-    /// not become NULL: the caller keeps the message with them (see [`UpsertBatch`]).
+    /// not become NULL: the caller keeps the message with them, see
+    /// [`UpsertBatch`](crate::UpsertBatch).
     fn needs_stored_row(&self) -> bool {
         false
     }

@@ -14,25 +14,30 @@
 mod change;
 pub mod conformance;
 mod connector;
+mod decoded;
 mod error;
 mod format;
 mod include;
 mod intake;
+mod message;
 mod options;
 mod position;
 mod schema_change;
 mod sink;
 mod source;
+mod split;
 mod upsert;
 
 // A connector whose messages a format decodes needs nothing else of Arrow.
 pub use arrow::datatypes::SchemaRef;
 pub use change::ChangeBatch;
 pub use connector::{Connectors, SinkConnector, SourceConnector};
+pub use decoded::Decoded;
 pub use error::{ConnectorError, ConnectorErrorKind, Result, Retry};
-pub use format::{About, Decoded, Decoder, Format, Headers, Including, Message};
+pub use format::{Decoder, Format, Including};
 pub use include::Include;
 pub use intake::Intake;
+pub use message::{About, BadMessage, Headers, Message};
 pub use options::{OptionDefault, OptionSpec, Options};
 pub use position::{Position, Positions};
 pub use schema_change::{FieldDifference, OnSchemaChange, SchemaChange};
@@ -40,5 +45,6 @@ pub use sink::{
     CommitMark, CommitOutcome, Committable, Fragment, LastCommit, Resume, SinkCommitter, SinkMode,
     SinkStatus, SinkWriter,
 };
-pub use source::{BadMessage, Source, SourceBatch, SourcePoll, SourceReader, SplitId};
+pub use source::{Source, SourceBatch, SourcePoll, SourceReader};
+pub use split::SplitId;
 pub use upsert::{UpsertBatch, UpsertOp, origins_schema};

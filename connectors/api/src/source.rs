@@ -3,30 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::{Decoded, Position, Positions, Result, SchemaChange};
-
-/// A split's name, unique in its source: a Kafka partition, a file, a generator's lane.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SplitId(pub String);
-
-/// A message that could not be decoded: a row of the errors table.
-#[derive(Debug, Clone)]
-pub struct BadMessage {
-    /// Where it was read.
-    pub split: SplitId,
-    /// Its number there, which no other message of the split has: Kafka's offset, the byte where a
-    /// line begins.
-    pub offset: i64,
-    /// Its key, if it had one.
-    pub key: Option<Vec<u8>>,
-    /// Its value, if it had one.
-    pub payload: Option<Vec<u8>>,
-    /// Why it could not be decoded.
-    pub reason: String,
-}
+use crate::{BadMessage, Decoded, Position, Positions, Result, SchemaChange, SplitId};
 
 /// Some messages, decoded, and where to read on after them.
 #[derive(Debug)]
