@@ -5,8 +5,8 @@
 
 use base64::Engine;
 
+use super::base64_forms::BASE64_CANONICAL;
 use super::fault::Beyond;
-use super::token::BASE64_CANONICAL;
 
 /// Digits of the largest decimal.
 const DIGITS_MAX: u32 = 38;

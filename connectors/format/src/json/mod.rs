@@ -9,6 +9,7 @@
 //! The cursor finds the tokens; a column reads its own token from the text, so that numbers are
 //! exact, errors can show the value, and nested values can be kept as text.
 
+mod base64_forms;
 mod column;
 mod cursor;
 mod decimal;
@@ -22,5 +23,5 @@ mod token;
 
 pub(crate) use cursor::{Cursor, Name, Syntax};
 pub(crate) use placeholder::{Placeholder, PlaceholderRule};
-pub(crate) use row::{Broken, Columns, read_row, read_whole_row};
-pub(crate) use rows::{Rows, column_of};
+pub(crate) use row::{read_row, read_whole_row};
+pub(crate) use rows::{Broken, Columns, Rows, column_of};

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 
-use super::token::{BASE64, BASE64_URL};
+use super::base64_forms::{BASE64, BASE64_URL};
 
 /// What to do with a placeholder in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,30 +1,8 @@
 //! [`read_row`]: one JSON object into [`Rows`].
 
-use super::cursor::{Cursor, Name, Syntax};
-use super::rows::Rows;
+use super::cursor::{Cursor, Name};
+use super::rows::{Broken, Columns, Rows};
 use crate::wire::Wire;
-
-/// Why a message was not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// It is not the JSON that is expected.
-    Syntax,
-    /// What it says cannot be; [`Rows`] keeps the reason.
-    Content,
-}
-
-impl From<Syntax> for Broken {
-    fn from(Syntax: Syntax) -> Self {
-        Self::Syntax
-    }
-}
-
-/// Which columns of a row are read; the others get NULL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Columns {
-    All,
-    Key,
-}
 
 /// What was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,15 +8,36 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use frazil_connector_api::{ConnectorError, FieldDifference, Result};
 
 use super::column::Column;
-use super::cursor::guess;
+use super::cursor::{Syntax, guess};
 use super::fault::{Beyond, Fault};
 use super::fields::FieldWatch;
 use super::placeholder::{Placeholder, PlaceholderRule};
-use super::row::{Broken, Columns};
 use crate::wire::{OutOfRange, Wire};
 
 /// Longest piece of a bad value that an error shows.
 const SHOWN_CHARS_MAX: usize = 100;
+
+/// Why a message was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// It is not the JSON that is expected.
+    Syntax,
+    /// What it says cannot be; [`Rows`] keeps the reason.
+    Content,
+}
+
+impl From<Syntax> for Broken {
+    fn from(Syntax: Syntax) -> Self {
+        Self::Syntax
+    }
+}
+
+/// Which columns of a row are read; the others get NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Columns {
+    All,
+    Key,
+}
 
 /// Columns that grow row by row and can go back to an earlier row.
 pub(crate) struct Rows {

@@ -6,26 +6,13 @@
 use std::borrow::Cow;
 
 use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-
 use serde::de::IgnoredAny;
 
+use super::base64_forms::{BASE64, BASE64_URL};
 use super::decimal::Unfit;
 use super::fault::Fault;
 use super::{cursor, decimal};
 use crate::wire::BytesText;
-
-const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
-    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-    .with_decode_allow_trailing_bits(true);
-/// Base64 with or without padding.
-pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-/// Base64 as Java writes it: with its padding, and no bits that mean nothing.
-pub(crate) const BASE64_CANONICAL: GeneralPurpose =
-    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new());
-/// The URL-safe alphabet, with or without padding.
-pub(crate) const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 const BROKEN_STRING: Fault = Fault::new("has a broken escape sequence or a control character");
 
