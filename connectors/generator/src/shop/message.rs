@@ -1,8 +1,8 @@
 //! [`Writer`]: a message as Debezium's JSON converter writes it, without schemas.
 
 use super::clock::{civil, created_us};
+use super::event::{Event, Occurrence};
 use super::row::{RowMaker, RowState, RowWriter};
-use super::stream::{Event, Occurrence};
 
 /// Writes keys and envelopes into buffers that are used again.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@
 //! has to be remembered. **Invariant:** rows that others refer to (slots 7..40) are never deleted.
 
 mod clock;
+mod event;
 mod message;
 mod row;
 mod stream;

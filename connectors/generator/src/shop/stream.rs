@@ -1,5 +1,6 @@
 //! [`ShopStream`]: which message stands at which offset.
 
+use super::event::{Event, Occurrence};
 use super::message::Writer;
 use super::row::{FIRST_STABLE_SLOT, RowMaker, RowState, chance};
 use super::table::{BLOCK_ROWS, ShopTable};
@@ -12,26 +13,6 @@ const RENUMBERED_SLOT: u64 = 6;
 const RENUMBERED_BY: i64 = 1_000_000_000_000;
 /// Half of the updates hit rows of this many newest blocks.
 const RECENT_BLOCKS: u64 = 16;
-
-/// What a message of the stream says.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Event {
-    Read(RowState),
-    Create(RowState),
-    Update(RowState),
-    Delete { id: i64 },
-    Tombstone { id: i64 },
-}
-
-/// A message, with what the envelope tells around it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Occurrence {
-    pub(crate) event: Event,
-    /// Rows that existed by then: the shop's clock.
-    pub(crate) clock: u64,
-    /// `snapshot` of the envelope's source.
-    pub(crate) snapshot: &'static str,
-}
 
 /// A place in the cycle.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::clock::civil;
+use super::event::Event;
 use super::row::RowWriter;
-use super::stream::{Event, ShopStream};
+use super::stream::ShopStream;
 use super::table::ShopTable;
 
 /// A row as texts, in the order of [`ShopTable::columns`]; as PostgreSQL prints them, with all six
