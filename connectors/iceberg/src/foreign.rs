@@ -22,13 +22,14 @@ use iceberg::spec::{
 use parquet::arrow::ArrowWriter;
 use uuid::Uuid;
 
-use crate::catalog::{Access, Catalog, CommitSink, LoadedTable, TableName, write_metadata};
+use crate::catalog::{Access, Catalog, CommitSink, LoadedTable, write_metadata};
 use crate::columns::Columns;
 use crate::data_writer::{DataFolder, DataWriter};
 use crate::live_files::{Manifests, live_files, manifest_list, read_manifest};
 use crate::options::CatalogOptions;
 use crate::partition::{Partitioner, parse_partition_by, spec_and_schema};
 use crate::row_delta::{DeleteFile, Marker, RowDelta, first_row_ids, stage};
+use crate::table_name::TableName;
 use crate::{
     IcebergCatalog, IcebergTable, build_iceberg_sink, build_iceberg_sink_behind, deletion_vector,
     parquet_file, position_delete,

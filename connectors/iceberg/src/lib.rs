@@ -26,10 +26,13 @@ mod upsert;
 mod writer;
 
 use commit::{committable, marker, relocate, row_delta, stored_file, summary};
-use files::{columns, data_writer, deletion_vector, parquet_file, position_delete};
-use table::{avro_names, catalog, live_files, manifest_writer, partition, schema, values};
+use files::{columns, data_writer, deletion_vector, parquet_file, position_delete, unused_files};
+use table::{
+    avro_names, catalog, live_files, manifest_writer, partition, schema, table_name, values,
+};
 
-pub use catalog::{CommitSink, TableName};
+pub use catalog::CommitSink;
 pub use options::{CATALOG_OPTIONS, OPTIONS};
 pub use reader::{DataFileScan, IcebergCatalog, IcebergTable};
 pub use sink::{DoorFactory, Iceberg, build_iceberg_sink, build_iceberg_sink_behind};
+pub use table_name::TableName;

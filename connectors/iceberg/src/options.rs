@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use frazil_connector_api::{ConnectorError, OptionSpec, Options, Result};
 use iceberg::spec::FormatVersion;
 
-use crate::catalog::TableName;
 use crate::error::{ErrorContext, unsupported};
+use crate::table_name::TableName;
 
 /// Options that the engine handles itself and a sink only drops.
 const ENGINE_OPTIONS: [&str; 5] =

@@ -17,13 +17,15 @@ use iceberg::spec::{DataFile, Datum, PrimitiveLiteral};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use roaring::RoaringTreemap;
 
-use crate::catalog::{Access, Catalog, TableName};
+use crate::catalog::{Access, Catalog};
 use crate::columns::Columns;
 use crate::error::target;
 use crate::live_files::{LiveFile, Manifests, live_files};
 use crate::options::{CATALOG_OPTIONS, CatalogOptions};
 use crate::parquet_file;
-use crate::schema::{as_type, plain_schema};
+use crate::schema::plain_schema;
+use crate::table_name::TableName;
+use crate::values::as_type;
 
 /// A catalog whose tables are read.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use iceberg::TableCreation;
 use iceberg::spec::{FormatVersion, TableMetadata};
 use uuid::Uuid;
 
-use crate::catalog::{Access, Catalog, CommitSink, LoadedTable, TableName, sync_folder};
+use crate::catalog::{Access, Catalog, CommitSink, LoadedTable, sync_folder};
 use crate::columns::Columns;
 use crate::commit::{Committer, Landed, Tried};
 use crate::committable::{Payload, partition_type};
@@ -30,8 +30,10 @@ use crate::marker::{check_resume, last_commit};
 use crate::options::{OPTIONS, SinkOptions};
 use crate::partition::{Partitioner, check_partition_types, parse_partition_by};
 use crate::relocate::RowKey;
-use crate::row_delta::{RowDelta, remove_files};
+use crate::row_delta::RowDelta;
 use crate::schema::{Conform, check_fits, iceberg_schema};
+use crate::table_name::TableName;
+use crate::unused_files::remove_files;
 use crate::upsert::UpsertState;
 use crate::writer::{FilePart, IcebergWriter, SharedState};
 

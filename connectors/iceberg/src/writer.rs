@@ -22,13 +22,13 @@ use frazil_connector_api::{ChangeBatch, ConnectorError, Fragment, Result, SinkWr
 use iceberg::spec::{Schema, StructType};
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::TableName;
 use crate::data_writer::{ClosedFile, DataWriter, Written};
 use crate::error::target;
 use crate::key_index::{KeyEncoder, Place};
 use crate::partition::Partitioner;
 use crate::schema::Conform;
 use crate::stored_file::StoredFile;
+use crate::table_name::TableName;
 use crate::upsert::UpsertState;
 
 /// The index of an upsert sink, as its committer and its writers share it.

@@ -16,13 +16,15 @@
 use frazil_connector_api::{Committable, Result, Retry};
 use iceberg::spec::TableMetadata;
 
-use crate::catalog::{Catalog, CommitSink, LoadedTable, TableName};
+use crate::catalog::{Catalog, CommitSink, LoadedTable};
 use crate::committable::Payload;
 use crate::error::target;
 use crate::live_files::Manifests;
 use crate::marker::{Standing, marker, standing};
 use crate::relocate::{RowKey, as_vectors, has_old_deletes, relocated};
-use crate::row_delta::{self, Staged, missing_targets, stage, telling_manifests};
+use crate::row_delta::{Staged, missing_targets, stage, telling_manifests};
+use crate::table_name::TableName;
+use crate::unused_files::remove_files;
 
 const DELETE_OLD_METADATA: &str = "write.metadata.delete-after-commit.enabled";
 
@@ -87,7 +89,7 @@ impl Committer<'_> {
         match self.door.swap(self.table, &base.location, &staged.table.location).await {
             Ok(true) => {}
             Ok(false) => {
-                row_delta::remove_files(io, &staged.files).await;
+                remove_files(io, &staged.files).await;
                 return Ok(Tried::Conflict);
             }
             Err(error) if error.retry == Retry::Backoff => {

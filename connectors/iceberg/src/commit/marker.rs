@@ -21,9 +21,9 @@ use frazil_connector_api::{
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
-use crate::catalog::TableName;
 use crate::error::target;
 use crate::row_delta::{Marker, bad_property};
+use crate::table_name::TableName;
 
 /// How a committable stands to its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

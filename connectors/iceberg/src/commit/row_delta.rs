@@ -515,15 +515,6 @@ fn now_ms() -> i64 {
     since.map_or(0, |since| since.as_millis() as i64)
 }
 
-/// Removes files that no metadata names; best effort.
-pub(crate) async fn remove_files(io: &FileIO, files: &[String]) {
-    for path in files {
-        if let Err(error) = io.delete(path).await {
-            tracing::debug!(path, %error, "cannot remove an unused file");
-        }
-    }
-}
-
 /// The error of a number in a property that is not a number.
 pub(crate) fn bad_property(name: &str, value: &str) -> ConnectorError {
     target(format!("table property \"{name}\" has a bad value \"{value}\""))

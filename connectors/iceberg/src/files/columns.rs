@@ -8,23 +8,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray, Float32Array,
-    Float64Array, Int32Array, Int64Array, LargeBinaryArray, ListArray, MapArray, StringArray,
-    StructArray, UInt32Array, new_null_array,
-};
-use arrow::compute::take;
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use frazil_connector_api::{ConnectorError, Result};
 use iceberg::spec::{
-    DEFAULT_SCHEMA_NAME_MAPPING, Datum, Literal, MappedField, NameMapping, NestedField,
-    PrimitiveLiteral, Schema, TableMetadata, Type,
+    DEFAULT_SCHEMA_NAME_MAPPING, Datum, MappedField, NameMapping, NestedField, Schema,
+    TableMetadata, Type,
 };
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
-use crate::error::{target, unsupported};
-use crate::schema::{as_type, file_schema};
-use crate::values::datum;
+use crate::error::target;
+use crate::schema::file_schema;
+use crate::values::{as_type, column_value, repeated};
 
 /// Values of columns by field id.
 pub(crate) type Constants = HashMap<i32, Datum>;
@@ -214,14 +209,6 @@ pub(crate) fn identity_values(
     values.collect()
 }
 
-/// A value of a column; none if the column is nested.
-pub(crate) fn column_value(field: &NestedField, value: &Literal) -> Option<Datum> {
-    match (&*field.field_type, value) {
-        (Type::Primitive(data_type), Literal::Primitive(value)) => datum(data_type, value).ok(),
-        _ => None,
-    }
-}
-
 fn add_defaults(field: &NestedField, defaults: &mut Constants) {
     let default = field.initial_default.as_ref().and_then(|value| column_value(field, value));
     defaults.extend(default.map(|default| (field.id, default)));
@@ -256,36 +243,6 @@ fn places(fields: &Fields, names: Names<'_>) -> HashMap<i32, usize> {
 fn named<'a>(names: &'a [Arc<MappedField>], field: &str) -> Names<'a> {
     let field = names.iter().find(|it| it.names().iter().any(|name| name == field))?;
     Some(field.fields())
-}
-
-/// A value in each of some rows.
-pub(crate) fn repeated(value: &Datum, data_type: &DataType, rows: usize) -> Result<ArrayRef> {
-    let one: ArrayRef = match (value.literal(), data_type) {
-        (PrimitiveLiteral::Boolean(value), _) => Arc::new(BooleanArray::from(vec![*value])),
-        (PrimitiveLiteral::Int(value), _) => Arc::new(Int32Array::from(vec![*value])),
-        (PrimitiveLiteral::Long(value), _) => Arc::new(Int64Array::from(vec![*value])),
-        (PrimitiveLiteral::Float(value), _) => Arc::new(Float32Array::from(vec![value.0])),
-        (PrimitiveLiteral::Double(value), _) => Arc::new(Float64Array::from(vec![value.0])),
-        (PrimitiveLiteral::String(value), _) => Arc::new(StringArray::from(vec![value.as_str()])),
-        (PrimitiveLiteral::Binary(value), DataType::FixedSizeBinary(_)) => {
-            Arc::new(FixedSizeBinaryArray::try_from_iter([value].into_iter())?)
-        }
-        (PrimitiveLiteral::Binary(value), _) => {
-            Arc::new(LargeBinaryArray::from_iter_values([value]))
-        }
-        (PrimitiveLiteral::UInt128(value), _) => {
-            Arc::new(FixedSizeBinaryArray::try_from_iter([value.to_be_bytes()].into_iter())?)
-        }
-        (PrimitiveLiteral::Int128(value), DataType::Decimal128(precision, scale)) => {
-            let value = Decimal128Array::from(vec![*value]);
-            Arc::new(value.with_precision_and_scale(*precision, *scale)?)
-        }
-        (_, other) => {
-            return Err(unsupported(format!("a default value of type {other} is not supported")));
-        }
-    };
-    let one = as_type(&one, data_type)?;
-    Ok(take(&one, &UInt32Array::from(vec![0; rows]), None)?)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use parquet::schema::types::ColumnPath;
 use uuid::Uuid;
 
 use crate::error::ErrorContext;
-use crate::row_delta;
+use crate::unused_files::remove_files;
 
 /// A file is closed when it is about this long.
 const FILE_BYTES_TARGET: usize = 128 << 20;
@@ -158,7 +158,7 @@ impl DataWriter {
             match close_file(self.spec_id, &partition, file).await {
                 Ok(closed) => self.closed.push(closed),
                 Err(error) => {
-                    row_delta::remove_files(&self.io, &[path]).await;
+                    remove_files(&self.io, &[path]).await;
                     return Err(error);
                 }
             }
@@ -171,7 +171,7 @@ impl DataWriter {
         let open = std::mem::take(&mut self.open).into_values().map(|file| file.path);
         let closed = std::mem::take(&mut self.closed).into_iter();
         let paths = open.chain(closed.map(|closed| closed.file.file_path().to_string()));
-        row_delta::remove_files(&self.io, &paths.collect::<Vec<_>>()).await;
+        remove_files(&self.io, &paths.collect::<Vec<_>>()).await;
     }
 }
 

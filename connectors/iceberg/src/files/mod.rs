@@ -5,3 +5,4 @@ pub(crate) mod data_writer;
 pub(crate) mod deletion_vector;
 pub(crate) mod parquet_file;
 pub(crate) mod position_delete;
+pub(crate) mod unused_files;

@@ -14,7 +14,7 @@ use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterB
 use roaring::RoaringTreemap;
 
 use crate::error::{ErrorContext, target};
-use crate::{data_writer, parquet_file, schema};
+use crate::{data_writer, parquet_file, schema, values};
 
 /// Rows of a delete file are written in pieces of this size.
 const BATCH_ROWS: usize = 65_536;
@@ -79,9 +79,9 @@ pub(crate) async fn read_into(
         else {
             return Err(target(format!("position deletes \"{path}\" lack a column")));
         };
-        let paths = schema::as_type(paths, &DataType::Utf8)?;
+        let paths = values::as_type(paths, &DataType::Utf8)?;
         let paths = paths.as_string::<i32>();
-        let positions = schema::as_type(positions, &DataType::Int64)?;
+        let positions = values::as_type(positions, &DataType::Int64)?;
         let positions = positions.as_primitive::<Int64Type>().values();
         let mut start = 0;
         while start < positions.len() {

@@ -24,6 +24,7 @@ use sqlx::{Row, Sqlite};
 
 use crate::error::{ErrorContext, target};
 use crate::options::CatalogOptions;
+use crate::table_name::TableName;
 
 /// How long a statement waits for another process's lock on the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,21 +44,6 @@ const CREATE_NAMESPACES: &str = "CREATE TABLE IF NOT EXISTS iceberg_namespace_pr
     property_key VARCHAR(255),
     property_value VARCHAR(1000),
     PRIMARY KEY (catalog_name, namespace, property_key))";
-
-/// A table's name in its catalog.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableName {
-    /// The namespace ("database").
-    pub namespace: String,
-    /// The name inside it.
-    pub name: String,
-}
-
-impl fmt::Display for TableName {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}.{}", self.namespace, self.name)
-    }
-}
 
 /// Moves a table from one metadata file to the next.
 ///

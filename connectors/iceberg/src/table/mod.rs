@@ -6,4 +6,5 @@ pub(crate) mod live_files;
 pub(crate) mod manifest_writer;
 pub(crate) mod partition;
 pub(crate) mod schema;
+pub(crate) mod table_name;
 pub(crate) mod values;

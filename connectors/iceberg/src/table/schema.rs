@@ -6,15 +6,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaRef, TimeUnit};
 use frazil_connector_api::Result;
 use iceberg::arrow::{arrow_schema_to_schema_auto_assign_ids, schema_to_arrow_schema};
 use iceberg::spec::{Datum, FormatVersion, NestedField, Schema, Type};
 
-use crate::columns::{column_value, repeated};
 use crate::error::{ErrorContext, target, unsupported};
+use crate::values::{as_type, column_value, repeated};
 
 /// The schema of a table for rows of `rows`, with the columns `key` as its identifier, unless one
 /// of them may be NULL: Iceberg's identifier fields may not, and readers do not need them.
@@ -253,18 +252,4 @@ impl Conform {
         RecordBatch::try_new(self.target.clone(), columns)
             .map_err(|source| target("rows do not fit the table").with_source(source))
     }
-}
-
-/// A column as `data_type`; no copy if it has that type.
-///
-/// # Errors
-/// `Target` if a value is outside the type: it is never NULL instead.
-pub(crate) fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
-    if column.data_type() == data_type {
-        return Ok(column.clone());
-    }
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, data_type, &options).map_err(|source| {
-        target(format!("cannot store {} as {data_type}", column.data_type())).with_source(source)
-    })
 }

@@ -1,8 +1,8 @@
 //! Columns of files that are older than the table's schema, or have no field ids.
 
-use arrow::array::Int32Array;
+use arrow::array::{Int32Array, Int64Array};
 use arrow::datatypes::Schema as ArrowSchema;
-use iceberg::spec::{ListType, MapType, PrimitiveType, StructType};
+use iceberg::spec::{ListType, Literal, MapType, PrimitiveLiteral, PrimitiveType, StructType};
 
 use super::*;
 
