@@ -1,6 +1,7 @@
 //! [`Checkpointer`]: turns what workers and sinks prepared into the next manifest.
 
 mod acknowledger;
+mod compaction;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::acknowledger::acknowledge;
-use super::compaction::Compactor;
-use super::coordinator::Reply;
-use super::ddl::Ddl;
+use self::compaction::Compactor;
+use super::applying::Ddl;
+use super::message::Reply;
 use super::sink_problem::{Severity, SinkProblem};
 use super::sink_slot::{BusySink, Prepared, SinkSlot};
 use super::state::EngineState;

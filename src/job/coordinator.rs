@@ -13,31 +13,31 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use frazil_connector_api::{Decoded, Positions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use self::gathering::Gathering;
+use super::applying::{Applying, CatchingUp, Ddl};
 use super::checkpointer::Checkpointer;
-use super::ddl::{Applied, Applying, CatchingUp, Ddl};
 use super::done::Done;
-use super::engine::{being_resumed, dropped};
-use super::flushes::{FlushScope, Flushed, Flushes};
-use super::recent_writes::WrittenKeys;
-use super::sink_slot::SinkSlot;
+use super::flushes::{FlushScope, Flushes};
+use super::message::{Message, Reply};
+use super::relation_errors::{being_resumed, dropped};
 use super::sinks::Sinks;
 use super::state::{EngineState, WorkerSilence};
 use crate::catalog::{Catalog, RelationId};
 use crate::checkpoint::StoredCatalog;
 use crate::config::Config;
 use crate::dataflow::{
-    CatalogChange, CatalogChanges, CheckedRelation, Command, Event, PublishedRows, Report, Request,
+    CatalogChanges, CheckedRelation, Command, Event, PublishedRows, Report, Request,
 };
 use crate::env::{Env, FolderLock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{ReadEpochs, ShardRows};
 
 mod checkpoints;
-
-pub(super) use checkpoints::Gathering;
+mod ddl;
+mod failures;
+mod gathering;
 
 /// How long a shutdown waits for commits: what is not committed then is when the engine starts.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
@@ -48,38 +48,6 @@ const IDLE_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes of sources after which a checkpoint follows whatever the interval: so much is read again
 /// after a crash, and sinks gather so much in memory.
 const READ_BYTES_MAX: u64 = 512 << 20;
-
-/// How a call is answered.
-pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
-
-/// What a session asks of the coordinator.
-pub(super) enum Message {
-    /// A CREATE or DROP that has been checked; with the sink that CREATE SINK opened, and where
-    /// sources begin.
-    Apply {
-        change: Arc<CatalogChange>,
-        sink: Option<Arc<SinkSlot>>,
-        starts: BTreeMap<RelationId, Positions>,
-        /// Dropped when the next statement may be checked.
-        begun: oneshot::Sender<()>,
-        reply: Reply<Applied>,
-    },
-    /// A failed relation is started again.
-    Resume { root: RelationId, begun: oneshot::Sender<()>, reply: Reply<Applied> },
-    /// Rows for a table.
-    Write {
-        table: RelationId,
-        changes: Vec<Decoded>,
-        keys: WrittenKeys,
-        /// The epoch of the snapshot that they were computed from.
-        read_epoch: Option<u64>,
-        reply: Reply<()>,
-    },
-    /// Catch up, make durable, commit; `only` one sink, or all that have a `commit_interval`.
-    Flush { only: Option<RelationId>, reply: Reply<Flushed> },
-    /// A last checkpoint, and the end.
-    Shutdown { reply: Reply<()> },
-}
 
 /// The workers as the coordinator reaches them.
 pub(super) struct WorkerLink {
@@ -93,43 +61,43 @@ pub(super) struct WorkerLink {
 }
 
 pub(super) struct Coordinator {
-    pub(super) config: Config,
-    pub(super) env: Env,
-    pub(super) state: Arc<EngineState>,
-    pub(super) requests: Sender<Request>,
-    pub(super) thread: std::thread::Thread,
-    pub(super) workers: usize,
-    pub(super) changes: Arc<CatalogChanges>,
-    pub(super) events: mpsc::UnboundedReceiver<Event>,
-    pub(super) messages: mpsc::Receiver<Message>,
-    pub(super) done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
-    pub(super) checkpointer: Checkpointer,
-    pub(super) sinks: Sinks,
+    config: Config,
+    env: Env,
+    state: Arc<EngineState>,
+    requests: Sender<Request>,
+    thread: std::thread::Thread,
+    workers: usize,
+    changes: Arc<CatalogChanges>,
+    events: mpsc::UnboundedReceiver<Event>,
+    messages: mpsc::Receiver<Message>,
+    done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    checkpointer: Checkpointer,
+    sinks: Sinks,
     /// The catalog with what is being created, which sessions do not see yet.
-    pub(super) catalog: Arc<Catalog>,
+    catalog: Arc<Catalog>,
     /// What the next checkpoint has of the catalog. Identities of fragments are of failed relations
     /// those that their state belongs to.
-    pub(super) stored_catalog: Arc<StoredCatalog>,
+    stored_catalog: Arc<StoredCatalog>,
     /// What workers build the relations from.
-    pub(super) planned: BTreeMap<RelationId, Arc<CheckedRelation>>,
+    planned: BTreeMap<RelationId, Arc<CheckedRelation>>,
     /// The epoch that takes input.
-    pub(super) open_epoch: u64,
+    open_epoch: u64,
     /// The time of the last closed epoch.
     now_ms: i64,
     /// Relations that have input in it.
-    pub(super) with_input: BTreeSet<RelationId>,
+    with_input: BTreeSet<RelationId>,
     /// Relations that took part in an epoch since the last checkpoint was ordered.
     unsaved: BTreeSet<RelationId>,
     /// True if the catalog or failures have changed since then.
-    pub(super) dirty_since_checkpoint: bool,
+    dirty_since_checkpoint: bool,
     /// True if what starts failed jobs again may have changed since it was published.
-    pub(super) failures_changed: bool,
+    failures_changed: bool,
     /// True if there were failed jobs when it was published.
-    pub(super) has_failures: bool,
+    has_failures: bool,
     /// New relations that catch up.
-    pub(super) catching_up: Vec<CatchingUp>,
+    catching_up: Vec<CatchingUp>,
     /// Number of workers on which a new fragment has caught up.
-    pub(super) caught_up: BTreeMap<RelationId, usize>,
+    caught_up: BTreeMap<RelationId, usize>,
     closed_at: Duration,
     checkpoint_at: Duration,
     /// Bytes of sources that workers have reported since the last checkpoint was ordered.
@@ -141,15 +109,15 @@ pub(super) struct Coordinator {
     gathering: Option<Gathering>,
     /// True while a manifest is written.
     writing: bool,
-    pub(super) applying: VecDeque<Applying>,
+    applying: VecDeque<Applying>,
     /// Number of the next change of the catalog.
-    pub(super) next_change: u64,
+    next_change: u64,
     /// Failures of relations that some workers have built and others have not.
-    pub(super) early_failures: Vec<(RelationId, Error)>,
+    early_failures: Vec<(RelationId, Error)>,
     acks: Vec<Reply<()>>,
     /// Writes that had not read a newer one, with the epoch that has it.
     refused: Vec<(u64, Reply<()>)>,
-    pub(super) created: Vec<Ddl>,
+    created: Vec<Ddl>,
     flushes: Flushes,
     /// What other processes know of the epochs that are read.
     read_epochs: ReadEpochs,

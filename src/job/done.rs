@@ -4,9 +4,9 @@ use frazil_connector_api::CommitOutcome;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::checkpointer::WrittenManifest;
-use super::engine::uncancelled;
 use super::sink_problem::{Severity, SinkProblem};
 use super::sink_slot::Prepared;
+use super::uncancelled::uncancelled;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 

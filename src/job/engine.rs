@@ -6,13 +6,14 @@ use std::sync::Arc;
 use frazil_connector_api::{ChangeBatch, Decoded, Positions, SinkMode, SinkStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::coordinator::Message;
-use super::ddl::Applied;
+use self::start_offsets::start_offsets;
+use super::message::{Applied, Message};
 use super::recent_writes::WrittenKeys;
+use super::relation_errors::{being_resumed, dropped, input_failed};
+use super::schedule::Records;
 use super::sink_slot::SinkSlot;
-use super::start_offsets::start_offsets;
-use super::startup::{self, Workers};
 use super::state::EngineState;
+use super::uncancelled::uncancelled;
 use super::{JobStatus, PipelineRun, WorkerSilence};
 use crate::catalog::{Catalog, Definition, Relation, RelationId, SinkDef};
 use crate::change::hash_rows;
@@ -26,8 +27,11 @@ use crate::sql::{self, Bound, Statement, StatementKind};
 use crate::state::MemoryAccount;
 
 mod snapshot;
+mod start_offsets;
+mod workers;
 
 pub use snapshot::{ReadToWrite, RelationSnapshot, Snapshot};
+pub(super) use workers::Workers;
 
 /// The handle of a running engine; cheap to clone.
 #[derive(Debug, Clone)]
@@ -55,18 +59,13 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Engine {
-    /// Recovers from the data directory and starts the workers. In process 0 it returns when all
-    /// processes have joined and the state is restored.
-    ///
-    /// # Errors
-    /// `Corrupt`, `Unavailable`.
-    pub async fn open(config: Config, env: Env) -> Result<Self> {
-        let inner = Arc::new(startup::start(config, env).await?);
-        let engine = Self { inner };
-        if engine.inner.messages.is_some() {
-            super::schedule::spawn(&engine);
-        }
-        Ok(engine)
+    pub(super) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// True in process 0.
+    pub(super) fn coordinates(&self) -> bool {
+        self.inner.messages.is_some()
     }
 
     pub(super) fn state(&self) -> &EngineState {
@@ -448,7 +447,7 @@ impl Engine {
     }
 
     /// What the next manifest says of a pipeline.
-    pub(super) fn pipelines(&self) -> &super::schedule::Records {
+    pub(super) fn pipelines(&self) -> &Records {
         &self.inner.workers.pipelines
     }
 
@@ -465,14 +464,6 @@ impl Engine {
     /// How long ago each worker has reported last; statements wait for all of them.
     pub fn worker_silences(&self) -> Vec<WorkerSilence> {
         self.inner.state.workers.silences(self.env().elapsed())
-    }
-
-    /// Fires a pipeline now and waits for its commit.
-    ///
-    /// # Errors
-    /// `UndefinedTable`, or what the run met.
-    pub async fn run_pipeline(&self, name: &str) -> Result<PipelineRun> {
-        super::schedule::run_now(self, name).await
     }
 
     /// Firings, newest first.
@@ -520,12 +511,6 @@ impl Engine {
     }
 }
 
-/// Why a relation cannot be created over failed ones.
-pub(super) fn input_failed(name: &str, error: &Error) -> Error {
-    Error::job_failed(format!("what \"{name}\" reads has failed"), error)
-        .with_hint("look at SHOW JOBS; ALTER … RESUME starts a failed job again")
-}
-
 /// Checked statements.
 struct Checked {
     change: CatalogChange,
@@ -552,32 +537,8 @@ fn concerns(catalog: &Catalog, statement: &Statement, relations: &BTreeSet<Relat
     false
 }
 
-/// Why a relation is not read or written.
-pub(super) fn being_resumed(relation: &Relation) -> Error {
-    let (noun, name) = (relation.definition.noun(), &relation.name);
-    Error::new(ErrorKind::JobFailed, format!("{noun} \"{name}\" is being resumed"))
-        .with_hint("wait for ALTER … RESUME; SHOW JOBS shows how far it is")
-}
-
-/// A relation was dropped while a statement was on its way that names it.
-pub(super) fn dropped() -> Error {
-    Error::new(ErrorKind::UndefinedTable, "the relation has been dropped meanwhile")
-}
-
 fn keeps_rows(definition: &Definition) -> bool {
     matches!(definition, Definition::Table(_) | Definition::View(_) | Definition::Errors)
-}
-
-/// Runs a step to its end also if nobody waits for it any more: a client that cancels gives up the
-/// answer, not the locks that keep others from what is half done.
-///
-/// # Errors
-/// What the step says; `Internal` if it panics.
-pub async fn uncancelled<T: Send + 'static>(
-    step: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::spawn(step).await;
-    done.map_err(|error| Error::internal(format!("a statement ended early: {error}")))?
 }
 
 #[cfg(test)]

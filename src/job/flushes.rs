@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use frazil_connector_api::CommitOutcome;
 
-use super::coordinator::Reply;
+use super::message::{Flushed, Reply};
 use crate::catalog::RelationId;
 use crate::error::{Error, ErrorKind};
 
@@ -47,15 +47,6 @@ pub(super) enum Readers {
     Gone,
     /// Their source is out of reach for the n-th time.
     OutOfReach(u32, String),
-}
-
-/// What a flush has done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Flushed {
-    /// The target's name of the new snapshot of a sink, if something was committed.
-    pub(super) snapshot: Option<String>,
-    /// What the flush does not cover, and why.
-    pub(super) left_out: Vec<String>,
 }
 
 /// What is flushed.

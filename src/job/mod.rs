@@ -9,28 +9,28 @@
 //! [`Engine`] is the one handle that sessions hold.
 //! **Invariant:** one task, the coordinator, decides what happens next; all others only do it.
 
+mod applying;
 mod checkpointer;
-mod compaction;
 mod coordinator;
-mod ddl;
 mod done;
 mod engine;
-mod failures;
 mod flushes;
+mod message;
 mod recent_writes;
-mod reconcile;
+mod relation_errors;
 mod schedule;
 mod sink_log;
 mod sink_problem;
 mod sink_slot;
 mod sinks;
-mod start_offsets;
 mod startup;
 mod state;
 mod status;
+mod uncancelled;
 
-pub use engine::{Engine, ReadToWrite, RelationSnapshot, Snapshot, uncancelled};
+pub use engine::{Engine, ReadToWrite, RelationSnapshot, Snapshot};
 pub use state::WorkerSilence;
 pub use status::{CatchUp, JobKind, JobState, JobStatus};
+pub use uncancelled::uncancelled;
 
 pub use crate::checkpoint::{PipelineRun, PipelineRunState};

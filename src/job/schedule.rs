@@ -7,71 +7,22 @@
 //! Between firings a pipeline's changes wait, net, in its sink's log. Firings that were missed
 //! while the engine was down are made up by one.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use croner::Cron;
 
-use super::checkpointer::Checkpointer;
 use super::{Engine, PipelineRun, PipelineRunState};
-use crate::catalog::RelationId;
 use crate::catalog::{Definition, Relation};
-use crate::checkpoint::PipelineRecord;
 use crate::error::{Error, ErrorKind, Result};
+
+mod records;
+
+pub(super) use records::Records;
 
 const TICK: Duration = Duration::from_millis(500);
 const ATTEMPTS_MAX: u32 = 8;
-
-/// What is remembered of pipelines, in memory and in the manifests.
-#[derive(Default)]
-pub(super) struct Records {
-    checkpointer: Option<Checkpointer>,
-    records: Mutex<BTreeMap<RelationId, PipelineRecord>>,
-    running: Mutex<BTreeSet<RelationId>>,
-}
-
-impl Records {
-    pub(super) fn new(checkpointer: Checkpointer) -> Self {
-        let records = Mutex::new(checkpointer.manifest().pipelines.clone());
-        Self { checkpointer: Some(checkpointer), records, running: Mutex::default() }
-    }
-
-    fn get(&self, pipeline: RelationId) -> PipelineRecord {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.get(&pipeline).cloned().unwrap_or_default()
-    }
-
-    fn set(&self, pipeline: RelationId, record: PipelineRecord) {
-        self.records
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(pipeline, record.clone());
-        if let Some(checkpointer) = &self.checkpointer {
-            checkpointer.set_pipeline(pipeline, record);
-        }
-    }
-
-    /// The last runs of all pipelines, oldest first.
-    pub(super) fn recent(&self) -> Vec<PipelineRun> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut runs: Vec<PipelineRun> =
-            records.values().flat_map(|record| record.recent.iter().cloned()).collect();
-        runs.sort_by_key(|run| run.started_ms);
-        runs
-    }
-
-    /// True if no run of the pipeline is under way; one is from now on.
-    fn begin(&self, pipeline: RelationId) -> bool {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(pipeline)
-    }
-
-    fn end(&self, pipeline: RelationId) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&pipeline);
-    }
-}
 
 /// Starts the clock of all pipelines; it ends with the engine.
 pub(super) fn spawn(engine: &Engine) {
@@ -118,29 +69,31 @@ fn latest_due(schedule: &str, last_ms: i64, now_ms: i64) -> Option<i64> {
     (due > last_ms).then_some(due)
 }
 
-/// Fires a pipeline now.
-///
-/// # Errors
-/// `UndefinedTable` if there is none of this name; what the run met.
-pub(super) async fn run_now(engine: &Engine, name: &str) -> Result<PipelineRun> {
-    let relation = engine.catalog().get(name).cloned();
-    let relation = relation
-        .filter(|relation| matches!(*relation.definition, Definition::Pipeline(_)))
-        .ok_or_else(|| {
-            let message = format!("pipeline \"{name}\" does not exist");
-            Error::new(ErrorKind::UndefinedTable, message)
-        })?;
-    while !engine.pipelines().begin(relation.id) {
-        tokio::time::sleep(TICK).await;
-    }
-    let run = run(engine, &relation, engine.env().now_ms()).await;
-    engine.pipelines().end(relation.id);
-    match &run.state {
-        PipelineRunState::Failed { error } => {
-            Err(Error::new(ErrorKind::JobFailed, format!("pipeline \"{name}\" failed"))
-                .with_detail(error.clone()))
+impl Engine {
+    /// Fires a pipeline now and waits for its commit.
+    ///
+    /// # Errors
+    /// `UndefinedTable` if there is none of this name; what the run met.
+    pub async fn run_pipeline(&self, name: &str) -> Result<PipelineRun> {
+        let relation = self.catalog().get(name).cloned();
+        let relation = relation
+            .filter(|relation| matches!(*relation.definition, Definition::Pipeline(_)))
+            .ok_or_else(|| {
+                let message = format!("pipeline \"{name}\" does not exist");
+                Error::new(ErrorKind::UndefinedTable, message)
+            })?;
+        while !self.pipelines().begin(relation.id) {
+            tokio::time::sleep(TICK).await;
         }
-        _ => Ok(run),
+        let run = run(self, &relation, self.env().now_ms()).await;
+        self.pipelines().end(relation.id);
+        match &run.state {
+            PipelineRunState::Failed { error } => {
+                Err(Error::new(ErrorKind::JobFailed, format!("pipeline \"{name}\" failed"))
+                    .with_detail(error.clone()))
+            }
+            _ => Ok(run),
+        }
     }
 }
 

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use timely::WorkerConfig;
 use timely::communication::Config as Communication;
 use tokio::sync::mpsc;
 
+use self::reconcile::reconcile;
+use super::Engine;
 use super::checkpointer::Checkpointer;
 use super::coordinator::{Coordinator, WorkerLink};
-use super::engine::Inner;
-use super::reconcile::reconcile;
-use super::schedule::Records;
+use super::engine::{Inner, Workers};
+use super::schedule::{self, Records};
 use super::sink_slot::SinkSlot;
 use super::sinks::Sinks;
 use super::state::EngineState;
@@ -31,28 +31,27 @@ use crate::plan::PlannedRelation;
 use crate::sql;
 use crate::state::{MemoryAccount, SnapshotStore};
 
+mod reconcile;
+
 const MESSAGES_WAITING: usize = 1024;
 
-/// The worker threads of this process.
-pub(super) struct Workers {
-    /// Workers of all processes.
-    pub(super) peers: usize,
-    pub(super) pipelines: Records,
-    ended: Arc<AtomicBool>,
-}
-
-impl Workers {
-    /// Waits until all threads have ended.
-    pub(super) async fn wait(&self) -> Result<()> {
-        while !self.ended.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+impl Engine {
+    /// Recovers from the data directory and starts the workers. In process 0 it returns when all
+    /// processes have joined and the state is restored.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Unavailable`.
+    pub async fn open(config: Config, env: Env) -> Result<Self> {
+        let engine = Self::new(start(config, env).await?);
+        if engine.coordinates() {
+            schedule::spawn(&engine);
         }
-        Ok(())
+        Ok(engine)
     }
 }
 
 /// Starts an engine.
-pub(super) async fn start(config: Config, env: Env) -> Result<Inner> {
+async fn start(config: Config, env: Env) -> Result<Inner> {
     let threads = match config.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,

@@ -8,34 +8,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use frazil_connector_api::ChangeBatch;
-
-use super::{Coordinator, Life, Reply};
+use super::gathering::Gathering;
+use super::{Coordinator, Life};
 use crate::catalog::RelationId;
-use crate::checkpoint::StoredCatalog;
 use crate::dataflow::SourceOffsets;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::checkpointer::{Parts, WrittenManifest};
-use crate::job::ddl::Ddl;
 use crate::job::done::{Done, in_background};
 use crate::job::sink_problem::{Severity, SinkProblem};
 use crate::job::sinks::Begin;
 use crate::state::StoredSegments;
-
-/// A checkpoint that workers are writing.
-pub(in crate::job) struct Gathering {
-    pub(super) epoch: u64,
-    now_ms: i64,
-    workers: usize,
-    stored: Vec<StoredSegments>,
-    offsets: SourceOffsets,
-    pub(super) sink_changes: BTreeMap<RelationId, Vec<ChangeBatch>>,
-    problem: Option<Error>,
-    acks: Vec<Reply<()>>,
-    pub(in crate::job) catalog: Arc<StoredCatalog>,
-    next_relation: RelationId,
-    pub(in crate::job) created: Vec<Ddl>,
-}
 
 impl Coordinator {
     /// A checkpoint of `epoch`, which has been ordered: takes who waits for it.

@@ -3,9 +3,10 @@
 //! **Invariant:** a job that reads a failed one has failed, too, also if it was created after the
 //! failure. Everything else continues.
 
-use super::coordinator::Coordinator;
+use super::Coordinator;
 use crate::catalog::{Definition, RelationId};
 use crate::error::Error;
+use crate::job::relation_errors::follows;
 
 impl Coordinator {
     /// A job has failed for good; so have all that follow it.
@@ -46,9 +47,4 @@ impl Coordinator {
             self.fail(relation.id, error);
         }
     }
-}
-
-/// Why a relation does not run that reads `input`.
-pub(super) fn follows(input: &str, error: &Error) -> Error {
-    Error::job_failed(format!("\"{input}\", which it reads, has failed"), error)
 }

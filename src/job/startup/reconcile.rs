@@ -11,11 +11,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::failures::follows;
 use crate::catalog::{Catalog, ChangelogMode, Definition, Relation, RelationId};
 use crate::checkpoint::Manifest;
 use crate::dataflow::CheckedRelation;
 use crate::error::{Error, ErrorKind};
+use crate::job::relation_errors::follows;
 use crate::plan::FragmentPlan;
 
 /// What becomes of a relation whose identity is another one than stored.

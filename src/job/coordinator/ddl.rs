@@ -16,116 +16,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use frazil_connector_api::Positions;
-use tokio::sync::oneshot;
 
-use super::coordinator::{Coordinator, Gathering, Reply};
-use super::engine::input_failed;
-use super::sink_slot::SinkSlot;
+use super::Coordinator;
+use super::gathering::Gathering;
 use crate::catalog::{Catalog, Relation, RelationId};
 use crate::checkpoint::{StatementRecord, StoredCatalog};
 use crate::dataflow::{BACKFILL_EPOCHS, CatalogChange, Command, Recovery, Request, Step};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::FragmentIdentity;
+use crate::job::applying::{Applying, CatchingUp, Ddl, Order, Sent};
+use crate::job::message::Applied;
+use crate::job::relation_errors::input_failed;
 use resume::Resumption;
 
 mod resume;
 mod resumed_by;
-
-/// What a statement has done.
-#[derive(Debug, Default)]
-pub(super) struct Applied {
-    /// Relations that were made, dropped or resumed.
-    pub(super) relations: Vec<Arc<Relation>>,
-    /// Relations that failed along with resumed ones and can be resumed now.
-    pub(super) later: Vec<RelationId>,
-    /// What is not resumed, and why.
-    pub(super) notices: Vec<String>,
-}
-
-/// A statement under way: whom to answer, and what it has made so far.
-pub(super) struct Ddl {
-    reply: Reply<Applied>,
-    applied: Applied,
-    /// The sink that CREATE SINK opened.
-    sink: Option<Arc<SinkSlot>>,
-    /// Resumed relations, and whether each is rebuilt; empty for CREATE and DROP.
-    resumed: BTreeMap<RelationId, bool>,
-}
-
-impl Ddl {
-    pub(super) fn new(reply: Reply<Applied>, sink: Option<Arc<SinkSlot>>) -> Self {
-        Self { reply, applied: Applied::default(), sink, resumed: BTreeMap::new() }
-    }
-
-    /// Resumed relations, and whether each is rebuilt.
-    pub(super) fn resumed(&self) -> &BTreeMap<RelationId, bool> {
-        &self.resumed
-    }
-
-    /// Relations that it starts.
-    fn relations(&self) -> &[Arc<Relation>] {
-        &self.applied.relations
-    }
-
-    /// True if nobody waits for the answer any more: the client has cancelled.
-    fn is_cancelled(&self) -> bool {
-        self.reply.is_closed()
-    }
-}
-
-/// A statement that changes what runs on the workers.
-pub(super) struct Applying {
-    order: Order,
-    ddl: Ddl,
-    /// Held until all workers have applied it: then the next statement is checked.
-    _begun: Option<oneshot::Sender<()>>,
-    sent: Option<Sent>,
-}
-
-enum Order {
-    /// A CREATE or DROP, and where sources begin.
-    Change { change: Arc<CatalogChange>, starts: BTreeMap<RelationId, Positions> },
-    /// Starts a failed relation again.
-    Resume(RelationId),
-    /// Takes back what has failed, or was cancelled, before it was durable.
-    Undo(Error),
-}
-
-/// A change that the workers apply.
-struct Sent {
-    change: Arc<CatalogChange>,
-    /// Workers that have applied it.
-    workers: usize,
-    /// What they refused it with.
-    errors: Vec<Error>,
-}
-
-/// Relations that catch up. Nothing of this is in a manifest.
-pub(super) struct CatchingUp {
-    ddl: Ddl,
-    statements: Vec<StatementRecord>,
-    /// Identities of the fragments.
-    fragments: BTreeMap<RelationId, FragmentIdentity>,
-}
-
-impl Applying {
-    pub(super) fn change(
-        ddl: Ddl,
-        begun: oneshot::Sender<()>,
-        change: Arc<CatalogChange>,
-        starts: BTreeMap<RelationId, Positions>,
-    ) -> Self {
-        Self { order: Order::Change { change, starts }, ddl, _begun: Some(begun), sent: None }
-    }
-
-    pub(super) fn resume(ddl: Ddl, begun: oneshot::Sender<()>, root: RelationId) -> Self {
-        Self { order: Order::Resume(root), ddl, _begun: Some(begun), sent: None }
-    }
-
-    fn undo(ddl: Ddl, error: Error) -> Self {
-        Self { order: Order::Undo(error), ddl, _begun: None, sent: None }
-    }
-}
 
 impl Coordinator {
     /// Sends the first waiting change when nothing is under way.

@@ -18,13 +18,14 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Applied, Applying, Ddl};
 use crate::catalog::{Definition, Relation, RelationId};
 use crate::checkpoint::Manifest;
 use crate::dataflow::{CheckedRelation, Recovery};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::coordinator::{Coordinator, Reply};
-use crate::job::engine::dropped;
+use crate::job::applying::{Applying, Ddl};
+use crate::job::coordinator::Coordinator;
+use crate::job::message::{Applied, Reply};
+use crate::job::relation_errors::dropped;
 use crate::plan::FragmentPlan;
 
 /// What a RESUME starts.
