@@ -461,4 +461,13 @@ impl Fragment {
         // It moves until it is idle and charged once more.
         self.has_moved = !self.is_idle() || !self.sources.is_empty() || self.held_bytes > 0;
     }
+
+    /// Has new early deposits written; takes note of writes that have ended.
+    pub(crate) fn write_early(&mut self, worker: usize) {
+        let deltas = self.context.take_early();
+        if !deltas.is_empty() {
+            self.early.write(worker, deltas);
+        }
+        self.early.note_written();
+    }
 }

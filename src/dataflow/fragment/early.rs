@@ -14,7 +14,6 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt;
 use tokio::sync::oneshot;
 
-use super::Fragment;
 use crate::catalog::RelationId;
 use crate::dataflow::context::{FragmentContext, OperatorDelta};
 use crate::dataflow::segments::{self, Written};
@@ -52,7 +51,7 @@ impl EarlyState {
     }
 
     /// Writes deposits of the fragment beside the worker, whose thread is woken afterwards.
-    fn write(&mut self, worker: usize, deltas: Vec<OperatorDelta>) {
+    pub(super) fn write(&mut self, worker: usize, deltas: Vec<OperatorDelta>) {
         let bytes = deltas.iter().map(|it| it.delta.bytes()).sum();
         let (env, thread) = (self.env.clone(), std::thread::current());
         let (done, outcome) = oneshot::channel();
@@ -73,7 +72,7 @@ impl EarlyState {
 
     /// Takes note of writes that have ended. A write that failed fails the fragment: nothing of it
     /// is promised.
-    fn note_written(&mut self) {
+    pub(super) fn note_written(&mut self) {
         while let Some(Write { bytes, outcome }) = self.parts.writes.front_mut() {
             let outcome = match outcome.try_recv() {
                 Ok(outcome) => outcome,
@@ -110,17 +109,6 @@ impl EarlyState {
             let objects: BTreeSet<String> = segments.into_iter().map(|it| it.object).collect();
             env.remove(objects).await;
         });
-    }
-}
-
-impl Fragment {
-    /// Has new early deposits written; takes note of writes that have ended.
-    pub(crate) fn write_early(&mut self, worker: usize) {
-        let deltas = self.context.take_early();
-        if !deltas.is_empty() {
-            self.early.write(worker, deltas);
-        }
-        self.early.note_written();
     }
 }
 

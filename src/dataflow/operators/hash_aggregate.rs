@@ -1,6 +1,7 @@
 //! [`HashAggregate`]: GROUP BY with retractions, and DISTINCT.
 
 mod accumulator;
+mod call;
 mod distinct;
 mod min_max;
 mod spec;
@@ -13,14 +14,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::buffer::BooleanBuffer;
 use arrow::compute::{concat as concat_arrays, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
-use self::accumulator::{Accumulator, Rows, SideDelta, mask_of};
+use self::accumulator::{Accumulator, Rows, SideDelta};
+use self::call::Call;
 pub use self::spec::{Aggregate, AggregateFunction, AggregateSpec};
-use super::evaluate::{evaluate, evaluate_all, evaluate_condition};
+use super::evaluate::evaluate_all;
 use super::{EpochInfo, Operator, Output};
 use crate::change::{ChangeBatch, RowSizes, equal_rows, runs_by_bytes};
 use crate::error::{Error, Result};
@@ -77,15 +78,6 @@ struct OldPart {
     start: usize,
     /// A column for each call.
     columns: Vec<ArrayRef>,
-}
-
-/// One aggregate with its state.
-#[derive(Debug)]
-struct Call {
-    arg: Option<Arc<dyn PhysicalExpr>>,
-    filter: Option<Arc<dyn PhysicalExpr>>,
-    /// `None`: `count(*)`, which is the group's row count.
-    accumulator: Option<Box<dyn Accumulator>>,
 }
 
 impl HashAggregate {
@@ -373,19 +365,6 @@ impl Call {
             Some(accumulator) => accumulator.output(slots),
             None => Ok(row_counts(groups, slots)),
         }
-    }
-
-    fn update(&mut self, rows: &RecordBatch, slots: &[u32], weights: Option<&[i64]>) -> Result<()> {
-        let Some(accumulator) = &mut self.accumulator else {
-            return Ok(());
-        };
-        let filter: Option<BooleanBuffer> = match &self.filter {
-            Some(filter) => Some(evaluate_condition(filter, rows)?.values().clone()),
-            None => None,
-        };
-        let arg = self.arg.as_ref().map(|arg| evaluate(arg, rows)).transpose()?;
-        let mask = mask_of(arg.as_ref(), filter.as_ref());
-        accumulator.update(&Rows { slots, weights, arg: arg.as_ref(), mask })
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::Call;
 use super::accumulator::{Accumulator, Count};
+use super::call::Call;
 use super::distinct::Distinct;
 use super::min_max::{End, Extremum, RetractableExtremum, RowEncoding, WordEncoding};
 use super::sum::{ExactSum, Finish, FloatSum};
