@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::cluster::{Cluster, Layout};
-use super::world::sorted;
+use super::rows::sorted;
 use crate::env::faulty_store::FaultyStore;
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cluster::{Cluster, Layout};
-use super::world::sorted;
+use super::rows::sorted;
 use crate::env::faulty_store::FaultyStore;
 
 /// Rows are in one process, or in two of them.

@@ -7,13 +7,11 @@
 
 use std::time::Duration;
 
+use super::rows::{Checked, kept, sorted};
+use super::schema::{DIVISORS, FOLLOWERS};
 use super::tape::Tape;
-use super::world::{Checked, World, kept, sorted};
+use super::world::World;
 
-/// The table; a row with `d = 0` fails what follows it.
-pub(super) const TABLE: &str = "divisors";
-/// The views that fail.
-pub(super) const FOLLOWERS: [&str; 2] = ["quotients", "quotient_sums"];
 const QUERIES: [&str; 2] = [
     "SELECT k, 12 / d AS q FROM divisors",
     "SELECT k % 3 AS g, sum(q) AS s FROM quotients GROUP BY 1",
@@ -45,8 +43,8 @@ impl World<'_> {
         let mut tape = Tape::new(numbers);
         let (key, divisor) = (tape.pick(9), 1 + tape.pick(12));
         let sql = match tape.pick(4) {
-            0 => format!("DELETE FROM {TABLE} WHERE k = {key}"),
-            _ => format!("INSERT INTO {TABLE} VALUES ({key}, {divisor}), ({}, 3)", key + 10),
+            0 => format!("DELETE FROM {DIVISORS} WHERE k = {key}"),
+            _ => format!("INSERT INTO {DIVISORS} VALUES ({key}, {divisor}), ({}, 3)", key + 10),
         };
         self.run(&sql).await
     }
@@ -57,7 +55,7 @@ impl World<'_> {
             return self.mend().await;
         }
         // No other write has this key.
-        self.run(&format!("INSERT INTO {TABLE} VALUES (100, 0)")).await?;
+        self.run(&format!("INSERT INTO {DIVISORS} VALUES (100, 0)")).await?;
         self.is_broken = true;
         self.tally.lock().unwrap().broken += 1;
         let failed = async {
@@ -73,7 +71,7 @@ impl World<'_> {
         if !self.is_broken {
             return Ok(());
         }
-        self.run(&format!("UPDATE {TABLE} SET d = 5 WHERE d = 0")).await?;
+        self.run(&format!("UPDATE {DIVISORS} SET d = 5 WHERE d = 0")).await?;
         self.run(&format!("ALTER MATERIALIZED VIEW {} RESUME", FOLLOWERS[0])).await?;
         self.is_broken = false;
         self.tally.lock().unwrap().mended += 1;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::env::faulty_store::FaultyStore;
 
 use super::cluster::{Cluster, Layout};
-use super::world::sorted;
+use super::rows::sorted;
 
 /// Runs the statements, makes a view of the query, runs what comes then, and expects these rows of
 /// the view, of its query, and of the view after a restart.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::env::faulty_store::FaultyStore;
 
 use super::cluster::{Cluster, Layout};
-use super::world::sorted;
+use super::rows::sorted;
 
 const TABLES: [&str; 2] = [
     "CREATE TABLE t (a BIGINT PRIMARY KEY, b BIGINT, s TEXT)",

@@ -14,7 +14,7 @@ use frazil_connector_api::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::world::texts;
+use super::rows::texts;
 
 const OPTIONS: [OptionSpec; 2] = [
     OptionSpec::required("table", "the target"),

@@ -41,6 +41,11 @@ pub(super) struct Table {
     pub(super) is_append_only: bool,
 }
 
+/// One more table: a row with `d = 0` fails the views that follow it.
+pub(super) const DIVISORS: &str = "divisors";
+/// The views that it fails.
+pub(super) const FOLLOWERS: [&str; 2] = ["quotients", "quotient_sums"];
+
 /// A key, a key of two columns, no key at all, and only inserts.
 pub(super) const TABLES: [Table; 4] = [
     Table {

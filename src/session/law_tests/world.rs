@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::StreamExt;
 use futures::future::{join_all, try_join_all};
-use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 
 use super::channel::{Channel, FED};
 use super::cluster::{Cluster, Layout};
 use super::dml::{Write, write};
-use super::failing::TABLE as FAILING;
 use super::ledger::Ledger;
 use super::query::Grammar;
-use super::schema::{Relation, TABLES, tables};
+use super::rows::{Checked, Rows, kept, sorted};
+use super::schema::{DIVISORS, Relation, TABLES, tables};
 use super::script::{End, Script, Step};
 use super::tally::Tally;
 use super::tape::Numbers;
@@ -23,12 +21,6 @@ use super::targets::Targets;
 use crate::env::faulty_store::FaultyStore;
 use crate::error::ErrorKind;
 use crate::job::Engine;
-
-/// Rows as text, sorted.
-pub(super) type Rows = Vec<String>;
-
-/// Nothing, or what went wrong.
-pub(super) type Checked<T = ()> = Result<T, String>;
 
 /// An engine, what it should hold, and the SQL that led to it.
 pub(super) struct World<'a> {
@@ -389,43 +381,6 @@ impl World<'_> {
 }
 
 async fn all_tables(engine: &Engine) -> Checked<Vec<Rows>> {
-    let names = TABLES.iter().map(|table| table.name).chain([FAILING]);
+    let names = TABLES.iter().map(|table| table.name).chain([DIVISORS]);
     try_join_all(names.map(|name| kept(engine, name))).await
-}
-
-/// The rows that an engine keeps of a table or view.
-pub(super) async fn kept(engine: &Engine, name: &str) -> Checked<Rows> {
-    let snapshot = engine.snapshot();
-    let relation = engine.catalog().get(name).cloned();
-    let rows = relation.and_then(|relation| snapshot.relation(relation.id));
-    let rows = rows.ok_or_else(|| format!("\"{name}\" is gone"))?;
-    let batches = async { rows.rows(None)?.try_collect::<Vec<_>>().await }.await;
-    let batches = batches.map_err(|error| format!("{name}: {error:?}"))?;
-    let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    match found == rows.row_count() {
-        true => Ok(sorted(&batches)),
-        false => Err(format!("{name} has {found} rows and not {}", rows.row_count())),
-    }
-}
-
-/// The rows of batches as text, sorted.
-pub(super) fn sorted(batches: &[RecordBatch]) -> Rows {
-    let mut rows: Rows = batches.iter().flat_map(texts).collect();
-    rows.sort_unstable();
-    rows
-}
-
-/// The rows of a batch as text.
-pub(super) fn texts(batch: &RecordBatch) -> Rows {
-    let options = FormatOptions::new().with_null("NULL");
-    let columns: Vec<ArrayFormatter<'_>> = batch
-        .columns()
-        .iter()
-        .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
-        .collect();
-    let text = |row| {
-        let cells = columns.iter().map(|column| column.value(row).to_string());
-        cells.collect::<Vec<_>>().join(" | ")
-    };
-    (0..batch.num_rows()).map(text).collect()
 }
