@@ -17,9 +17,8 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::scalar::ScalarValue;
 
-use super::query::attached;
 use super::query_error;
-use super::relation_schema::RelationSchema;
+use super::relation_schema::{RelationSchema, attached};
 use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, Result};
 use crate::plan::{BatchPlanner, with_expressions};

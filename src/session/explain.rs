@@ -6,7 +6,8 @@ use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::Outcome;
-use super::session_state::{Shared, rows};
+use super::outcome::rows;
+use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::sql::{self, Bound, Explain, ExtraTables, Statement};

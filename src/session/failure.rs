@@ -1,4 +1,6 @@
-//! DataFusion's errors as the engine's.
+//! DataFusion's errors, and panics, as the engine's errors.
+
+use std::any::Any;
 
 use datafusion::common::{DataFusionError, SchemaError};
 
@@ -71,4 +73,15 @@ fn plan_error(message: &str) -> Error {
 
 fn lower(message: &str) -> String {
     uncapitalised(message.trim().trim_end_matches('.'))
+}
+
+/// The error of a statement that has panicked.
+pub(super) fn panic_error(panic: &(dyn Any + Send)) -> Error {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(message, "a statement panicked");
+    Error::internal("the statement met a fault of the engine").with_detail(message.to_string())
 }

@@ -10,20 +10,20 @@
 //! that panics gives `XX000` to its client and nothing to anybody else.
 
 mod cached_plans;
+mod describe;
 mod explain;
 mod failure;
 mod lake_table;
 #[cfg(test)]
 mod law_tests;
-mod numeric;
 mod outcome;
 mod pg_catalog;
 mod pg_rows;
-mod pg_text;
 mod query;
 mod query_runtime;
 mod relation_schema;
 mod session_state;
+mod shared;
 mod show;
 mod snapshot_table;
 mod table_functions;

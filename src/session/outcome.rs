@@ -1,9 +1,15 @@
 //! [`Outcome`]: what a statement gave; [`Description`]: what it will give.
 
 use std::fmt;
+use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream;
+
+use crate::error::Result;
 
 /// What a statement gave.
 pub enum Outcome {
@@ -37,6 +43,14 @@ impl fmt::Debug for Outcome {
             Self::Command { tag, .. } => write!(out, "Command({tag})"),
         }
     }
+}
+
+/// One batch as an outcome.
+pub(super) fn rows(batch: RecordBatch) -> Result<Outcome> {
+    let schema = batch.schema();
+    let rows = stream::once(std::future::ready(Ok(batch)));
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+    Ok(Outcome::Rows { schema, stream })
 }
 
 /// What a statement will take and give.

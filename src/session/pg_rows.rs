@@ -12,9 +12,12 @@ use pgwire::api::results::{DataRowEncoder, FieldFormat, FieldInfo};
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::data::DataRow;
 
-use super::numeric::Numeric;
-use super::pg_text::PgText;
+use self::numeric::Numeric;
+use self::pg_text::PgText;
 use crate::error::{Error, ErrorKind, Result};
+
+mod numeric;
+mod pg_text;
 
 /// Columns as Postgres describes them.
 ///

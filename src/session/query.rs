@@ -4,23 +4,21 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use chrono::{DateTime, Utc};
-use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, DataFusionError};
-use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{LogicalPlan, TableScan, Values};
+use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 
 use super::cached_plans::{Asked, CachedPlan};
 use super::lake_table::LakeTables;
 use super::pg_catalog::{CatalogExtras, CatalogUse};
-use super::relation_schema::RelationSchema;
-use super::session_state::Shared;
+use super::relation_schema::{RelationSchema, attached};
+use super::shared::Shared;
 use super::snapshot_table::SnapshotTable;
-use super::{Description, Outcome, Variables, query_error};
+use super::{Outcome, Variables, explain, query_error};
 use crate::catalog::Catalog;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::plan::{BatchPlanner, physical_plan};
 use crate::sql::{self, Bound, Statement, StatementKind};
 
@@ -48,7 +46,7 @@ pub(super) async fn run(
 ) -> Result<Outcome> {
     if let StatementKind::Explain(_) = &statement.kind {
         let lake = LakeTables::load(&shared.engine.catalog(), statement).await?;
-        return super::explain::run(shared, statement, &lake);
+        return explain::run(shared, statement, &lake);
     }
     let catalog = shared.engine.catalog();
     let cached = shared.plans.get(&catalog, &statement.text, params);
@@ -63,44 +61,6 @@ pub(super) async fn run(
         return Err(Error::internal("a query gave no rows"));
     };
     Ok(Outcome::Rows { schema, stream: shared.queries().await?.ahead(stream).await? })
-}
-
-/// What a statement takes and gives.
-pub(super) async fn describe(
-    shared: &Shared,
-    variables: &Variables,
-    statement: &Statement,
-    given: &[Option<DataType>],
-) -> Result<Description> {
-    match &statement.kind {
-        StatementKind::Query(_) => {
-            let planned = plan(shared, variables, statement, &[]).await?;
-            let params = parameter_types(&planned.plan, given)?;
-            // With typed NULLs in their places, so that `SELECT $1` has a type.
-            let nulls =
-                params.iter().map(|param| null_of(param.as_ref())).collect::<Result<Vec<_>>>()?;
-            let planned = planned.with_params(&nulls)?;
-            let schema = Arc::clone(planned.plan.schema().inner());
-            Ok(Description { params, columns: Some(schema) })
-        }
-        StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
-            let params = super::write::parameter_types(shared, statement, given).await?;
-            Ok(Description { params, columns: None })
-        }
-        StatementKind::Show(what) => {
-            let batch = super::show::show(&shared.engine, variables, what)?;
-            Ok(Description { params: Vec::new(), columns: Some(batch.schema()) })
-        }
-        StatementKind::Explain(_) => {
-            let columns = Some(super::explain::columns());
-            Ok(Description { params: Vec::new(), columns })
-        }
-        _ => Ok(Description::default()),
-    }
-}
-
-fn null_of(param: Option<&DataType>) -> Result<ScalarValue> {
-    ScalarValue::try_from(param.unwrap_or(&DataType::Utf8)).map_err(query_error)
 }
 
 /// Types of `$1`, `$2` …: what the plan wants, else what the client gave; a number that the client
@@ -193,7 +153,7 @@ impl Planned {
 }
 
 /// Plans a query over the newest snapshot; keeps its plan for other values of its parameters.
-async fn plan(
+pub(super) async fn plan(
     shared: &Shared,
     variables: &Variables,
     statement: &Statement,
@@ -245,44 +205,4 @@ fn gives_few(scan: &TableScan) -> bool {
     let provider = source_as_provider(&scan.source);
     let table = provider.as_ref().ok().and_then(|table| table.downcast_ref::<SnapshotTable>());
     table.is_some_and(|table| table.gives_few(&scan.filters))
-}
-
-/// The plan with a snapshot's rows in the place of the binder's tables, which have a schema only.
-pub(super) fn attached(plan: LogicalPlan, tables: &RelationSchema) -> Result<LogicalPlan> {
-    let attach = |node: LogicalPlan| {
-        let mut scan = match node {
-            LogicalPlan::TableScan(scan) => scan,
-            LogicalPlan::Values(values) => return nullable(values).map(Transformed::yes),
-            other => return Ok(Transformed::no(other)),
-        };
-        if source_as_provider(&scan.source).is_ok() {
-            return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
-        }
-        let rows = tables.by_name(scan.table_name.table());
-        let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let Some(rows) = rows else {
-            let name = scan.table_name.table();
-            let error = Error::new(
-                ErrorKind::UndefinedTable,
-                format!("relation \"{name}\" does not exist"),
-            );
-            return Err(DataFusionError::External(Box::new(error)));
-        };
-        scan.source = provider_as_source(rows);
-        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
-    };
-    let plan = plan.transform_up_with_subqueries(attach).map_err(query_error)?;
-    Ok(plan.data)
-}
-
-/// The same values in columns that may hold NULL. The planner of INSERT takes the table's columns,
-/// and what is NULL there would fail before anybody can tell which column it is.
-fn nullable(mut values: Values) -> datafusion::error::Result<LogicalPlan> {
-    let fields = values.schema.iter().map(|(qualifier, field)| {
-        let field = field.as_ref().clone().with_nullable(true);
-        (qualifier.cloned(), Arc::new(field))
-    });
-    let metadata = values.schema.metadata().clone();
-    values.schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), metadata)?);
-    Ok(LogicalPlan::Values(values))
 }

@@ -16,10 +16,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use self::query_pool::QueryPool;
-use super::query_error;
+use super::failure::{panic_error, query_error};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{BatchPlanner, LARGE_STACK_BYTES};
+use crate::plan::{BatchPlanner, LARGE_STACK_BYTES, on_large_stack};
+use crate::sql::Statement;
 use crate::state::MemoryAccount;
 
 /// Where queries put what does not fit into memory, within the data directory.
@@ -96,9 +97,7 @@ impl QueryRuntime {
         let mut step = Abandoned(self.threads()?.spawn(step));
         match (&mut step.0).await {
             Ok(done) => done,
-            Err(error) if error.is_panic() => {
-                Err(super::session_state::panic_error(error.into_panic().as_ref()))
-            }
+            Err(error) if error.is_panic() => Err(panic_error(error.into_panic().as_ref())),
             Err(error) => Err(Error::new(ErrorKind::Shutdown, error.to_string())),
         }
     }
@@ -206,4 +205,9 @@ impl Deadline {
 fn timed_out() -> Error {
     Error::new(ErrorKind::Cancelled, "canceling statement due to statement timeout")
         .with_hint("SET statement_timeout to a longer time, or to 0 for none")
+}
+
+/// A copy for a thread of queries; a statement may be deeply nested.
+pub(super) fn copy(statement: &Statement) -> Statement {
+    on_large_stack(|| statement.clone())
 }

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
-use datafusion::common::DataFusionError;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::logical_expr::{LogicalPlan, Values};
 
+use super::query_error;
 use super::snapshot_table::SnapshotTable;
 use crate::catalog::{Catalog, Definition, Relation};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, Result};
 use crate::job::Snapshot;
 
 /// Tables and views at one epoch, by name.
@@ -25,7 +29,7 @@ impl RelationSchema {
     }
 
     /// A relation's rows.
-    pub(super) fn rows(&self, relation: &Relation) -> Result<Arc<dyn TableProvider>, Error> {
+    pub(super) fn rows(&self, relation: &Relation) -> Result<Arc<dyn TableProvider>> {
         match self.snapshot.relation(relation.id) {
             Some(rows) => {
                 let (schema, key) = (Arc::clone(&relation.schema), relation.upsert_key.clone());
@@ -36,7 +40,7 @@ impl RelationSchema {
     }
 
     /// The same by name; `None` for a name that is not there.
-    pub(super) fn by_name(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+    pub(super) fn by_name(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         self.catalog.get(name).map(|relation| self.rows(relation)).transpose()
     }
 }
@@ -62,11 +66,51 @@ impl SchemaProvider for RelationSchema {
         self.catalog.iter().filter(with_rows).map(|relation| relation.name.clone()).collect()
     }
 
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+    async fn table(&self, name: &str) -> datafusion::error::Result<Option<Arc<dyn TableProvider>>> {
         self.by_name(name).map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
     fn table_exist(&self, name: &str) -> bool {
         self.catalog.get(name).is_some()
     }
+}
+
+/// The plan with a snapshot's rows in the place of the binder's tables, which have a schema only.
+pub(super) fn attached(plan: LogicalPlan, tables: &RelationSchema) -> Result<LogicalPlan> {
+    let attach = |node: LogicalPlan| {
+        let mut scan = match node {
+            LogicalPlan::TableScan(scan) => scan,
+            LogicalPlan::Values(values) => return nullable(values).map(Transformed::yes),
+            other => return Ok(Transformed::no(other)),
+        };
+        if source_as_provider(&scan.source).is_ok() {
+            return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+        }
+        let rows = tables.by_name(scan.table_name.table());
+        let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let Some(rows) = rows else {
+            let name = scan.table_name.table();
+            let error = Error::new(
+                ErrorKind::UndefinedTable,
+                format!("relation \"{name}\" does not exist"),
+            );
+            return Err(DataFusionError::External(Box::new(error)));
+        };
+        scan.source = provider_as_source(rows);
+        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    };
+    let plan = plan.transform_up_with_subqueries(attach).map_err(query_error)?;
+    Ok(plan.data)
+}
+
+/// The same values in columns that may hold NULL. The planner of INSERT takes the table's columns,
+/// and what is NULL there would fail before anybody can tell which column it is.
+fn nullable(mut values: Values) -> datafusion::error::Result<LogicalPlan> {
+    let fields = values.schema.iter().map(|(qualifier, field)| {
+        let field = field.as_ref().clone().with_nullable(true);
+        (qualifier.cloned(), Arc::new(field))
+    });
+    let metadata = values.schema.metadata().clone();
+    values.schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), metadata)?);
+    Ok(LogicalPlan::Values(values))
 }

@@ -1,28 +1,25 @@
 //! [`Session`]: one client; [`Sessions`]: what all clients of an engine share.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
-use futures::{FutureExt, StreamExt, stream};
-use tokio::sync::OnceCell;
+use futures::{FutureExt, StreamExt};
 
-use super::cached_plans::{CachedPlan, CachedPlans};
-use super::pg_catalog::CatalogContext;
-use super::query_runtime::{Deadline, QueryRuntime};
-use super::relation_schema::RelationSchema;
-use super::table_locks::TableLocks;
+#[cfg(test)]
+use super::cached_plans::CachedPlans;
+use super::describe::describe;
+use super::failure::panic_error;
+use super::outcome::rows;
+use super::query_runtime::{Deadline, copy};
+use super::shared::Shared;
 use super::{Description, Outcome, Variables, query, show, write};
-use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::job::{Engine, PipelineRunState};
-use crate::plan::on_large_stack;
 use crate::sql::{self, Bound, Drop, Statement, StatementKind, Transaction};
 
 /// Makes sessions of one engine.
@@ -31,60 +28,10 @@ pub struct Sessions {
     shared: Arc<Shared>,
 }
 
-/// What the sessions of an engine share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// The engine.
-    pub(super) engine: Engine,
-    /// Locks of statements that read what they change.
-    pub(super) locks: TableLocks,
-    /// Plans of statements with parameters.
-    pub(super) plans: CachedPlans,
-    catalog_context: OnceCell<CatalogContext>,
-    queries: OnceCell<QueryRuntime>,
-}
-
-impl Shared {
-    /// The threads of queries, started for the first.
-    pub(super) async fn queries(&self) -> Result<&QueryRuntime> {
-        let start = || async { QueryRuntime::start(self.engine.config(), self.engine.memory()) };
-        self.queries.get_or_try_init(start).await
-    }
-
-    /// Keeps the plan of a bound statement, if it has parameters and is one that can be kept. What
-    /// it reads besides relations of the engine would be another table the next time.
-    pub(super) async fn keep_plan(
-        &self,
-        catalog: &Arc<Catalog>,
-        tables: &RelationSchema,
-        statement: &Statement,
-        bound: &Bound,
-        params: &[ScalarValue],
-    ) -> Result<()> {
-        let (text, planner) = (&statement.text, self.queries().await?.planner());
-        let start = self.engine.env().now();
-        let plan = || CachedPlan::of(bound, params, planner, tables, start);
-        self.plans.keep(catalog, text, params, plan);
-        Ok(())
-    }
-
-    /// The planner of questions about the catalog, loaded when the first is asked.
-    pub(super) async fn catalog_context(&self) -> Result<&CatalogContext> {
-        self.catalog_context.get_or_try_init(|| async { CatalogContext::load() }).await
-    }
-}
-
 impl Sessions {
     /// Sessions over an engine.
     pub fn new(engine: Engine) -> Self {
-        let shared = Shared {
-            engine,
-            locks: TableLocks::default(),
-            plans: CachedPlans::default(),
-            catalog_context: OnceCell::new(),
-            queries: OnceCell::new(),
-        };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(Shared::new(engine)) }
     }
 
     /// The plans that are kept.
@@ -194,9 +141,7 @@ impl Session {
         let (shared, variables) = (Arc::clone(&self.shared), self.variables.clone());
         let (statement, given) = (copy(statement), given.to_vec());
         let queries = self.shared.queries().await?;
-        queries
-            .run(async move { query::describe(&shared, &variables, &statement, &given).await })
-            .await
+        queries.run(async move { describe(&shared, &variables, &statement, &given).await }).await
     }
 
     async fn dispatch(&mut self, statement: &Statement, params: &[ScalarValue]) -> Result<Outcome> {
@@ -291,19 +236,6 @@ impl Session {
     }
 }
 
-/// A copy for another thread; a statement may be deeply nested.
-pub(super) fn copy(statement: &Statement) -> Statement {
-    on_large_stack(|| statement.clone())
-}
-
-/// One batch as an outcome.
-pub(super) fn rows(batch: RecordBatch) -> Result<Outcome> {
-    let schema = batch.schema();
-    let rows = stream::once(std::future::ready(Ok(batch)));
-    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
-    Ok(Outcome::Rows { schema, stream })
-}
-
 /// Rows whose panics are errors.
 fn guarded(schema: SchemaRef, stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
     let rows = AssertUnwindSafe(stream).catch_unwind().map(|rows| {
@@ -312,16 +244,6 @@ fn guarded(schema: SchemaRef, stream: SendableRecordBatchStream) -> SendableReco
         })
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
-}
-
-pub(super) fn panic_error(panic: &(dyn Any + Send)) -> Error {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    tracing::error!(message, "a statement panicked");
-    Error::internal("the statement met a fault of the engine").with_detail(message.to_string())
 }
 
 async fn create(engine: &Engine, statement: &Statement) -> Result<Outcome> {
