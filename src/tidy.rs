@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+mod rings;
+
 /// Floors from the ground up; rooms on one floor may not import each other, but for the stated
 /// pairs.
 const FLOORS: &[&[&str]] = &[
