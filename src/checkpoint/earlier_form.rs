@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use frazil_connector_api::Fence;
 use serde::Deserialize;
 
 use super::{Kept, Manifest, PipelineRecord, SinkRecord, StatementRecord, StoredCatalog};
@@ -16,7 +17,7 @@ use crate::state::SegmentRef;
 #[derive(Deserialize)]
 struct ManifestV4 {
     sequence: u64,
-    fence: u64,
+    fence: Fence,
     epoch: u64,
     #[serde(default)]
     now_ms: i64,

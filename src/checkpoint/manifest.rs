@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use frazil_connector_api::LastCommit;
+use frazil_connector_api::{Fence, LastCommit};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ pub struct Manifest {
     /// Its place in the chain, from 1.
     pub sequence: u64,
     /// Fence of the process that wrote it.
-    pub fence: u64,
+    pub fence: Fence,
     /// The epoch.
     pub epoch: u64,
     /// Its time in milliseconds since 1970 in UTC: no later epoch has an earlier one.
@@ -93,7 +93,7 @@ impl Manifest {
         Self {
             version: VERSION,
             sequence: 0,
-            fence: 0,
+            fence: Fence::default(),
             epoch: 0,
             now_ms: 0,
             next_relation: RelationId(1),

@@ -11,6 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use frazil_connector_api::Fence;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -41,7 +42,7 @@ const TRAILER: usize = 12;
 #[derive(Debug)]
 pub struct Manifests {
     env: Env,
-    fence: u64,
+    fence: Fence,
 }
 
 /// Segments that are to lie in the object of the next manifest.
@@ -77,9 +78,10 @@ impl Manifests {
     /// # Errors
     /// `Unavailable`; `Corrupt` if the newest manifest cannot be read or is of another version.
     pub async fn open(env: Env) -> Result<(Self, Manifest)> {
-        let mut fence = newest(&env, FENCES).await?.map_or(0, |(fence, _)| fence) + 1;
+        let newest_fence = newest(&env, FENCES).await?.map_or(0, |(fence, _)| fence);
+        let mut fence = Fence(newest_fence).next();
         while !put_if_absent(&env, &fence_path(fence), Vec::new()).await? {
-            fence += 1;
+            fence = fence.next();
         }
         let manifests = Self { env, fence };
         loop {
@@ -104,11 +106,11 @@ impl Manifests {
     /// Reads manifests of another process.
     #[cfg(test)]
     pub(crate) fn reader(env: Env) -> Self {
-        Self { env, fence: 0 }
+        Self { env, fence: Fence::default() }
     }
 
     /// The fence of this process.
-    pub fn fence(&self) -> u64 {
+    pub fn fence(&self) -> Fence {
         self.fence
     }
 
@@ -191,7 +193,7 @@ impl Manifests {
     async fn check_fence(&self) -> Result<()> {
         // Every start puts the first fence that is not there, and none is ever removed: if there is
         // a higher one, then so is the next.
-        let next = fence_path(self.fence + 1);
+        let next = fence_path(self.fence.next());
         match self.env.store().head(&Path::from(next)).await {
             Ok(_) => Err(self.fenced()),
             Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -252,7 +254,7 @@ fn corrupt(path: &Path, detail: String) -> Error {
     Error::new(ErrorKind::Corrupt, message).with_detail(detail)
 }
 
-fn fence_path(fence: u64) -> String {
+fn fence_path(fence: Fence) -> String {
     format!("{FENCES}/{fence:012}")
 }
 
@@ -303,7 +305,7 @@ mod tests {
         manifest.epoch = 7;
         append(&manifests, &mut manifest).await.unwrap();
         let (restarted, found) = Manifests::open(env).await.unwrap();
-        assert_eq!((found.epoch, restarted.fence()), (7, manifests.fence() + 1));
+        assert_eq!((found.epoch, restarted.fence()), (7, manifests.fence().next()));
     }
 
     #[tokio::test]

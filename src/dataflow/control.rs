@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use frazil_connector_api::Positions;
+use frazil_connector_api::{Fence, Positions};
 use serde::{Deserialize, Serialize};
 
 use super::source::FieldNotice;
@@ -104,7 +104,7 @@ pub struct Recovery {
     /// Relations that failed before and are not run.
     pub failed: Vec<RelationId>,
     /// Fence of the process that starts: new for every start.
-    pub fence: u64,
+    pub fence: Fence,
     /// The last epoch before, and its time.
     pub last_epoch: (u64, i64),
 }

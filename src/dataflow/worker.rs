@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
-use frazil_connector_api::{ChangeBatch, Decoded, Positions, SourceBatch};
+use frazil_connector_api::{ChangeBatch, Decoded, Fence, Positions, SourceBatch};
 use futures::FutureExt;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Exchange, Inspect};
@@ -137,7 +137,7 @@ struct Worker {
     requests: Option<Receiver<Request>>,
     finished: (Sender<Finished>, Receiver<Finished>),
     /// Fence of this start of the engine.
-    fence: u64,
+    fence: Fence,
     /// Number of the last change of the catalog.
     change: u64,
     /// The epoch that takes input.
@@ -222,7 +222,7 @@ impl Worker {
             reads,
             requests,
             finished: std::sync::mpsc::channel(),
-            fence: 0,
+            fence: Fence::default(),
             change: 0,
             open_epoch: 0,
             closed: VecDeque::new(),

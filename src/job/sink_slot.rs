@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
-    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, LastCommit, Resume, Retry,
-    SinkCommitter, SinkMode, SinkStatus,
+    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, Fence, LastCommit, Resume,
+    Retry, SinkCommitter, SinkMode, SinkStatus,
 };
 use futures::FutureExt;
 use tokio::sync::{OwnedMutexGuard, watch};
@@ -94,7 +94,7 @@ struct Progress {
     /// The first checkpoint that has changes of the newest commit.
     last_first: u64,
     /// The fence of this process.
-    fence: u64,
+    fence: Fence,
     /// Prepares that failed in a row, and when the next one may be tried.
     failures: u32,
     retry_at: Duration,
@@ -167,7 +167,7 @@ impl SinkSlot {
     ///
     /// # Errors
     /// `Unavailable` or `Corrupt` if the log cannot be read.
-    pub(super) async fn restore(&self, record: &SinkRecord, fence: u64, env: &Env) -> Result<()> {
+    pub(super) async fn restore(&self, record: &SinkRecord, fence: Fence, env: &Env) -> Result<()> {
         let mut pending = Vec::new();
         for (number, object) in (0..).zip(&record.pending) {
             pending.push(Pending::restore(number, object, &self.schema, env).await?);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use frazil_connector_api::Fence;
 use timely::WorkerConfig;
 use timely::communication::Config as Communication;
 use tokio::sync::mpsc;
@@ -338,7 +339,7 @@ fn process_planner() -> Planner {
 async fn restore_sink(
     relation: &Relation,
     record: &SinkRecord,
-    fence: u64,
+    fence: Fence,
     env: &Env,
 ) -> Result<Option<Arc<SinkSlot>>> {
     let Some(def) = relation.definition.sink() else { return Ok(None) };

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{ChangeBatch, Result};
+use crate::{ChangeBatch, Fence, Result};
 
 /// What may arrive at a sink, see [`SinkWriter::write`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct CommitMark {
     /// The checkpoint whose changes are committed; grows within a sink.
     pub checkpoint: u64,
     /// The fence of the process that prepared it.
-    pub fence: u64,
+    pub fence: Fence,
     /// Random, drawn for each prepare.
     pub id: Uuid,
 }
@@ -80,7 +80,7 @@ pub struct Resume {
     /// True at CREATE: what the options say of the target must be so. Later it may have changed.
     pub is_new: bool,
     /// The fence of this process.
-    pub fence: u64,
+    pub fence: Fence,
     /// The newest commit.
     pub last: LastCommit,
 }

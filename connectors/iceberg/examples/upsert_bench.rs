@@ -9,7 +9,7 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use frazil_connector_api::conformance::SinkRun;
-use frazil_connector_api::{ChangeBatch, CommitMark, LastCommit, Options, Resume, SinkMode};
+use frazil_connector_api::{ChangeBatch, CommitMark, Fence, LastCommit, Options, Resume, SinkMode};
 use frazil_iceberg::build_iceberg_sink;
 use uuid::Uuid;
 
@@ -101,7 +101,7 @@ fn round(
 }
 
 fn mark(checkpoint: u64) -> CommitMark {
-    CommitMark { checkpoint, fence: 1, id: Uuid::new_v4() }
+    CommitMark { checkpoint, fence: Fence(1), id: Uuid::new_v4() }
 }
 
 #[tokio::main]
@@ -156,7 +156,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         drop(writer);
         let mut writer = sink(folder.path(), version);
         let start = Instant::now();
-        writer.open(&Resume { is_new: false, fence: 1, last }).await?;
+        writer.open(&Resume { is_new: false, fence: Fence(1), last }).await?;
         println!(
             "v{version} open with {} keys: {:.0} ms; index {:.1} MB",
             live.len(),

@@ -147,7 +147,7 @@ impl Worker {
             worker: self.index,
             peers: self.peers,
             threads: shared.threads,
-            writer: (self.fence << 32) | ((self.change & 0xffff) << 16) | self.index as u64,
+            writer: (self.fence.0 << 32) | ((self.change & 0xffff) << 16) | self.index as u64,
             epoch: self.open_epoch,
             restore: restore.as_ref(),
             starts: &self.starts,

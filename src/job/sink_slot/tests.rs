@@ -104,7 +104,7 @@ async fn what_waits_stays_net_and_in_few_objects() {
         most = most.max(objects.len());
         if number % 50 == 49 {
             daily = slot(&weights);
-            daily.restore(&logged.record, 1, &env).await.unwrap();
+            daily.restore(&logged.record, Fence(1), &env).await.unwrap();
         }
     }
     assert!((2..=12).contains(&most), "{most} objects");
@@ -216,7 +216,7 @@ fn env(store: &Arc<InMemory>) -> Env {
 }
 
 fn mark(checkpoint: u64, env: &Env) -> CommitMark {
-    CommitMark { checkpoint, fence: 1, id: env.random_id() }
+    CommitMark { checkpoint, fence: Fence(1), id: env.random_id() }
 }
 
 type Outcome = std::result::Result<Option<Prepared>, SinkProblem>;
@@ -285,7 +285,7 @@ async fn a_sink_that_cannot_prepare_is_stopped_and_keeps_its_changes() {
         }
         assert_eq!(scripted.resumes.lock().unwrap().len(), 1);
         let next = scripted.slot([]);
-        next.restore(&slot.record(), 2, &env).await.unwrap();
+        next.restore(&slot.record(), Fence(2), &env).await.unwrap();
         assert_eq!(next.progress().pending.iter().map(|it| it.rows).sum::<usize>(), 3);
         assert!(due(&next, 5, &env).await.unwrap().unwrap().committable.is_some());
     }
@@ -328,12 +328,16 @@ async fn a_commit_that_cannot_succeed_ends() {
         assert_eq!(slot.stopped(), Some(error.message));
         assert_eq!(slot.record().last, LastCommit::Prepared(committable.clone()));
         let next = scripted.slot([]);
-        next.restore(&slot.record(), 2, &env).await.unwrap();
+        next.restore(&slot.record(), Fence(2), &env).await.unwrap();
         next.recover(&env, |_, _| ()).await.unwrap();
         let resume = scripted.resumes.lock().unwrap().pop().unwrap();
         assert_eq!(
             resume,
-            Resume { is_new: false, fence: 2, last: LastCommit::Prepared(committable.clone()) }
+            Resume {
+                is_new: false,
+                fence: Fence(2),
+                last: LastCommit::Prepared(committable.clone())
+            }
         );
         assert_eq!(next.record().last, LastCommit::Visible(committable.mark));
     }

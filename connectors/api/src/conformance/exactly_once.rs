@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::SinkRun;
 use super::sink_run::{prepared, visible};
 use crate::{
-    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorErrorKind, Resume, Retry,
+    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorErrorKind, Fence, Resume, Retry,
     SinkCommitter, SinkMode,
 };
 
@@ -108,17 +108,17 @@ struct Process<'a> {
     rows: Rows,
     /// The last cut.
     cut: i64,
-    fence: u64,
+    fence: Fence,
     last: Resume,
 }
 
 impl<'a> Process<'a> {
     async fn start(target: &'a dyn SinkTarget, mode: &'a SinkMode, writers: usize) -> Self {
         let mut run = SinkRun::new(target.sink(mode), mode, writers);
-        let last = Resume { is_new: true, fence: 1, ..Resume::default() };
+        let last = Resume { is_new: true, fence: Fence(1), ..Resume::default() };
         run.open(&last).await.expect("a new sink opens");
         let last = Resume { is_new: false, ..last };
-        Self { target, mode, writers, run, rows: Rows::new(), cut: 0, fence: 1, last }
+        Self { target, mode, writers, run, rows: Rows::new(), cut: 0, fence: Fence(1), last }
     }
 
     /// The process ends; the next one opens with what the data directory knows.
@@ -155,7 +155,7 @@ impl<'a> Process<'a> {
 
     fn mark(&self) -> CommitMark {
         let checkpoint = self.cut as u64 + 1;
-        CommitMark { checkpoint, fence: self.fence, id: id(checkpoint << 8 | self.fence) }
+        CommitMark { checkpoint, fence: self.fence, id: id(checkpoint << 8 | self.fence.0) }
     }
 
     async fn assert_shows(&self, rows: &Rows, when: &str) {
@@ -322,7 +322,7 @@ impl<'a> Process<'a> {
         let mark = CommitMark { id: id(8), ..self.mark() };
         let late = old.prepare(mark).await.expect("the older process merges");
         let late = late.expect("the older process has something to commit");
-        self.fence += 1;
+        self.fence = self.fence.next();
         self.last.fence = self.fence;
         self.restart().await;
         self.commit_cut("by a newer process").await;

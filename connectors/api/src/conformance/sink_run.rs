@@ -8,8 +8,8 @@ use arrow::compute::{take, take_record_batch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::{
-    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, Fragment, LastCommit,
-    Result, Resume, Retry, SinkCommitter, SinkMode, SinkStatus, SinkWriter,
+    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, Fence, Fragment,
+    LastCommit, Result, Resume, Retry, SinkCommitter, SinkMode, SinkStatus, SinkWriter,
 };
 
 /// Calls of commit after which a sink counts as stuck.
@@ -179,11 +179,11 @@ impl SinkRun {
 }
 
 /// What a data directory knows that has this as its newest commit, prepared.
-pub(super) fn prepared(committable: &Committable, fence: u64) -> Resume {
+pub(super) fn prepared(committable: &Committable, fence: Fence) -> Resume {
     Resume { is_new: false, fence, last: LastCommit::Prepared(committable.clone()) }
 }
 
 /// What a data directory knows that has committed this.
-pub(super) fn visible(committable: &Committable, fence: u64) -> Resume {
+pub(super) fn visible(committable: &Committable, fence: Fence) -> Resume {
     Resume { is_new: false, fence, last: LastCommit::Visible(committable.mark) }
 }

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use frazil_connector_api::{
-    CommitMark, ConnectorError, ConnectorErrorKind, LastCommit, Result, Resume,
+    CommitMark, ConnectorError, ConnectorErrorKind, Fence, LastCommit, Result, Resume,
 };
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
@@ -92,7 +92,7 @@ pub(crate) fn last_commit(metadata: &TableMetadata, sink_id: Uuid) -> Result<Opt
     Ok(Some(CommitMark {
         id: id.parse().map_err(|_| bad_property(&names.commit, id))?,
         checkpoint: number(&names.checkpoint)?,
-        fence: number(&names.fence)?,
+        fence: Fence(number(&names.fence)?),
     }))
 }
 
@@ -139,7 +139,7 @@ pub(crate) fn check_resume(
 fn check_fence(
     table: &TableName,
     found: Option<CommitMark>,
-    fence: u64,
+    fence: Fence,
     checkpoint: Option<u64>,
 ) -> Result<()> {
     let Some(found) = found.filter(|found| found.fence > fence) else { return Ok(()) };

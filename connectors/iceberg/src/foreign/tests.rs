@@ -386,9 +386,11 @@ async fn a_table_that_is_ahead_is_an_error() {
     run.commit(&news).await;
     let rows = run.lake.rows().await;
     // The copy knows checkpoint 2 as visible; or checkpoint 3 as prepared.
-    for resume in
-        [&old, &prepared(&copied), &Resume { is_new: false, fence: 9, last: LastCommit::None }]
-    {
+    for resume in [
+        &old,
+        &prepared(&copied),
+        &Resume { is_new: false, fence: Fence(9), last: LastCommit::None },
+    ] {
         let mut sink = run.lake.sink(SinkMode::Upsert { key: vec![0] });
         let error = sink.open(resume).await.unwrap_err();
         assert_eq!(error.kind, ConnectorErrorKind::Target, "{error}");
@@ -398,7 +400,7 @@ async fn a_table_that_is_ahead_is_an_error() {
         assert!(error.hint.unwrap().contains("restored from an older copy"));
     }
     // A sink that was opened before notices it at its next commit.
-    let late = CommitMark { checkpoint: 5, fence: 1, id: Uuid::new_v4() };
+    let late = CommitMark { checkpoint: 5, fence: Fence(1), id: Uuid::new_v4() };
     let mut twin = run.lake.sink(SinkMode::Upsert { key: vec![0] });
     twin.open(&run.last).await.unwrap();
     twin.write(changes_of(&[(100, 1, 1)])).await.unwrap();
@@ -560,7 +562,7 @@ async fn dead_files_leave_the_table() {
         let mut sink = lake.sink(SinkMode::Upsert { key: vec![0] });
         let last = lake.load().await;
         let last = crate::marker::last_commit(&last.metadata, SINK).unwrap().unwrap();
-        let resume = Resume { is_new: false, fence: 1, last: LastCommit::Visible(last) };
+        let resume = Resume { is_new: false, fence: Fence(1), last: LastCommit::Visible(last) };
         sink.open(&resume).await.unwrap();
         assert_eq!(sink.status().row_count, Some(rows.len() as u64));
         // All rows of the table.

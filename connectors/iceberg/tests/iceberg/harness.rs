@@ -12,8 +12,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use frazil_connector_api::conformance::SinkRun;
 use frazil_connector_api::{
-    ChangeBatch, CommitMark, Committable, ConnectorError, LastCommit, Options, Result, Resume,
-    SinkMode,
+    ChangeBatch, CommitMark, Committable, ConnectorError, Fence, LastCommit, Options, Result,
+    Resume, SinkMode,
 };
 use frazil_iceberg::{
     CommitSink, DoorFactory, IcebergCatalog, IcebergTable, TableName, build_iceberg_sink,
@@ -209,17 +209,17 @@ pub(crate) fn sink(folder: &Path, table: &str, layout: Layout, door: &Door) -> S
 
 /// A commit of its own for a checkpoint.
 pub(crate) fn mark(checkpoint: u64, fence: u64) -> CommitMark {
-    CommitMark { checkpoint, fence, id: Uuid::new_v4() }
+    CommitMark { checkpoint, fence: Fence(fence), id: Uuid::new_v4() }
 }
 
 /// What a data directory knows that has prepared this.
 pub(crate) fn prepared(committable: &Committable, fence: u64) -> Resume {
-    Resume { is_new: false, fence, last: LastCommit::Prepared(committable.clone()) }
+    Resume { is_new: false, fence: Fence(fence), last: LastCommit::Prepared(committable.clone()) }
 }
 
 /// What a data directory knows that has committed this.
 pub(crate) fn visible(committable: &Committable, fence: u64) -> Resume {
-    Resume { is_new: false, fence, last: LastCommit::Visible(committable.mark) }
+    Resume { is_new: false, fence: Fence(fence), last: LastCommit::Visible(committable.mark) }
 }
 
 pub(crate) async fn load(folder: &Path, table: &str) -> IcebergTable {

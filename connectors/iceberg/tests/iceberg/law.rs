@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use frazil_connector_api::conformance::SinkRun;
-use frazil_connector_api::{Committable, LastCommit, Resume};
+use frazil_connector_api::{Committable, Fence, LastCommit, Resume};
 use proptest::prelude::*;
 
 use crate::harness::{
@@ -85,7 +85,7 @@ impl Run<'_> {
         self.fence += 1;
         self.sink = sink(self.folder, "t", self.layout, &self.door);
         self.sink
-            .open(&Resume { is_new: false, fence: self.fence, last: self.last.clone() })
+            .open(&Resume { is_new: false, fence: Fence(self.fence), last: self.last.clone() })
             .await
             .unwrap();
     }

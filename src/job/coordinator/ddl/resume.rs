@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use frazil_connector_api::Fence;
 use tokio::sync::oneshot;
 
 use crate::catalog::{Definition, Relation, RelationId};
@@ -340,7 +341,7 @@ fn recovery() -> Recovery {
         rebuilt: BTreeSet::new(),
         followed: BTreeSet::new(),
         failed: Vec::new(),
-        fence: 0,
+        fence: Fence::default(),
         last_epoch: (0, 0),
     }
 }

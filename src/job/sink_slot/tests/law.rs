@@ -236,7 +236,7 @@ async fn every_change_is_in_one_place_at_every_manifest() {
                 _ => {
                     work = Work::None;
                     slot = ledger.slot();
-                    slot.restore(&manifest, step, &env).await.unwrap();
+                    slot.restore(&manifest, Fence(step), &env).await.unwrap();
                     if dice.roll(2) == 0 {
                         slot.recover(&env, |_, _| ()).await.unwrap();
                     }
