@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use frazil_connector_api::Fence;
+use frazil_connector_api::{CheckpointNumber, Fence};
 use serde::Deserialize;
 
 use super::{Kept, Manifest, PipelineRecord, SinkRecord, StatementRecord, StoredCatalog};
@@ -16,7 +16,7 @@ use crate::state::SegmentRef;
 /// Version 4: all parts were in each manifest.
 #[derive(Deserialize)]
 struct ManifestV4 {
-    sequence: u64,
+    sequence: CheckpointNumber,
     fence: Fence,
     epoch: u64,
     #[serde(default)]

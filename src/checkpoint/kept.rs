@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use frazil_connector_api::CheckpointNumber;
 use serde::{Deserialize, Serialize};
 
 /// A part of a manifest, and the manifest that has it.
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct Kept<T> {
     value: Arc<T>,
     /// `None`: it has changed since the last manifest, and the next one has it.
-    sequence: Option<u64>,
+    sequence: Option<CheckpointNumber>,
 }
 
 /// A part of a manifest as it is stored.
@@ -25,7 +26,7 @@ enum Stored<T> {
     /// Here.
     Here(Arc<T>),
     /// In the manifest of this sequence.
-    In(u64),
+    In(CheckpointNumber),
 }
 
 impl<T> From<Kept<T>> for Stored<T> {
@@ -70,12 +71,12 @@ impl<T> Kept<T> {
     }
 
     /// The manifest that has it; `None` if the next one will.
-    pub(super) fn sequence(&self) -> Option<u64> {
+    pub(super) fn sequence(&self) -> Option<CheckpointNumber> {
         self.sequence
     }
 
     /// A manifest that is durable has it, if none had it before.
-    pub(super) fn is_written(&mut self, sequence: u64) {
+    pub(super) fn is_written(&mut self, sequence: CheckpointNumber) {
         self.sequence.get_or_insert(sequence);
     }
 

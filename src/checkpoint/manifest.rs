@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use frazil_connector_api::{Fence, LastCommit};
+use frazil_connector_api::{CheckpointNumber, Fence, LastCommit};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ pub struct Manifest {
     /// Version of this form.
     pub version: u32,
     /// Its place in the chain, from 1.
-    pub sequence: u64,
+    pub sequence: CheckpointNumber,
     /// Fence of the process that wrote it.
     pub fence: Fence,
     /// The epoch.
@@ -92,7 +92,7 @@ impl Manifest {
     pub fn empty() -> Self {
         Self {
             version: VERSION,
-            sequence: 0,
+            sequence: CheckpointNumber::default(),
             fence: Fence::default(),
             epoch: 0,
             now_ms: 0,
@@ -137,13 +137,13 @@ impl Manifest {
     }
 
     /// Sequences of the manifests that have parts of this one.
-    pub(super) fn earlier(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn earlier(&self) -> impl Iterator<Item = CheckpointNumber> {
         let state = self.state.values().filter_map(Kept::sequence);
         self.catalog.sequence().into_iter().chain(state)
     }
 
     /// True if it has parts or segments in the manifest of a sequence.
-    pub(super) fn needs_manifest(&self, sequence: u64) -> bool {
+    pub(super) fn needs_manifest(&self, sequence: CheckpointNumber) -> bool {
         let path = manifest_path(sequence);
         self.earlier().any(|earlier| earlier == sequence)
             || self.segments().any(|segment| segment.object == path)
@@ -153,7 +153,7 @@ impl Manifest {
     /// does not need. It costs what has changed, and a look at each segment if anything has.
     pub fn garbage(&self, before: &Self, others: Vec<String>) -> Vec<String> {
         let mut garbage: HashSet<String> = others.into_iter().collect();
-        let mut add = |kept: Option<u64>| garbage.extend(kept.map(manifest_path));
+        let mut add = |kept: Option<CheckpointNumber>| garbage.extend(kept.map(manifest_path));
         if !self.catalog.is_same(&before.catalog) {
             add(before.catalog.sequence());
         }
@@ -173,7 +173,7 @@ impl Manifest {
         }
         self.segments().for_each(|segment| _ = garbage.remove(&segment.object));
         self.sinks.values().flat_map(|sink| &sink.pending).for_each(|it| _ = garbage.remove(it));
-        let numbered: HashMap<u64, String> = garbage
+        let numbered: HashMap<CheckpointNumber, String> = garbage
             .iter()
             .filter_map(|object| Some((manifest_sequence(object)?, object.clone())))
             .collect();
@@ -183,7 +183,10 @@ impl Manifest {
     }
 
     /// Takes the parts that are in other manifests from them; gives one that is missing.
-    pub(super) fn resolve(&mut self, earlier: &BTreeMap<u64, Self>) -> Option<u64> {
+    pub(super) fn resolve(
+        &mut self,
+        earlier: &BTreeMap<CheckpointNumber, Self>,
+    ) -> Option<CheckpointNumber> {
         if let Some(sequence) = self.catalog.sequence() {
             let found = earlier.get(&sequence);
             if !found.is_some_and(|found| self.catalog.resolve(&found.catalog)) {
@@ -215,12 +218,12 @@ impl Manifest {
 }
 
 /// Where the manifest of a sequence lies.
-pub(super) fn manifest_path(sequence: u64) -> String {
-    format!("{MANIFESTS}/{sequence:012}")
+pub(super) fn manifest_path(sequence: CheckpointNumber) -> String {
+    format!("{MANIFESTS}/{:012}", sequence.0)
 }
 
 /// The sequence of the manifest that lies at a path.
-pub(super) fn manifest_sequence(path: &str) -> Option<u64> {
+pub(super) fn manifest_sequence(path: &str) -> Option<CheckpointNumber> {
     let name = path.strip_prefix(MANIFESTS)?.strip_prefix('/')?;
-    name.parse().ok()
+    name.parse().ok().map(CheckpointNumber)
 }

@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use frazil_connector_api::Fence;
+use frazil_connector_api::{CheckpointNumber, Fence};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -55,7 +55,7 @@ pub struct ManifestBody {
 impl ManifestBody {
     /// Of the manifest that follows `before`.
     pub fn after(before: &Manifest) -> Self {
-        Self { path: manifest_path(before.sequence + 1), bytes: Vec::new() }
+        Self { path: manifest_path(before.sequence.next()), bytes: Vec::new() }
     }
 
     /// The segments with the place where they lie: those that have no object get one here.
@@ -117,13 +117,13 @@ impl Manifests {
     /// Reads a manifest, and the earlier ones that have parts of it.
     pub(super) async fn read_whole(&self, path: &Path) -> Result<Manifest> {
         let mut manifest = self.read(path).await?;
-        let earlier: BTreeSet<u64> = manifest.earlier().collect();
+        let earlier: BTreeSet<CheckpointNumber> = manifest.earlier().collect();
         let reads = earlier.into_iter().map(|sequence| async move {
             let path = Path::from(manifest_path(sequence));
             Ok::<_, Error>((sequence, self.read(&path).await?))
         });
         let reads = futures::stream::iter(reads).buffer_unordered(READS_AT_ONCE);
-        let earlier: BTreeMap<u64, Manifest> = reads.try_collect().await?;
+        let earlier: BTreeMap<CheckpointNumber, Manifest> = reads.try_collect().await?;
         match manifest.resolve(&earlier) {
             None => Ok(manifest),
             Some(sequence) => {
@@ -168,7 +168,7 @@ impl Manifests {
     /// # Errors
     /// `Fenced` if another process has put this number or raised the fence; `Unavailable`.
     pub async fn append(&self, manifest: &mut Manifest, body: ManifestBody) -> Result<()> {
-        manifest.sequence += 1;
+        manifest.sequence = manifest.sequence.next();
         manifest.fence = self.fence;
         let path = manifest_path(manifest.sequence);
         if path != body.path {
@@ -228,7 +228,7 @@ impl Manifests {
 /// and the manifest that is not recent from this one on.
 pub fn removable(manifest: &Manifest, mut garbage: Vec<String>) -> Vec<String> {
     garbage.retain(|object| !is_recent(manifest, object));
-    let old = manifest.sequence.checked_sub(KEPT).filter(|sequence| *sequence > 0);
+    let old = manifest.sequence.0.checked_sub(KEPT).filter(|old| *old > 0).map(CheckpointNumber);
     garbage.extend(old.filter(|old| !manifest.needs_manifest(*old)).map(manifest_path));
     garbage
 }
@@ -237,7 +237,7 @@ pub fn removable(manifest: &Manifest, mut garbage: Vec<String>) -> Vec<String> {
 /// stay, whatever they hold.
 fn is_recent(manifest: &Manifest, object: &str) -> bool {
     let sequence = manifest_sequence(object);
-    sequence.is_some_and(|sequence| sequence + KEPT > manifest.sequence)
+    sequence.is_some_and(|sequence| sequence.0 + KEPT > manifest.sequence.0)
 }
 
 /// The JSON in the bytes of a manifest's object, if its checksum is right.
@@ -330,7 +330,7 @@ mod tests {
         let refused = append(&older, &mut stale).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Fenced);
         let (_, found) = Manifests::open(env).await.unwrap();
-        assert_eq!(found.sequence, manifest.sequence + 1);
+        assert_eq!(found.sequence, manifest.sequence.next());
     }
 
     fn segment(relation: u32, object: &str) -> SegmentRef {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use frazil_connector_api::{ChangeBatch, CommitMark, Committable};
+use frazil_connector_api::{ChangeBatch, CheckpointNumber, CommitMark, Committable};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -53,7 +53,7 @@ pub(super) struct WrittenManifest {
     /// It has a checkpoint's changes.
     pub(super) is_cut: bool,
     /// The manifest's sequence.
-    pub(super) checkpoint: u64,
+    pub(super) checkpoint: CheckpointNumber,
     pub(super) acks: Vec<Reply<()>>,
     pub(super) created: Vec<Ddl>,
     pub(super) commits: Vec<(Arc<SinkSlot>, BusySink, Committable)>,
@@ -125,7 +125,7 @@ impl Checkpointer {
     }
 
     /// The sequence of the newest durable manifest.
-    pub(super) fn sequence(&self) -> u64 {
+    pub(super) fn sequence(&self) -> CheckpointNumber {
         self.lock().sequence
     }
 
@@ -254,7 +254,7 @@ impl Checkpointer {
         next: &mut Manifest,
         state: &EngineState,
     ) -> Result<Vec<String>> {
-        let sequence = next.sequence + 1;
+        let sequence = next.sequence.next();
         let logs = slots.into_iter().map(|slot| {
             let changes = changes.remove(&slot.relation).unwrap_or_default();
             let (logging, env) = (Arc::clone(&slot), self.env.clone());

@@ -1,6 +1,6 @@
 //! [`Done`]: work beside the coordinator, and what it hears of it.
 
-use frazil_connector_api::CommitOutcome;
+use frazil_connector_api::{CheckpointNumber, CommitOutcome};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::checkpointer::WrittenManifest;
@@ -18,7 +18,7 @@ pub(super) enum Done {
     Prepared(RelationId, std::result::Result<Prepared, SinkProblem>),
     /// A sink has committed all changes up to a checkpoint, or was dropped meanwhile (`None`), or
     /// is stopped by an error.
-    Commit(RelationId, u64, Result<Option<CommitOutcome>>),
+    Commit(RelationId, CheckpointNumber, Result<Option<CommitOutcome>>),
     /// A sink is opened and has committed what the last process left, or is stopped by an error.
     Recovered(RelationId, Result<()>),
 }

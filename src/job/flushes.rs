@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use frazil_connector_api::CommitOutcome;
+use frazil_connector_api::{CheckpointNumber, CommitOutcome};
 
 use super::message::{Flushed, Reply};
 use crate::catalog::RelationId;
@@ -81,7 +81,7 @@ enum Stage {
     /// The manifest of the checkpoint under way.
     Checkpoint,
     /// Commits of these sinks that have everything of checkpoints `through` and before.
-    Committing { through: u64, sinks: BTreeSet<RelationId> },
+    Committing { through: CheckpointNumber, sinks: BTreeSet<RelationId> },
 }
 
 /// The flushes under way.
@@ -228,7 +228,7 @@ impl Flushes {
     /// `lacking` a commit.
     pub(super) fn begin_commits(
         &mut self,
-        through: u64,
+        through: CheckpointNumber,
         lacking: impl Fn(Option<RelationId>) -> BTreeSet<RelationId>,
         now: Duration,
     ) {
@@ -245,7 +245,7 @@ impl Flushes {
     pub(super) fn committed(
         &mut self,
         relation: RelationId,
-        checkpoint: u64,
+        checkpoint: CheckpointNumber,
         outcome: Option<&CommitOutcome>,
         now: Duration,
     ) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use frazil_connector_api::ChangeBatch;
+use frazil_connector_api::{ChangeBatch, CheckpointNumber};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use uuid::Uuid;
@@ -39,12 +39,12 @@ pub(super) struct Pending {
     pub(super) bytes: usize,
     pub(super) object: Option<String>,
     /// The first checkpoint that has some of them; 0 if that was before the process started.
-    pub(super) first: u64,
+    pub(super) first: CheckpointNumber,
 }
 
 impl Pending {
     /// Changes that are not logged yet.
-    pub(super) fn new(number: u64, changes: ChangeBatch, first: u64) -> Self {
+    pub(super) fn new(number: u64, changes: ChangeBatch, first: CheckpointNumber) -> Self {
         let (rows, bytes) = (changes.num_rows(), batch_bytes(changes.rows()));
         Self { number, kept: Some(changes), rows, bytes, object: None, first }
     }
@@ -59,7 +59,8 @@ impl Pending {
         schema: &SchemaRef,
         env: &Env,
     ) -> Result<Self> {
-        let mut pending = Self::new(number, read(object, schema, env).await?, 0);
+        let mut pending =
+            Self::new(number, read(object, schema, env).await?, CheckpointNumber::default());
         pending.set_object(object.to_string());
         pending.release();
         Ok(pending)
@@ -144,7 +145,7 @@ pub(super) fn to_merge(pending: &[Pending]) -> &[Pending] {
 pub(super) async fn write(
     changes: &ChangeBatch,
     relation: RelationId,
-    sequence: u64,
+    sequence: CheckpointNumber,
     env: &Env,
 ) -> Result<String> {
     let schema = changes.schema();
@@ -158,7 +159,7 @@ pub(super) async fn write(
     append_batches(&mut bytes, &[batch], Packing::Fast)?;
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     let name = Uuid::new_v4().simple();
-    let object = format!("state/pending-{}-{sequence:012}-{name}", relation.0);
+    let object = format!("state/pending-{}-{:012}-{name}", relation.0, sequence.0);
     env.store().put(&Path::from(object.as_str()), PutPayload::from(bytes)).await?;
     Ok(object)
 }
@@ -187,7 +188,7 @@ mod tests {
         let keys: Arc<Int64Array> = Arc::new(Int64Array::from_iter_values(0..20));
         let rows = RecordBatch::try_from_iter([("k", keys as _)]).unwrap();
         let changes = ChangeBatch::inserts(rows);
-        let object = write(&changes, RelationId(1), 7, &env).await.unwrap();
+        let object = write(&changes, RelationId(1), CheckpointNumber(7), &env).await.unwrap();
         let schema = changes.schema();
         let read_back = read(&object, &schema, &env).await.unwrap();
         assert_eq!((read_back.rows(), read_back.num_rows()), (changes.rows(), 20));

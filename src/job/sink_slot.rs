@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use frazil_connector_api::{
-    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorError, Fence, LastCommit, Resume,
-    Retry, SinkCommitter, SinkMode, SinkStatus,
+    ChangeBatch, CheckpointNumber, CommitMark, CommitOutcome, Committable, ConnectorError, Fence,
+    LastCommit, Resume, Retry, SinkCommitter, SinkMode, SinkStatus,
 };
 use futures::FutureExt;
 use tokio::sync::{OwnedMutexGuard, watch};
@@ -92,7 +92,7 @@ struct Progress {
     /// The newest commit.
     last: LastCommit,
     /// The first checkpoint that has changes of the newest commit.
-    last_first: u64,
+    last_first: CheckpointNumber,
     /// The fence of this process.
     fence: Fence,
     /// Prepares that failed in a row, and when the next one may be tried.
@@ -265,7 +265,7 @@ impl SinkSlot {
     }
 
     /// True if changes of a checkpoint up to `through` are not known to be visible.
-    pub(super) fn lacks(&self, through: u64) -> bool {
+    pub(super) fn lacks(&self, through: CheckpointNumber) -> bool {
         let progress = self.progress();
         let is_prepared = progress.last.committable().is_some() && progress.last_first <= through;
         let mut logged = progress.taken.iter().chain(&progress.pending);
@@ -284,7 +284,7 @@ impl SinkSlot {
     pub(super) async fn log(
         &self,
         changes: Vec<ChangeBatch>,
-        sequence: u64,
+        sequence: CheckpointNumber,
         env: &Env,
     ) -> Result<Logged> {
         let mut problem = None;
@@ -327,7 +327,7 @@ impl SinkSlot {
     }
 
     /// Adds changes to those that are pending, net, in batches that are not too large.
-    fn take(&self, changes: Vec<ChangeBatch>, first: u64) -> Result<()> {
+    fn take(&self, changes: Vec<ChangeBatch>, first: CheckpointNumber) -> Result<()> {
         let (mut group, mut bytes) = (Vec::new(), 0);
         let mut groups = Vec::new();
         for changes in changes {
@@ -400,7 +400,7 @@ impl SinkSlot {
         (progress.failures, progress.retry_at) = (0, Duration::ZERO);
         if let Some(committable) = committable {
             progress.last = LastCommit::Prepared(committable.clone());
-            progress.last_first = taken.iter().map(|it| it.first).min().unwrap_or(0);
+            progress.last_first = taken.iter().map(|it| it.first).min().unwrap_or_default();
         }
         taken.into_iter().filter_map(|pending| pending.object).collect()
     }

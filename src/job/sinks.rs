@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use frazil_connector_api::{Committable, SinkStatus};
+use frazil_connector_api::{CheckpointNumber, Committable, SinkStatus};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::checkpointer::Checkpointer;
@@ -220,7 +220,7 @@ impl Sinks {
     pub(super) fn lacking(
         &self,
         only: Option<RelationId>,
-        through: u64,
+        through: CheckpointNumber,
         state: &EngineState,
     ) -> BTreeSet<RelationId> {
         let mut asked = only.map_or_else(|| self.paced(state), |only| [only].into());
@@ -243,7 +243,7 @@ impl Sinks {
     }
 
     /// True if a sink has changes of checkpoints up to `through` that are not known to be visible.
-    pub(super) fn lacks(&self, relation: RelationId, through: u64) -> bool {
+    pub(super) fn lacks(&self, relation: RelationId, through: CheckpointNumber) -> bool {
         self.slots.get(&relation).is_some_and(|entry| entry.slot.lacks(through))
     }
 

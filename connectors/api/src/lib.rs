@@ -12,6 +12,7 @@
 //! Not here: the algebra of changes (`src/change`), which only the engine needs.
 
 mod change;
+mod checkpoint_number;
 pub mod conformance;
 mod connector;
 mod decoded;
@@ -32,6 +33,7 @@ mod upsert;
 // A connector whose messages a format decodes needs nothing else of Arrow.
 pub use arrow::datatypes::SchemaRef;
 pub use change::ChangeBatch;
+pub use checkpoint_number::CheckpointNumber;
 pub use connector::{Connectors, SinkConnector, SourceConnector};
 pub use decoded::Decoded;
 pub use error::{ConnectorError, ConnectorErrorKind, Result, Retry};

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{ChangeBatch, Fence, Result};
+use crate::{ChangeBatch, CheckpointNumber, Fence, Result};
 
 /// What may arrive at a sink, see [`SinkWriter::write`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub enum SinkMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitMark {
     /// The checkpoint whose changes are committed; grows within a sink.
-    pub checkpoint: u64,
+    pub checkpoint: CheckpointNumber,
     /// The fence of the process that prepared it.
     pub fence: Fence,
     /// Random, drawn for each prepare.

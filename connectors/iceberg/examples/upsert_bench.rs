@@ -9,7 +9,9 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use frazil_connector_api::conformance::SinkRun;
-use frazil_connector_api::{ChangeBatch, CommitMark, Fence, LastCommit, Options, Resume, SinkMode};
+use frazil_connector_api::{
+    ChangeBatch, CheckpointNumber, CommitMark, Fence, LastCommit, Options, Resume, SinkMode,
+};
 use frazil_iceberg::build_iceberg_sink;
 use uuid::Uuid;
 
@@ -101,7 +103,7 @@ fn round(
 }
 
 fn mark(checkpoint: u64) -> CommitMark {
-    CommitMark { checkpoint, fence: Fence(1), id: Uuid::new_v4() }
+    CommitMark { checkpoint: CheckpointNumber(checkpoint), fence: Fence(1), id: Uuid::new_v4() }
 }
 
 #[tokio::main]

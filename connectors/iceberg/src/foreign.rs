@@ -10,8 +10,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
 use frazil_connector_api::conformance::SinkRun;
 use frazil_connector_api::{
-    ChangeBatch, CommitMark, Committable, ConnectorError, Fence, LastCommit, Options, Result,
-    Resume, SinkCommitter, SinkMode,
+    ChangeBatch, CheckpointNumber, CommitMark, Committable, ConnectorError, Fence, LastCommit,
+    Options, Result, Resume, SinkCommitter, SinkMode,
 };
 use futures::TryStreamExt;
 use iceberg::MetadataLocation;
@@ -460,6 +460,7 @@ pub(crate) async fn prepare(
     rows: &[(i64, i64, i64)],
 ) -> Committable {
     sink.write(changes_of(rows)).await.unwrap();
+    let checkpoint = CheckpointNumber(checkpoint);
     let mark = CommitMark { checkpoint, fence: Fence(1), id: Uuid::new_v4() };
     sink.prepare(mark).await.unwrap().unwrap()
 }

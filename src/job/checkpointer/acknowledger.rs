@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use frazil_connector_api::{Position, Positions, Source};
+use frazil_connector_api::{CheckpointNumber, Position, Positions, Source};
 
 use crate::catalog::RelationId;
 use crate::checkpoint::Manifest;
@@ -43,7 +43,7 @@ pub(super) fn acknowledge(
 
 fn run(manifest: &Weak<Mutex<Arc<Manifest>>>, state: &Weak<EngineState>, env: &Env) {
     let mut acknowledged = Acknowledged::default();
-    let mut seen = 0;
+    let mut seen = CheckpointNumber::default();
     loop {
         let mut waited = Duration::ZERO;
         while waited < PAUSE {

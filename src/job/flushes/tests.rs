@@ -102,15 +102,15 @@ fn a_busy_sink_delays_no_checkpoint_and_is_waited_for() {
     catch_up(&mut flushes, SECOND);
     flushes.settle(SECOND, reading, busy(LAKE));
     assert_eq!(flushes.begin_checkpoint(SECOND), [Some(LAKE), Some(OTHER)]);
-    flushes.begin_commits(7, lacking(&[LAKE, OTHER]), SECOND);
+    flushes.begin_commits(CheckpointNumber(7), lacking(&[LAKE, OTHER]), SECOND);
     assert_eq!(flushes.wanted(), [LAKE, OTHER].into());
-    flushes.committed(OTHER, 7, committed("7").as_ref(), SECOND);
+    flushes.committed(OTHER, CheckpointNumber(7), committed("7").as_ref(), SECOND);
     // The lake was at work on an older checkpoint.
-    flushes.committed(LAKE, 6, committed("6").as_ref(), SECOND);
+    flushes.committed(LAKE, CheckpointNumber(6), committed("6").as_ref(), SECOND);
     flushes.settle(2 * SECOND, reading, busy(LAKE));
     assert_eq!(done(&mut other).snapshot.as_deref(), Some("7"));
     assert!(lake.try_recv().is_err(), "the commit of checkpoint 6 lacks what came at 7");
-    flushes.committed(LAKE, 9, committed("9").as_ref(), 3 * SECOND);
+    flushes.committed(LAKE, CheckpointNumber(9), committed("9").as_ref(), 3 * SECOND);
     flushes.settle(3 * SECOND, reading, free);
     assert_eq!(done(&mut lake).snapshot.as_deref(), Some("9"));
     assert!(flushes.is_empty());
@@ -122,8 +122,8 @@ fn commits_of_many_sinks_are_progress() {
     let mut all = start(&mut flushes, None);
     catch_up(&mut flushes, SECOND);
     flushes.begin_checkpoint(SECOND);
-    flushes.begin_commits(7, lacking(&[LAKE, OTHER]), Duration::ZERO);
-    flushes.committed(OTHER, 7, committed("7").as_ref(), WAIT - SECOND);
+    flushes.begin_commits(CheckpointNumber(7), lacking(&[LAKE, OTHER]), Duration::ZERO);
+    flushes.committed(OTHER, CheckpointNumber(7), committed("7").as_ref(), WAIT - SECOND);
     flushes.settle(WAIT, reading, busy(LAKE));
     assert!(all.try_recv().is_err());
     flushes.settle(WAIT + WAIT, reading, busy(LAKE));
@@ -138,7 +138,7 @@ fn a_commit_that_does_not_end_gives_the_flush_up() {
     flushes.begin_checkpoint(SECOND);
     flushes.settle(WAIT * 2, reading, busy(LAKE));
     assert!(answer.try_recv().is_err(), "a checkpoint under way is not an obstacle");
-    flushes.begin_commits(3, lacking(&[LAKE]), WAIT * 2);
+    flushes.begin_commits(CheckpointNumber(3), lacking(&[LAKE]), WAIT * 2);
     flushes.settle(WAIT * 2 + SECOND, reading, busy(LAKE));
     assert!(answer.try_recv().is_err());
     flushes.settle(WAIT * 3, reading, busy(LAKE));
@@ -172,7 +172,7 @@ fn a_source_that_no_sink_follows_is_left_out_while_it_is_out_of_reach() {
     assert_eq!(flushes.begin_checkpoint(SECOND), [Some(LAKE)], "one failure may be an accident");
     flushes.settle(SECOND, out_of_reach(FAR, 3), free);
     assert_eq!(flushes.begin_checkpoint(SECOND), [None]);
-    flushes.begin_commits(1, lacking(&[]), SECOND);
+    flushes.begin_commits(CheckpointNumber(1), lacking(&[]), SECOND);
     flushes.settle(SECOND, reading, free);
     assert_eq!(done(&mut lake), Flushed::default());
     assert_eq!(done(&mut all).left_out, ["no broker answers"]);
@@ -196,7 +196,7 @@ fn a_failed_sink_is_not_nothing_new() {
     let mut answer = start(&mut flushes, Some(LAKE));
     catch_up(&mut flushes, SECOND);
     flushes.begin_checkpoint(SECOND);
-    flushes.begin_commits(1, lacking(&[LAKE]), SECOND);
+    flushes.begin_commits(CheckpointNumber(1), lacking(&[LAKE]), SECOND);
     flushes.settle(SECOND, reading, failed);
     assert_eq!(kind(&mut answer), ErrorKind::JobFailed);
 }
@@ -207,12 +207,12 @@ fn a_flush_of_all_tells_of_failed_sinks_once_the_others_have_committed() {
     let mut all = start(&mut flushes, None);
     catch_up(&mut flushes, SECOND);
     flushes.begin_checkpoint(SECOND);
-    flushes.begin_commits(1, lacking(&[LAKE, OTHER]), SECOND);
+    flushes.begin_commits(CheckpointNumber(1), lacking(&[LAKE, OTHER]), SECOND);
     let lake_failed = |it| if it == LAKE { failed(it) } else { None };
     flushes.settle(SECOND, reading, lake_failed);
     assert!(all.try_recv().is_err());
     assert_eq!(flushes.wanted(), [OTHER].into());
-    flushes.committed(OTHER, 1, committed("1").as_ref(), SECOND);
+    flushes.committed(OTHER, CheckpointNumber(1), committed("1").as_ref(), SECOND);
     flushes.settle(SECOND, reading, lake_failed);
     let error = all.try_recv().unwrap().unwrap_err();
     assert_eq!(error.kind.sqlstate(), "55000");
@@ -227,7 +227,7 @@ fn a_sink_that_cannot_prepare_tells_why() {
     let mut other = start(&mut flushes, Some(OTHER));
     catch_up(&mut flushes, SECOND);
     flushes.begin_checkpoint(SECOND);
-    flushes.begin_commits(1, lacking(&[LAKE]), SECOND);
+    flushes.begin_commits(CheckpointNumber(1), lacking(&[LAKE]), SECOND);
     flushes.could_not_prepare(LAKE, "the disk is full");
     flushes.settle(SECOND, reading, free);
     for answer in [&mut asked, &mut all] {

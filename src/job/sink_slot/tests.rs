@@ -95,7 +95,8 @@ async fn what_waits_stays_net_and_in_few_objects() {
         for (key, weight) in &rows {
             expected.insert(*key, *weight);
         }
-        let logged = daily.log(vec![batch(&rows)], number as u64, &env).await.unwrap();
+        let logged =
+            daily.log(vec![batch(&rows)], CheckpointNumber(number as u64), &env).await.unwrap();
         objects.extend(logged.record.pending.iter().cloned());
         for gone in &logged.garbage {
             assert!(objects.remove(gone), "it was in a record before");
@@ -216,7 +217,7 @@ fn env(store: &Arc<InMemory>) -> Env {
 }
 
 fn mark(checkpoint: u64, env: &Env) -> CommitMark {
-    CommitMark { checkpoint, fence: Fence(1), id: env.random_id() }
+    CommitMark { checkpoint: CheckpointNumber(checkpoint), fence: Fence(1), id: env.random_id() }
 }
 
 type Outcome = std::result::Result<Option<Prepared>, SinkProblem>;
@@ -229,7 +230,7 @@ async fn prepare(slot: &Arc<SinkSlot>, number: u64, env: &Env) -> Outcome {
 
 /// Logs a change and prepares all that is logged.
 async fn due(slot: &Arc<SinkSlot>, number: u64, env: &Env) -> Outcome {
-    slot.log(vec![batch(&[(number as i64, 1)])], number, env).await.unwrap();
+    slot.log(vec![batch(&[(number as i64, 1)])], CheckpointNumber(number), env).await.unwrap();
     prepare(slot, number, env).await
 }
 
@@ -250,7 +251,7 @@ async fn a_recovery_takes_what_is_to_be_committed_once_it_has_the_sink() {
     let (sink, first) = named(&slot, 1, &env).await;
     slot.commit(sink, &first, &env, |_, _| ()).await.unwrap_err();
     assert!(slot.resume());
-    slot.log(vec![batch(&[(2, 1)])], 2, &env).await.unwrap();
+    slot.log(vec![batch(&[(2, 1)])], CheckpointNumber(2), &env).await.unwrap();
     let sink = slot.begin().unwrap();
     let mut recovery = Box::pin(slot.recover(&env, |_, _| ()));
     assert!(futures::poll!(&mut recovery).is_pending(), "a prepare has the sink");

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::SinkRun;
 use super::sink_run::{prepared, visible};
 use crate::{
-    ChangeBatch, CommitMark, CommitOutcome, Committable, ConnectorErrorKind, Fence, Resume, Retry,
-    SinkCommitter, SinkMode,
+    ChangeBatch, CheckpointNumber, CommitMark, CommitOutcome, Committable, ConnectorErrorKind,
+    Fence, Resume, Retry, SinkCommitter, SinkMode,
 };
 
 /// What happens to the next request that would make a commit visible.
@@ -154,8 +154,9 @@ impl<'a> Process<'a> {
     }
 
     fn mark(&self) -> CommitMark {
-        let checkpoint = self.cut as u64 + 1;
-        CommitMark { checkpoint, fence: self.fence, id: id(checkpoint << 8 | self.fence.0) }
+        let number = self.cut as u64 + 1;
+        let checkpoint = CheckpointNumber(number);
+        CommitMark { checkpoint, fence: self.fence, id: id(number << 8 | self.fence.0) }
     }
 
     async fn assert_shows(&self, rows: &Rows, when: &str) {

@@ -16,7 +16,8 @@ use std::collections::HashMap;
 use std::fmt;
 
 use frazil_connector_api::{
-    CommitMark, ConnectorError, ConnectorErrorKind, Fence, LastCommit, Result, Resume,
+    CheckpointNumber, CommitMark, ConnectorError, ConnectorErrorKind, Fence, LastCommit, Result,
+    Resume,
 };
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
@@ -91,7 +92,7 @@ pub(crate) fn last_commit(metadata: &TableMetadata, sink_id: Uuid) -> Result<Opt
     };
     Ok(Some(CommitMark {
         id: id.parse().map_err(|_| bad_property(&names.commit, id))?,
-        checkpoint: number(&names.checkpoint)?,
+        checkpoint: CheckpointNumber(number(&names.checkpoint)?),
         fence: Fence(number(&names.fence)?),
     }))
 }
@@ -140,7 +141,7 @@ fn check_fence(
     table: &TableName,
     found: Option<CommitMark>,
     fence: Fence,
-    checkpoint: Option<u64>,
+    checkpoint: Option<CheckpointNumber>,
 ) -> Result<()> {
     let Some(found) = found.filter(|found| found.fence > fence) else { return Ok(()) };
     let message = format!(
@@ -158,7 +159,11 @@ fn check_fence(
 const RESTORED: &str = "the data directory may have been restored from an older copy: put the \
                         newest one back, or drop the sink and create it again";
 
-fn unknown(table: &TableName, found: Option<CommitMark>, known: Option<u64>) -> ConnectorError {
+fn unknown(
+    table: &TableName,
+    found: Option<CommitMark>,
+    known: Option<CheckpointNumber>,
+) -> ConnectorError {
     let known = shown(known);
     let Some(found) = found else {
         return target(format!(
@@ -178,6 +183,6 @@ fn unknown(table: &TableName, found: Option<CommitMark>, known: Option<u64>) -> 
     .with_hint(RESTORED)
 }
 
-fn shown(checkpoint: Option<u64>) -> String {
+fn shown(checkpoint: Option<CheckpointNumber>) -> String {
     checkpoint.map_or("none".to_string(), |checkpoint| checkpoint.to_string())
 }

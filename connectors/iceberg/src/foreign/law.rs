@@ -80,7 +80,11 @@ async fn writers_work_beside_each_other() {
             for share in shares.collect::<Vec<_>>() {
                 fragments.push(share.await.unwrap());
             }
-            let mark = CommitMark { checkpoint: cut as u64, fence: Fence(1), id: Uuid::new_v4() };
+            let mark = CommitMark {
+                checkpoint: CheckpointNumber(cut as u64),
+                fence: Fence(1),
+                id: Uuid::new_v4(),
+            };
             let committable = sink.merge(mark, fragments).await.unwrap().unwrap();
             sink.commit(&committable).await.unwrap();
             let there = (0..400 * WRITERS).filter(|id| id % 3 != cut % 3);

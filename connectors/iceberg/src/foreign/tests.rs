@@ -400,7 +400,7 @@ async fn a_table_that_is_ahead_is_an_error() {
         assert!(error.hint.unwrap().contains("restored from an older copy"));
     }
     // A sink that was opened before notices it at its next commit.
-    let late = CommitMark { checkpoint: 5, fence: Fence(1), id: Uuid::new_v4() };
+    let late = CommitMark { checkpoint: CheckpointNumber(5), fence: Fence(1), id: Uuid::new_v4() };
     let mut twin = run.lake.sink(SinkMode::Upsert { key: vec![0] });
     twin.open(&run.last).await.unwrap();
     twin.write(changes_of(&[(100, 1, 1)])).await.unwrap();

@@ -12,8 +12,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use frazil_connector_api::conformance::SinkRun;
 use frazil_connector_api::{
-    ChangeBatch, CommitMark, Committable, ConnectorError, Fence, LastCommit, Options, Result,
-    Resume, SinkMode,
+    ChangeBatch, CheckpointNumber, CommitMark, Committable, ConnectorError, Fence, LastCommit,
+    Options, Result, Resume, SinkMode,
 };
 use frazil_iceberg::{
     CommitSink, DoorFactory, IcebergCatalog, IcebergTable, TableName, build_iceberg_sink,
@@ -209,7 +209,7 @@ pub(crate) fn sink(folder: &Path, table: &str, layout: Layout, door: &Door) -> S
 
 /// A commit of its own for a checkpoint.
 pub(crate) fn mark(checkpoint: u64, fence: u64) -> CommitMark {
-    CommitMark { checkpoint, fence: Fence(fence), id: Uuid::new_v4() }
+    CommitMark { checkpoint: CheckpointNumber(checkpoint), fence: Fence(fence), id: Uuid::new_v4() }
 }
 
 /// What a data directory knows that has prepared this.

@@ -204,7 +204,7 @@ async fn every_change_is_in_one_place_at_every_manifest() {
                 0..=2 => {
                     let epochs = (0..dice.roll(4)).map(|_| epoch(&mut expected, &mut dice));
                     let epochs = epochs.collect();
-                    manifest = slot.log(epochs, step, &env).await.unwrap().record;
+                    manifest = slot.log(epochs, CheckpointNumber(step), &env).await.unwrap().record;
                 }
                 3 | 4 => {
                     work = match work {
@@ -252,17 +252,19 @@ async fn every_change_is_in_one_place_at_every_manifest() {
 async fn a_checkpoint_does_not_wait_for_a_sink_at_work() {
     let (env, ledger) = (env(&Arc::default()), Ledger::default());
     let slot = ledger.slot();
-    slot.log(vec![changes(&[(1, 5, 1)])], 1, &env).await.unwrap();
+    slot.log(vec![changes(&[(1, 5, 1)])], CheckpointNumber(1), &env).await.unwrap();
     let sink = slot.begin().unwrap();
     // The sink is locked and has not prepared: an index is loaded, a catalog does not answer.
-    let record = slot.log(vec![changes(&[(2, 6, 1)])], 2, &env).await.unwrap().record;
+    let record =
+        slot.log(vec![changes(&[(2, 6, 1)])], CheckpointNumber(2), &env).await.unwrap().record;
     assert_eq!(record.pending.len(), 2);
     assert!(slot.begin().is_none(), "it is at work");
     let prepared = Arc::clone(&slot).prepare(sink, mark(1, &env), &env).await.unwrap();
     let garbage = slot.name(prepared.committable.as_ref());
     assert_eq!(garbage, record.pending[..1]);
-    assert!(!slot.lacks(0) && slot.lacks(1) && slot.lacks(2));
+    let lacks = |checkpoint| slot.lacks(CheckpointNumber(checkpoint));
+    assert!(!lacks(0) && lacks(1) && lacks(2));
     slot.commit(prepared.sink, &prepared.committable.unwrap(), &env, |_, _| ()).await.unwrap();
-    assert!(!slot.lacks(1) && slot.lacks(2));
+    assert!(!lacks(1) && lacks(2));
     assert_eq!(ledger.target.lock().unwrap().1, Rows::from([(1, 5)]));
 }

@@ -111,7 +111,7 @@ fn slot_of(shared: &Shared, mode: &SinkMode) -> Arc<SinkSlot> {
 }
 
 async fn put(slot: &Arc<SinkSlot>, number: u64, rows: &[(i64, i64)], env: &Env) -> Outcome {
-    slot.log(vec![batch(rows)], number, env).await.unwrap();
+    slot.log(vec![batch(rows)], CheckpointNumber(number), env).await.unwrap();
     prepare(slot, number, env).await
 }
 
@@ -155,7 +155,7 @@ async fn what_writers_get_is_charged() {
         let shared = Shared { memory: Some(Arc::clone(&memory)), ..Shared::default() };
         let slot = slot_of(&shared, &mode);
         slot.charge_to(&memory);
-        slot.log(vec![batch(&rows)], 1, &env).await.unwrap();
+        slot.log(vec![batch(&rows)], CheckpointNumber(1), &env).await.unwrap();
         let logged = memory.total();
         prepare(&slot, 1, &env).await.unwrap();
         assert_eq!(*shared.held.lock().unwrap(), logged + copies * bytes, "{mode:?}");
