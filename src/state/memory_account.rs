@@ -83,7 +83,7 @@ pub struct MemoryAccount {
     soft_limit: u64,
     limit: u64,
     total: AtomicU64,
-    /// Bytes by which the process's own memory is above seven eighths of the limit.
+    /// Bytes by which the process's own memory is above 15/16 of the limit.
     excess: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -130,15 +130,15 @@ impl MemoryAccount {
     }
 
     /// Takes note of the process's own memory: what nobody charges, such as copies within a step
-    /// and what the allocator keeps, counts above seven eighths of the limit, since it grows on
-    /// between two looks at it. It makes no job fail.
+    /// and what the allocator keeps, counts above 15/16 of the limit, since it grows on between
+    /// two looks at it. It makes no job fail.
     pub fn note_resident(&self, bytes: usize) {
-        let excess = (bytes as u64).saturating_sub(self.limit / 8 * 7);
+        let excess = (bytes as u64).saturating_sub(self.limit / 16 * 15);
         self.excess.store(excess, Ordering::Relaxed);
     }
 
     /// Bytes that are too much: of the account above the soft limit, or of the process above
-    /// seven eighths of the limit while the account is high.
+    /// 15/16 of the limit while the account is high.
     pub fn surplus(&self) -> u64 {
         let surplus = self.total().saturating_sub(self.soft_limit);
         match self.is_high() {
@@ -318,9 +318,9 @@ mod tests {
         let account = MemoryAccount::new(10, 16);
         let mut one = account.charge(Some(A), MemoryKind::State);
         one.set(9);
-        account.note_resident(14);
+        account.note_resident(15);
         assert_eq!(account.surplus(), 0);
-        account.note_resident(17);
+        account.note_resident(18);
         assert_eq!(account.surplus(), 3);
         // It cannot be rows that are charged: to move these would not help.
         one.set(5);
