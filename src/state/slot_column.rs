@@ -27,9 +27,10 @@ impl<T: Copy + FromBytes + IntoBytes + Immutable> SlotValue for T {}
 ///
 /// Slots are given in the order in which keys come, so that a chunk holds what came about the same
 /// time: a load of new keys does not touch the chunks of old ones. A chunk in a scratch file is not
-/// written in place, which costs the file system far more than reading it: what changes is kept in
-/// the heap beside it, until the whole chunk is written anew or brought back. Growing copies no
-/// value, but for those of the first chunk, and wastes less than a chunk.
+/// written in place, because small writes cost the file system far more than reads. A hash table in
+/// the heap keeps its changed values, until a new copy of the chunk is written or the chunk moves
+/// back to the heap. A column that grows copies the values of its first chunk only, and wastes less
+/// than a chunk.
 ///
 /// # Panics
 /// All that reads or changes values panics if the disk cannot be read, which fails the job.

@@ -1,4 +1,4 @@
-//! [`JoinInput`]: what a join is told about one of its inputs.
+//! [`JoinInput`]: schema, keys and kind of one input of a join.
 
 use std::sync::Arc;
 
