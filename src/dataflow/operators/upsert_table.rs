@@ -358,10 +358,14 @@ impl UpsertTable {
         slots.iter().map(|slot| pending_place(self.latest(*slot))).collect()
     }
 
+    /// Where the rows of slots are that were there before this epoch.
+    fn old_places(&self, slots: &[u32]) -> Vec<Location> {
+        slots.iter().map(|slot| self.rows.location(*slot)).collect()
+    }
+
     /// The rows of slots before this epoch.
     fn take_old(&self, slots: &[u32]) -> Result<RecordBatch> {
-        let places: Vec<Location> = slots.iter().map(|slot| self.rows.location(*slot)).collect();
-        self.rows.take(&places)
+        self.rows.take(&self.old_places(slots))
     }
 
     /// The numbers of the slots whose new row equals the one of `old`.
@@ -373,10 +377,9 @@ impl UpsertTable {
 
     /// The numbers of the slots whose new row equals the old one; they have both.
     fn unchanged(&self, slots: &[u32]) -> Result<Vec<u32>> {
-        let old: Vec<Location> = slots.iter().map(|slot| self.rows.location(*slot)).collect();
         let batches: Vec<&RecordBatch> = self.pending.iter().collect();
         let places = self.new_places(slots);
-        self.rows.equal_to(&old, RowsAt { batches: &batches, places: &places })
+        self.rows.equal_to(&self.old_places(slots), RowsAt { batches: &batches, places: &places })
     }
 }
 

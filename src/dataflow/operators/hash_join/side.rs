@@ -134,22 +134,22 @@ impl Side {
         }
     }
 
+    fn places_of(&self, entries: &[u32]) -> Vec<Location> {
+        entries.iter().map(|entry| self.locations.get(*entry)).collect()
+    }
+
     /// Runs of entries whose rows, with `more` bytes for each, are of bounded size.
     pub(super) fn runs(
         &self,
         entries: &[u32],
         more: impl FnMut(usize) -> usize,
     ) -> Vec<Range<usize>> {
-        let places: Vec<Location> =
-            entries.iter().map(|entry| self.locations.get(*entry)).collect();
-        self.segments.runs(&places, more)
+        self.segments.runs(&self.places_of(entries), more)
     }
 
     /// Columns of entries; also of those that went since the last [`Side::maintain`].
     pub(super) fn rows_of(&self, entries: &[u32]) -> Result<Vec<ArrayRef>> {
-        let places: Vec<Location> =
-            entries.iter().map(|entry| self.locations.get(*entry)).collect();
-        self.segments.take_columns(&places)
+        self.segments.take_columns(&self.places_of(entries))
     }
 
     /// Rows of entries.
