@@ -329,7 +329,7 @@ impl Segments {
         };
         // To read the sizes of rows in scratch files costs page faults; a bound mostly suffices.
         let bounded = runs(false);
-        if bounded.len() <= 1 { bounded } else { runs(true) }
+        if bounded.len() <= 1 || self.cold_bytes == 0 { bounded } else { runs(true) }
     }
 
     /// One column of the rows at locations, as arrays and an array and row for each location.
