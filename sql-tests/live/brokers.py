@@ -127,6 +127,25 @@ def partitions_added(lane):
     wait_for("201 rows", lambda: len(lane.rows("grows")) == 201, 30)
 
 
+def keys_that_move(lane):
+    """Keys go from an old partition with a backlog to new ones: their newest messages win."""
+    lane.kafka.create_topic("moves", 1)
+    lane.send("moves", [(0, "a")])
+    lane.create("moves", "moves")
+    wait_for("a row", lambda: lane.rows("moves") == {0: "a"}, 30)
+    lane.sql("FLUSH")
+    lane.frazil.kill()
+    lane.send("moves", [(n % 4, "old") for n in range(60_000)])
+    for future in lane.kafka.admin.create_partitions([NewPartitions("moves", 4)]).values():
+        future.result(30)
+    producer = Producer({"bootstrap.servers": lane.kafka.bootstrap})
+    for partition in range(1, 4):
+        lane.send("moves", [(partition, "new")], partition, producer)
+    lane.frazil.start()
+    lane.sql("FLUSH")
+    assert lane.rows("moves") == {0: "old", 1: "new", 2: "new", 3: "new"}, lane.rows("moves")
+
+
 def begins_at_the_end(lane):
     """`latest` is decided when CREATE answers: a crash right after it loses nothing."""
     lane.kafka.create_topic("late", 3)
@@ -294,7 +313,7 @@ def offline_at_create(lane):
 
 
 CHECKS = [
-    created_again, partitions_added, begins_at_the_end, aborted, lag, included, offline,
+    created_again, partitions_added, keys_that_move, begins_at_the_end, aborted, lag, included, offline,
     offline_at_start, offline_at_create,
 ]
 

@@ -61,6 +61,14 @@ pub enum Command {
         /// The relations whose readers are asked.
         relations: Vec<RelationId>,
     },
+    /// All readers of a fragment have answered a flush, and the epochs of its rows are closed:
+    /// splits that were held back before it are read.
+    Release {
+        /// The fragment.
+        relation: RelationId,
+        /// Number of the flush.
+        number: u64,
+    },
     /// Process 0 reads these epochs: other processes keep their rows of them and no older ones.
     Reads(ReadEpochs),
     /// The worker ends.
@@ -149,6 +157,11 @@ pub enum Report {
         number: u64,
         /// The relations.
         relations: Vec<RelationId>,
+    },
+    /// A reader holds back splits that have appeared.
+    Held {
+        /// The fragment.
+        relation: RelationId,
     },
     /// A bounded source has ended on this worker.
     SourceEnded {

@@ -5,10 +5,13 @@
 //! ```
 //!
 //! New splits, and the ends that a flush asks for, are looked up on a thread of their own, so that
-//! a slow answer of the outside does not stop the reading. Splits that appear later (partitions
-//! that were added to a topic) are read when the splits before them are at the ends that they had
-//! then: a key that moves to a new partition is not overwritten by its older events. Splits of
-//! other workers are not waited for.
+//! a slow answer of the outside does not stop the reading.
+//!
+//! Splits that appear later (partitions that were added to a topic) may go on with keys of the
+//! splits before them. A reader holds them back and says so; the coordinator then has all readers of
+//! the source answer a flush, closes the epoch, and has the new splits released. So a key that moves
+//! to a new partition is not overwritten by its older events, whichever workers read the two. What
+//! appears while splits are held back is found after their release.
 //!
 //! **Invariant:** a batch is handed over with the offsets that follow it; the worker counts it into
 //! an epoch, and with it the offsets. The channel's bound is the backpressure.
@@ -44,11 +47,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 pub(crate) enum SourceEvent {
     /// Where splits begin that are read from now on.
     Assigned(Positions),
+    /// New splits are held back until [`SourceHandle::release`].
+    Held,
     /// Rows.
     Batch(SourceBatch),
     /// Splits that were read to their end and are gone: their offsets are not kept.
     Retired(Vec<SplitId>),
-    /// All that the source held at flush number n has been handed over.
+    /// All that the source had at flush number n has been handed over, but for what is held back.
     Flushed(u64),
     /// The bounded source has ended.
     Ended,
@@ -99,6 +104,9 @@ pub(crate) struct SourceHandle {
 struct Asked {
     /// Number of the last flush.
     flush: AtomicU64,
+    /// Number of the last flush that all readers of the source have answered, its rows being of
+    /// closed epochs.
+    released: AtomicU64,
     stop: AtomicBool,
     /// Memory of the batches that the worker has not taken.
     queued_bytes: AtomicUsize,
@@ -178,6 +186,11 @@ impl SourceHandle {
     pub(crate) fn flush(&self, number: u64) {
         self.asked.flush.store(number, Ordering::SeqCst);
     }
+
+    /// Lets the reader go on with splits that were held back before it was asked for this flush.
+    pub(crate) fn release(&self, number: u64) {
+        self.asked.released.fetch_max(number, Ordering::SeqCst);
+    }
 }
 
 /// The worker's end is gone: stop.
@@ -211,18 +224,25 @@ struct Reader {
     reported_look: bool,
     /// Splits that are not read, as it was reported.
     problem: Option<String>,
-    /// Splits to be read when the others are at these ends.
-    held: Option<(Positions, Positions)>,
+    /// New splits that are not read yet.
+    held: Option<Held>,
+}
+
+/// Splits that are held back.
+struct Held {
+    splits: Positions,
+    /// The last flush that was asked for before.
+    since: u64,
 }
 
 /// What a look at the source has found.
 struct Found {
     /// Splits that are this worker's and new, with the offsets to read from.
     fresh: Positions,
-    /// Where all splits end, if that was asked for.
-    ends: Option<Positions>,
-    /// The flush for which it was asked.
-    flush: Option<u64>,
+    /// True if these are what the source begins with.
+    is_first: bool,
+    /// The flush that asked for it, and where all splits end.
+    flush: Option<(u64, Positions)>,
 }
 
 /// What a look at the source needs.
@@ -238,10 +258,10 @@ struct Look {
 
 impl Look {
     fn run(self) -> frazil_connector_api::Result<Found> {
-        let Self { source, known, worker, peers, flush, .. } = self;
+        let Self { source, known, is_first, worker, peers, flush } = self;
         let is_fresh =
             |split: &SplitId| owner(split, peers) == worker && !known.contains_key(split);
-        let fresh: Positions = if self.is_first {
+        let fresh: Positions = if is_first {
             let starts = source.start_positions()?;
             starts.into_iter().filter(|(split, _)| is_fresh(split)).collect()
         } else {
@@ -254,9 +274,11 @@ impl Look {
             fresh.retain(is_fresh);
             source.first_positions(&fresh)?
         };
-        let must_wait = !fresh.is_empty() && !known.is_empty();
-        let ends = if must_wait || flush.is_some() { source.end_positions()? } else { None };
-        Ok(Found { fresh, ends, flush })
+        let flush = match flush {
+            Some(number) => Some((number, source.end_positions()?.unwrap_or_default())),
+            None => None,
+        };
+        Ok(Found { fresh, is_first, flush })
     }
 }
 
@@ -294,9 +316,16 @@ impl Reader {
             if self.asked.stop.load(Ordering::SeqCst) {
                 return Err(Stop);
             }
-            self.start_look();
-            let prepared = match self.take_found(reader.is_none()) {
-                Ok(found) => self.prepare(found, &mut reader),
+            // A flush that is asked for after a release covers what is released: it is looked at
+            // first.
+            let flush = self.new_flush();
+            self.release();
+            self.start_look(flush);
+            let opened = match self.take_found(reader.is_none()) {
+                Ok(found) => {
+                    found.map_or(Ok(()), |found| self.take(found))?;
+                    self.open(&mut reader)
+                }
                 Err(error) if reader.is_some() && error.retry == Retry::Backoff => {
                     self.look_failed(&error)?;
                     Ok(())
@@ -308,7 +337,7 @@ impl Reader {
                 self.assigned = true;
                 self.send(SourceEvent::Assigned(self.offsets.clone()))?;
             }
-            if let Err(error) = prepared {
+            if let Err(error) = opened {
                 return Ok(Err(error));
             }
             self.report_problem()?;
@@ -329,7 +358,6 @@ impl Reader {
             }
             // What an earlier poll has not found may be there by now.
             let idle = is_awaited && matches!(poll, SourcePoll::Idle);
-            let caught_up = matches!(poll, SourcePoll::Idle);
             match poll {
                 SourcePoll::Batch(batch) => {
                     self.offsets.extend(batch.positions.clone());
@@ -339,26 +367,21 @@ impl Reader {
                 SourcePoll::End => return self.ended(),
             }
             self.retire(retired)?;
-            self.release(caught_up);
             self.answer_flush(idle)?;
         }
     }
 
-    /// Looks for splits, and for the ends that a flush asks for, if it is time.
-    fn start_look(&mut self) {
-        // A flush covers the splits that exist when it is called, so it looks for them first.
-        let flush = self.new_flush();
+    /// Looks for splits if it is time, or if a flush is asked for: it covers those that exist then.
+    fn start_look(&mut self, flush: Option<u64>) {
         let is_due =
             self.env.elapsed() >= self.look_at || (flush.is_some() && self.failed_looks == 0);
         if self.look.is_some() || !is_due {
             return;
         }
-        let mut known = self.offsets.clone();
-        known.extend(self.held.iter().flat_map(|(fresh, _)| fresh.clone()));
         let look = Look {
             source: Arc::clone(&self.source),
-            is_first: !self.discovered && known.is_empty(),
-            known,
+            is_first: !self.discovered && self.offsets.is_empty(),
+            known: self.offsets.clone(),
             worker: self.config.worker,
             peers: self.config.peers,
             flush,
@@ -391,27 +414,26 @@ impl Reader {
         found.map(Some)
     }
 
-    /// Takes what a look has found, and opens a reader if there are splits that it may read now.
-    fn prepare(
-        &mut self,
-        found: Option<Found>,
-        reader: &mut Option<Box<dyn SourceReader>>,
-    ) -> frazil_connector_api::Result<()> {
-        if let Some(Found { fresh, ends, flush }) = found {
-            self.discovered = true;
-            self.failed_looks = 0;
-            if let Some(number) = flush {
-                self.target = Some((number, ends.clone().unwrap_or_default()));
-            }
-            match (&mut self.held, ends) {
-                (Some((held, _)), _) => held.extend(fresh),
-                (None, Some(ends)) if !self.offsets.is_empty() && !fresh.is_empty() => {
-                    self.held = Some((fresh, ends));
-                    self.release(false);
-                }
-                _ => self.assign(fresh),
-            }
+    /// Takes what a look has found.
+    fn take(&mut self, found: Found) -> std::result::Result<(), Stop> {
+        let Found { mut fresh, is_first, flush } = found;
+        // They may have been released meanwhile.
+        fresh.retain(|split, _| !self.offsets.contains_key(split));
+        self.discovered = true;
+        self.failed_looks = 0;
+        self.target = flush.or(self.target.take());
+        if is_first {
+            self.assign(fresh);
+        } else if self.held.is_none() && !fresh.is_empty() {
+            self.held =
+                Some(Held { splits: fresh, since: self.asked.flush.load(Ordering::SeqCst) });
+            self.send(SourceEvent::Held)?;
         }
+        Ok(())
+    }
+
+    /// Opens a reader if there are splits that it does not read.
+    fn open(&self, reader: &mut Option<Box<dyn SourceReader>>) -> frazil_connector_api::Result<()> {
         if !self.offsets.is_empty() && (reader.is_none() || !self.assigned) {
             *reader = Some(self.source.open(&self.offsets)?);
         }
@@ -423,14 +445,11 @@ impl Reader {
         self.offsets.extend(fresh);
     }
 
-    /// Begins to read splits that were held back, if those before them are at their ends of then.
-    fn release(&mut self, caught_up: bool) {
-        let is_past = self.held.as_ref().is_some_and(|(_, ends)| {
-            let is_past = |(split, at)| self.is_past(split, at, ends);
-            caught_up || self.offsets.iter().all(is_past)
-        });
-        if is_past && let Some((fresh, _)) = self.held.take() {
-            self.assign(fresh);
+    /// Begins to read splits that were held back, if they are released.
+    fn release(&mut self) {
+        let released = self.asked.released.load(Ordering::SeqCst);
+        if let Some(Held { splits, .. }) = self.held.take_if(|held| held.since < released) {
+            self.assign(splits);
         }
     }
 
@@ -479,7 +498,7 @@ impl Reader {
         if self.look.is_none() {
             if self.discovered {
                 self.recovered()?;
-                if !self.told_empty {
+                if !self.told_empty && self.held.is_none() {
                     self.told_empty = true;
                     self.send(SourceEvent::Ended)?;
                 }
@@ -537,7 +556,7 @@ impl Reader {
     fn answer_flush(&mut self, idle: bool) -> std::result::Result<(), Stop> {
         let reached = self.target.as_ref().is_some_and(|(_, ends)| {
             let at_end = |(split, at)| self.is_past(split, at, ends);
-            self.held.is_none() && self.assigned && (idle || self.offsets.iter().all(at_end))
+            self.assigned && (idle || self.offsets.iter().all(at_end))
         });
         if reached && let Some((number, _)) = self.target.take() {
             self.flushed = number;

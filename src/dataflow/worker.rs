@@ -398,6 +398,11 @@ impl Worker {
             Command::Flush { number, relations } => {
                 self.flushes.ask(number, relations, &self.fragments);
             }
+            Command::Release { relation, number } => {
+                let fragment = self.fragments.get(&relation);
+                let sources = fragment.into_iter().flat_map(|fragment| &fragment.sources);
+                sources.for_each(|source| source.handle.release(number));
+            }
             Command::Reads(epochs) => {
                 // One worker of a process tells it.
                 if self.shared.events.is_none() && self.index.is_multiple_of(self.shared.threads) {
@@ -492,6 +497,7 @@ impl Worker {
                 self.report_dirty(&[relation]);
                 None
             }
+            SourceEvent::Held => Some(Report::Held { relation }),
             SourceEvent::Batch(mut batch) => {
                 let changes = std::mem::take(&mut batch.schema_changes);
                 let mut has_changed = false;

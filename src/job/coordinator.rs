@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use self::gathering::Gathering;
+use self::releases::Releases;
 use super::applying::{Applying, CatchingUp, Ddl};
 use super::checkpointer::Checkpointer;
 use super::done::Done;
@@ -38,6 +39,7 @@ mod checkpoints;
 mod ddl;
 mod failures;
 mod gathering;
+mod releases;
 
 /// How long a shutdown waits for commits: what is not committed then is when the engine starts.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(10);
@@ -119,6 +121,8 @@ pub(super) struct Coordinator {
     refused: Vec<(u64, Reply<()>)>,
     created: Vec<Ddl>,
     flushes: Flushes,
+    /// Splits of sources that readers hold back.
+    releases: Releases,
     /// What other processes know of the epochs that are read.
     read_epochs: ReadEpochs,
     life: Life,
@@ -188,6 +192,7 @@ impl Coordinator {
             refused: Vec::new(),
             created: Vec::new(),
             flushes: Flushes::default(),
+            releases: Releases::default(),
             read_epochs: ReadEpochs::default(),
             life: Life::Running,
         }
@@ -361,7 +366,16 @@ impl Coordinator {
                 self.gathered(epoch, outcome, offsets);
             }
             Report::Flushed { number, relations } => {
-                self.flushes.readers_done(worker, (number, &relations), self.workers);
+                let (answer, workers) = ((number, &relations[..]), self.workers);
+                let held = |relation| self.releases.is_held(relation);
+                self.flushes.readers_done(worker, answer, workers, held);
+                self.releases.readers_done(worker, answer, workers);
+            }
+            Report::Held { relation } => {
+                let number = self.flushes.next_number();
+                self.releases.begin(relation, number);
+                let relations = vec![relation];
+                self.request(Request::Command(Command::Flush { number, relations }));
             }
             Report::SourceEnded { relation } => self.state.set_ended(relation, worker),
             Report::Progress(progress) => {
@@ -422,6 +436,7 @@ impl Coordinator {
         self.write_manifest()?;
         self.begin_sinks();
         self.close_epoch();
+        self.release_splits();
         self.tell_read_epochs();
         self.publish_restarts();
         self.settle();
@@ -454,6 +469,19 @@ impl Coordinator {
         let checkpoint = self.gathering.is_none() && !self.writing && self.wants_checkpoint(now);
         if checkpoint || (self.is_dirty() && paced) {
             self.close(checkpoint, now);
+        }
+    }
+
+    /// Has splits read that were held back, once all rows before them are of closed epochs; flushes
+    /// that are to cover them ask their readers again.
+    fn release_splits(&mut self) {
+        for (relation, number) in self.releases.take_due(&self.with_input) {
+            self.request(Request::Command(Command::Release { relation, number }));
+            let number = self.flushes.next_number();
+            if self.flushes.ask_again(relation, number) {
+                let relations = vec![relation];
+                self.request(Request::Command(Command::Flush { number, relations }));
+            }
         }
     }
 
@@ -531,6 +559,7 @@ impl Coordinator {
             && self.gathering.is_none()
             && !self.writing
             && self.applying.is_empty()
+            && self.releases.is_empty()
             && self.flushes.is_empty();
         if !quiet {
             return;

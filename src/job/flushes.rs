@@ -61,7 +61,6 @@ pub(super) struct FlushScope {
 }
 
 struct Flush {
-    number: u64,
     scope: FlushScope,
     reply: Reply<Flushed>,
     stage: Stage,
@@ -74,14 +73,29 @@ struct Flush {
 
 /// What a flush waits for.
 enum Stage {
-    /// Readers of these relations; of each, these workers have caught up.
-    Reading(BTreeMap<RelationId, BTreeSet<usize>>),
+    /// Readers of these relations.
+    Reading(BTreeMap<RelationId, AskedReaders>),
     /// The next checkpoint.
     Ready,
     /// The manifest of the checkpoint under way.
     Checkpoint,
     /// Commits of these sinks that have everything of checkpoints `through` and before.
     Committing { through: CheckpointNumber, sinks: BTreeSet<RelationId> },
+}
+
+/// Readers of one relation that a flush has asked.
+struct AskedReaders {
+    /// The number under which they answer; `None`: splits are held back and have to be released
+    /// before the readers are asked again.
+    number: Option<u64>,
+    /// The workers that have caught up.
+    workers: BTreeSet<usize>,
+}
+
+impl AskedReaders {
+    fn new(number: u64) -> Self {
+        Self { number: Some(number), workers: BTreeSet::new() }
+    }
 }
 
 /// The flushes under way.
@@ -171,33 +185,60 @@ impl Flushes {
         reply: Reply<Flushed>,
         now: Duration,
     ) -> (u64, Vec<RelationId>) {
-        self.number += 1;
+        let number = self.next_number();
         let asked: Vec<RelationId> = scope.needed.union(&scope.beside).copied().collect();
-        let waiting = asked.iter().map(|relation| (*relation, BTreeSet::new())).collect();
-        let (number, stage) = (self.number, Stage::Reading(waiting));
+        let waiting = asked.iter().map(|relation| (*relation, AskedReaders::new(number)));
+        let stage = Stage::Reading(waiting.collect());
         let done = Flushed::default();
         let failed = Vec::new();
-        self.flushes.push(Flush { number, scope, reply, stage, since: now, done, failed });
+        self.flushes.push(Flush { scope, reply, stage, since: now, done, failed });
         (number, asked)
     }
 
-    /// Readers of one of `workers` have caught up with a flush; it is ready when all have.
+    /// A number that readers have not been asked under.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    /// Readers of one of `workers` have caught up with a flush; it is ready when all have, and none
+    /// has splits that are `held` back.
     pub(super) fn readers_done(
         &mut self,
         worker: usize,
         (number, relations): (u64, &[RelationId]),
         workers: usize,
+        held: impl Fn(RelationId) -> bool,
     ) {
-        for flush in self.flushes.iter_mut().filter(|flush| flush.number == number) {
+        for flush in &mut self.flushes {
             let Stage::Reading(waiting) = &mut flush.stage else { continue };
             for relation in relations {
-                let Some(done) = waiting.get_mut(relation) else { continue };
-                done.insert(worker);
-                if done.len() == workers {
-                    waiting.remove(relation);
+                let Some(readers) = waiting.get_mut(relation) else { continue };
+                if readers.number != Some(number) {
+                    continue;
+                }
+                readers.workers.insert(worker);
+                match readers.workers.len() == workers {
+                    true if held(*relation) => readers.number = None,
+                    true => _ = waiting.remove(relation),
+                    false => {}
                 }
             }
         }
+    }
+
+    /// Splits of a relation are released; true if a flush is to cover them, for which the readers
+    /// are to be asked under `number`.
+    pub(super) fn ask_again(&mut self, relation: RelationId, number: u64) -> bool {
+        let mut is_asked = false;
+        for flush in &mut self.flushes {
+            let Stage::Reading(waiting) = &mut flush.stage else { continue };
+            if let Some(readers) = waiting.get_mut(&relation).filter(|it| it.number.is_none()) {
+                *readers = AskedReaders::new(number);
+                is_asked = true;
+            }
+        }
+        is_asked
     }
 
     /// True if one waits for the next checkpoint only.

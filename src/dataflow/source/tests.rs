@@ -55,10 +55,11 @@ fn first_event(panics: bool, stored: Positions, is_known: bool) -> SourceEvent {
     let thread = std::thread::current();
     let mut handle = SourceHandle::spawn(source, stored, config, env, thread).unwrap();
     loop {
-        if let Some(event) = handle.try_next() {
-            return event;
+        match handle.try_next() {
+            Some(SourceEvent::Held) => handle.release(1),
+            Some(event) => return event,
+            None => std::thread::park_timeout(Duration::from_millis(5)),
         }
-        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 
@@ -215,6 +216,7 @@ fn words_until(handle: &mut SourceHandle, is_last: impl Fn(&SourceEvent) -> bool
         match &event {
             SourceEvent::Batch(batch) => words.push(names(&batch.positions)),
             SourceEvent::Assigned(splits) => words.push(format!("+{}", names(splits))),
+            SourceEvent::Held => words.push("held".to_string()),
             SourceEvent::Flushed(_) => {}
             other => panic!("{other:?}"),
         }
@@ -229,19 +231,34 @@ fn is_flushed(event: &SourceEvent) -> bool {
 }
 
 #[test]
-fn a_split_that_appears_later_is_read_after_those_before_it() {
+fn a_split_that_appears_later_is_held_back_until_its_release() {
     let source = Growing::default();
     source.set("b", 1);
     let mut handle = reading(&source);
     handle.flush(1);
     assert_eq!(words_until(&mut handle, is_flushed), ["+b", "b"]);
-    let growing = source.gate.lock().unwrap();
-    handle.flush(2);
-    source.set("b", 4);
     source.set("a", 2);
-    drop(growing);
-    let words = words_until(&mut handle, is_flushed);
-    assert_eq!(words, ["b", "b", "b", "+a,b", "a", "a"]);
+    handle.flush(2);
+    assert_eq!(words_until(&mut handle, is_flushed), ["held"]);
+    // A flush that was asked for before the split was found says nothing of what was read then.
+    handle.release(2);
+    source.set("b", 2);
+    handle.flush(3);
+    assert_eq!(words_until(&mut handle, is_flushed), ["b"]);
+    // One that appears meanwhile is found later.
+    source.set("c", 1);
+    handle.flush(4);
+    assert_eq!(words_until(&mut handle, is_flushed), [""; 0]);
+    handle.release(3);
+    handle.flush(5);
+    let mut words = words_until(&mut handle, is_flushed);
+    words.sort();
+    assert_eq!(words, ["+a,b", "a", "a", "held"]);
+    handle.flush(6);
+    assert_eq!(words_until(&mut handle, is_flushed), [""; 0]);
+    handle.release(6);
+    let is_batch = |event: &SourceEvent| matches!(event, SourceEvent::Batch(_));
+    assert_eq!(words_until(&mut handle, is_batch), ["+a,b,c", "c"]);
 }
 
 #[test]
@@ -267,16 +284,28 @@ fn a_flush_covers_every_message_and_split_that_existed_when_it_was_called() {
     source.set("a", 1);
     let mut handle = reading(&source);
     let mut read = Positions::new();
+    let (mut flush, mut held_since) = (0, None);
     for number in 1..=20_i32 {
         // A new split and more messages, right before the flush.
         source.set(&format!("split {number}"), i64::from(number % 3));
         source.set("a", i64::from(number));
         let ends = source.ends();
-        let flush = u64::from(number.unsigned_abs());
+        flush += 1;
         handle.flush(flush);
         loop {
             match handle.try_next() {
-                Some(SourceEvent::Flushed(number)) if number == flush => break,
+                Some(SourceEvent::Held) => held_since = Some(flush),
+                // As the coordinator does it: splits are released by a flush that was asked for
+                // after they had been found, and then another one covers them.
+                Some(SourceEvent::Flushed(number)) if number == flush => {
+                    let Some(since) = held_since else { break };
+                    if since < flush {
+                        held_since = None;
+                        handle.release(flush);
+                    }
+                    flush += 1;
+                    handle.flush(flush);
+                }
                 Some(SourceEvent::Batch(batch)) => read.extend(batch.positions),
                 Some(SourceEvent::Assigned(splits)) => {
                     splits.into_iter().for_each(|(split, offset)| {

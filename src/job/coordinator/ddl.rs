@@ -309,6 +309,7 @@ impl Coordinator {
         stored.fragments.remove(&relation);
         self.planned.remove(&relation);
         self.caught_up.remove(&relation);
+        self.releases.forget(relation);
         self.sinks.remove(relation);
         self.checkpointer.forget(relation);
         self.dirty_since_checkpoint = true;

@@ -24,6 +24,7 @@ impl Coordinator {
             return;
         }
         tracing::error!(job = failed.name, %error, "job failed");
+        self.releases.forget(relation);
         self.checkpointer.fail(relation, error.clone());
         self.set_failure(relation, error);
         self.dirty_since_checkpoint = true;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, RecordBatch};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -76,6 +76,39 @@ async fn a_flush_covers_the_files_that_appeared_just_before_it() {
         let rows = (number + 1) * 10;
         assert_eq!(row_count(&engine, "v"), rows);
         assert_eq!(lake_counts(&engine), [rows as u64]);
+    }
+    engine.shutdown().await.unwrap();
+}
+
+/// A file that appears while another one grows goes on with its key. Whichever workers read the two,
+/// the new file's row is the last; a flush that is called meanwhile covers it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_split_that_appears_later_keeps_the_order_of_a_key_across_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(2).await;
+    let old: String = (0..60_000).map(|n| format!("{{\"k\": 1, \"a\": {n}}}\n")).collect();
+    let old = format!("{{\"k\": 1}}\n{old}");
+    // Of these some are read by the worker of the old file and some by the other one.
+    for number in 0..4 {
+        let files = folder.path().join(format!("files{number}"));
+        std::fs::create_dir(&files).unwrap();
+        write_lines(&files.join("old"), 1..2);
+        let table = format!(
+            "CREATE TABLE t{number} (k BIGINT PRIMARY KEY, a BIGINT) WITH (connector = 'files', \
+             path = '{}', follow = true) FORMAT PLAIN ENCODE JSON",
+            files.display()
+        );
+        engine.apply(&table).await.unwrap();
+        engine.flush().await.unwrap();
+        std::fs::write(files.join("old"), &old).unwrap();
+        std::fs::write(files.join(format!("{number}")), "{\"k\": 1, \"a\": -1}\n").unwrap();
+        engine.flush().await.unwrap();
+        let id = engine.catalog().get(&format!("t{number}")).unwrap().id;
+        let rows = engine.snapshot();
+        let batches = rows.relation(id).unwrap().batches_here(None).unwrap();
+        let rows = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
+        let values = rows.column(1).as_primitive::<arrow::datatypes::Int64Type>().values();
+        assert_eq!(**values, [-1], "table {number}");
     }
     engine.shutdown().await.unwrap();
 }

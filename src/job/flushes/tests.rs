@@ -28,7 +28,7 @@ fn start(flushes: &mut Flushes, only: Option<RelationId>) -> Answer {
 /// All readers catch up; the flushes are ready then.
 fn catch_up(flushes: &mut Flushes, now: Duration) {
     for number in 1..=flushes.number {
-        flushes.readers_done(0, (number, &[LAKE, OTHER, NEAR, FAR]), 1);
+        flushes.readers_done(0, (number, &[LAKE, OTHER, NEAR, FAR]), 1, |_| false);
     }
     flushes.settle(now, reading, free);
 }
@@ -83,15 +83,39 @@ fn a_flush_is_ready_when_every_reader_that_it_asked_has_caught_up() {
         flushes.settle(SECOND, reading, free);
         flushes.begin_checkpoint(SECOND)
     };
+    let done = |flushes: &mut Flushes, worker, number, relations: &[RelationId]| {
+        flushes.readers_done(worker, (number, relations), 2, |_| false);
+    };
     // Worker 1 of 2 has nothing of NEAR yet.
-    flushes.readers_done(0, (1, &[LAKE, NEAR]), 2);
-    flushes.readers_done(1, (1, &[LAKE]), 2);
-    flushes.readers_done(1, (2, &[LAKE, OTHER, NEAR, FAR]), 2);
+    done(&mut flushes, 0, 1, &[LAKE, NEAR]);
+    done(&mut flushes, 1, 1, &[LAKE]);
+    done(&mut flushes, 1, 2, &[LAKE, OTHER, NEAR, FAR]);
     assert!(taken(&mut flushes).is_empty());
-    flushes.readers_done(1, (1, &[NEAR]), 2);
+    done(&mut flushes, 1, 1, &[NEAR]);
     assert_eq!(taken(&mut flushes), [Some(LAKE)]);
-    flushes.readers_done(0, (2, &[LAKE, OTHER, NEAR, FAR]), 2);
+    done(&mut flushes, 0, 2, &[LAKE, OTHER, NEAR, FAR]);
     assert_eq!(taken(&mut flushes), [None]);
+}
+
+/// Splits that were held back when the flush began are covered by it.
+#[test]
+fn a_flush_asks_again_when_splits_are_released() {
+    let mut flushes = Flushes::default();
+    let _all = start(&mut flushes, None);
+    let is_ready = |flushes: &mut Flushes| {
+        flushes.settle(SECOND, reading, free);
+        flushes.any_ready()
+    };
+    flushes.readers_done(0, (1, &[LAKE, OTHER, NEAR, FAR]), 1, |relation| relation == NEAR);
+    assert!(!is_ready(&mut flushes));
+    let number = flushes.next_number();
+    assert!(!flushes.ask_again(FAR, number), "it has answered");
+    assert!(flushes.ask_again(NEAR, number));
+    // An answer to the old question says nothing of them.
+    flushes.readers_done(0, (1, &[NEAR]), 1, |_| false);
+    assert!(!is_ready(&mut flushes));
+    flushes.readers_done(0, (number, &[NEAR]), 1, |_| false);
+    assert!(is_ready(&mut flushes));
 }
 
 #[test]
@@ -166,8 +190,8 @@ fn a_source_that_no_sink_follows_is_left_out_while_it_is_out_of_reach() {
     let mut flushes = Flushes::default();
     let mut lake = start(&mut flushes, Some(LAKE));
     let mut all = start(&mut flushes, None);
-    flushes.readers_done(0, (1, &[LAKE, NEAR]), 1);
-    flushes.readers_done(0, (2, &[LAKE, OTHER, NEAR]), 1);
+    flushes.readers_done(0, (1, &[LAKE, NEAR]), 1, |_| false);
+    flushes.readers_done(0, (2, &[LAKE, OTHER, NEAR]), 1, |_| false);
     flushes.settle(SECOND, out_of_reach(FAR, 1), free);
     assert_eq!(flushes.begin_checkpoint(SECOND), [Some(LAKE)], "one failure may be an accident");
     flushes.settle(SECOND, out_of_reach(FAR, 3), free);
