@@ -8,10 +8,10 @@
 //! a slow answer of the outside does not stop the reading.
 //!
 //! Splits that appear later (partitions that were added to a topic) may go on with keys of the
-//! splits before them. A reader holds them back and says so; the coordinator then has all readers of
-//! the source answer a flush, closes the epoch, and has the new splits released. So a key that moves
-//! to a new partition is not overwritten by its older events, whichever workers read the two. What
-//! appears while splits are held back is found after their release.
+//! splits before them. A reader holds them back and says so; the coordinator then has all readers
+//! of the source answer a flush, closes the epoch, and has the new splits released. So a key that
+//! moves to a new partition is not overwritten by its older events, whichever workers read the two.
+//! What appears while splits are held back is found after their release.
 //!
 //! **Invariant:** a batch is handed over with the offsets that follow it; the worker counts it into
 //! an epoch, and with it the offsets. The channel's bound is the backpressure.

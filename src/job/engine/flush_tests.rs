@@ -80,8 +80,8 @@ async fn a_flush_covers_the_files_that_appeared_just_before_it() {
     engine.shutdown().await.unwrap();
 }
 
-/// A file that appears while another one grows goes on with its key. Whichever workers read the two,
-/// the new file's row is the last; a flush that is called meanwhile covers it.
+/// A file that appears while another one grows goes on with its key. Whichever workers read the
+/// two, the new file's row is the last; a flush that is called meanwhile covers it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_split_that_appears_later_keeps_the_order_of_a_key_across_workers() {
     let folder = tempfile::tempdir().unwrap();
