@@ -258,6 +258,76 @@ fn any_number_of_rows_may_be_asked_for() {
     });
 }
 
+#[test]
+fn statements_without_rows_are_described_without_columns() {
+    run(async {
+        let server = Server::start().await;
+        server.query("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await.unwrap();
+        let mut socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        socket.write_all(&startup()).unwrap();
+        assert!(tags(&mut socket).ends_with('Z'));
+        for (sql, expected) in [
+            ("INSERT INTO t VALUES ($1, $2)", "1tnZ"),
+            ("DELETE FROM t WHERE id = $1", "1tnZ"),
+            ("INSERT INTO t VALUES (1, 2)", "1tnZ"),
+            ("BEGIN", "1tnZ"),
+            ("SELECT a FROM t WHERE id = $1", "1tTZ"),
+            ("", "1tnZ"),
+        ] {
+            let parse = [b"\0", sql.as_bytes(), &[0, 0, 0]].concat();
+            let messages = [message(b'P', &parse), message(b'D', b"S\0"), message(b'S', &[])];
+            socket.write_all(&messages.concat()).unwrap();
+            assert_eq!(tags(&mut socket), expected, "{sql}");
+        }
+    });
+}
+
+/// Drivers encode a value after the type that the server tells.
+#[test]
+fn parameters_have_the_types_of_the_columns_that_they_are_for() {
+    run(async {
+        let server = Server::start().await;
+        server
+            .query(
+                "CREATE TABLE t (id INT PRIMARY KEY, i2 SMALLINT, i8 BIGINT, f REAL, d FLOAT8,
+                   n NUMERIC(10, 2), b BOOLEAN, x TEXT, y BYTEA, day DATE, at TIMESTAMP,
+                   tz TIMESTAMPTZ)",
+            )
+            .await
+            .unwrap();
+        for sql in [
+            "UPDATE t SET id = $1, i2 = $2, i8 = $3, f = $4, d = $5, n = $6, b = $7, x = $8,
+               y = ($9), day = $10, at = $11, tz = $12",
+            "INSERT INTO t SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12",
+            "INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        ] {
+            let prepared = server.client.prepare(sql).await.unwrap();
+            let types: Vec<&str> = prepared.params().iter().map(|it| it.name()).collect();
+            let expected = [
+                "int4",
+                "int2",
+                "int8",
+                "float4",
+                "float8",
+                "numeric",
+                "bool",
+                "text",
+                "bytea",
+                "date",
+                "timestamp",
+                "timestamptz",
+            ];
+            assert_eq!(types, expected, "{sql}");
+        }
+        server.query("INSERT INTO t (id, x) VALUES (1, 'a')").await.unwrap();
+        let update = "UPDATE t SET i2 = $1, x = $2 WHERE id = $3";
+        let count = server.client.execute(update, &[&7_i16, &"b", &1_i32]).await.unwrap();
+        assert_eq!(count, 1);
+        assert_eq!(server.sorted("SELECT i2, x FROM t").await.unwrap(), [["7", "b"]]);
+    });
+}
+
 /// The message that begins a session.
 fn startup() -> Vec<u8> {
     let body = [&196_608_u32.to_be_bytes()[..], b"user\0root\0database\0dev\0\0"].concat();

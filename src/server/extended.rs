@@ -20,7 +20,10 @@ use pgwire::api::store::PortalStore;
 use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, PgWireConnectionState, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::extendedquery::{Execute, Parse, ParseComplete};
+use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::extendedquery::{
+    Describe, Execute, Parse, ParseComplete, TARGET_TYPE_BYTE_STATEMENT,
+};
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
 use super::copy::copy_out;
@@ -145,6 +148,29 @@ impl ExtendedQueryHandler for Wire {
         let stored = StoredStatement::parse(client, &message, self.query_parser()).await?;
         client.portal_store().put_statement(Arc::new(stored));
         client.send(PgWireBackendMessage::ParseComplete(ParseComplete::new())).await?;
+        Ok(())
+    }
+
+    /// A statement without rows is answered by NoData, as in PostgreSQL, and not by a description
+    /// of no columns, which drivers take for rows.
+    async fn on_describe<C>(&self, client: &mut C, message: Describe) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+        let is_statement = message.target_type == TARGET_TYPE_BYTE_STATEMENT;
+        let stored = is_statement.then(|| client.portal_store().get_statement(name)).flatten();
+        let Some(stored) = stored.filter(|it| it.statement.description.columns.is_none()) else {
+            return self._on_describe(client, message).await;
+        };
+        let described = self.do_describe_statement(client, &stored).await?;
+        let oids = described.parameters.iter().map(Type::oid).collect();
+        let parameters = ParameterDescription::new(oids);
+        client.feed(PgWireBackendMessage::ParameterDescription(parameters)).await?;
+        client.send(PgWireBackendMessage::NoData(NoData::new())).await?;
         Ok(())
     }
 

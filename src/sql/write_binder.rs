@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::Placeholder;
-use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, Projection,
+};
 use datafusion::sql::planner::PlannerContext;
 use sqlparser::ast;
 
@@ -110,7 +112,11 @@ impl Binder<'_> {
                 let of = targets.iter().map(|index| Arc::clone(&fields[*index]));
                 (self.values(source, of.collect())?, targets)
             }
-            None => (self.query(source)?, named.unwrap_or_else(|| (0..fields.len()).collect())),
+            None => {
+                let targets = named.unwrap_or_else(|| (0..fields.len()).collect());
+                let typed = |index: usize| targets.get(index).map(|target| &fields[*target]);
+                (with_typed_parameters(self.query(source)?, typed)?, targets)
+            }
         };
         let (given, wanted) = (plan.schema().fields().len(), targets.len());
         if given != wanted {
@@ -158,13 +164,7 @@ impl Binder<'_> {
                 let mut context = PlannerContext::new();
                 let expr = self
                     .planned(|planner| planner.sql_to_expr(value.clone(), &none, &mut context))?;
-                Ok(match expr {
-                    Expr::Placeholder(Placeholder { id, field: None }) => {
-                        let field = Some(Arc::clone(target));
-                        Expr::Placeholder(Placeholder::new_with_field(id, field))
-                    }
-                    expr => expr,
-                })
+                Ok(typed_parameter(expr, target))
             });
             rows.push(exprs.collect::<Result<Vec<_>>>()?);
         }
@@ -262,7 +262,9 @@ impl Binder<'_> {
         });
         let items = old.chain(new).collect();
         let query = select(items, vec![target.clone()], selection.clone())?;
-        let plan = self.with_types_of(self.query(&query)?, &table)?;
+        let of_new = |index: usize| fields.get(index.checked_sub(fields.len())?);
+        let plan = with_typed_parameters(self.query(&query)?, of_new)?;
+        let plan = self.with_types_of(plan, &table)?;
         Ok(Bound::Update { plan, table })
     }
 
@@ -385,6 +387,34 @@ impl Binder<'_> {
     fn refused(&self, what: &str) -> Error {
         Error::unsupported(format!("{what} is not supported")).at(self.statement.offset + 1)
     }
+}
+
+/// A parameter that is a value of a column has the column's type.
+fn typed_parameter(expr: Expr, column: &FieldRef) -> Expr {
+    match expr {
+        Expr::Placeholder(Placeholder { id, field: None }) => {
+            Expr::Placeholder(Placeholder::new_with_field(id, Some(Arc::clone(column))))
+        }
+        Expr::Alias(mut alias) => {
+            *alias.expr = typed_parameter(*alias.expr, column);
+            Expr::Alias(alias)
+        }
+        expr => expr,
+    }
+}
+
+/// A query whose n-th item is for a column, where there is one: a parameter alone has its type.
+fn with_typed_parameters<'a>(
+    plan: LogicalPlan,
+    column: impl Fn(usize) -> Option<&'a FieldRef>,
+) -> Result<LogicalPlan> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(plan) };
+    let items = projection.expr.into_iter().enumerate().map(|(index, expr)| match column(index) {
+        Some(column) => typed_parameter(expr, column),
+        None => expr,
+    });
+    let typed = Projection::try_new(items.collect(), projection.input)?;
+    Ok(LogicalPlan::Projection(typed))
 }
 
 /// The VALUES list that a query is, if it is nothing else.
