@@ -1,14 +1,12 @@
 //! [`describe`]: what a statement takes and gives, without running it.
 
-use std::sync::Arc;
-
 use arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 
 use super::shared::Shared;
 use super::{Description, Variables, explain, query, query_error, show, write};
 use crate::error::Result;
-use crate::sql::{Statement, StatementKind};
+use crate::sql::{Statement, StatementKind, visible_columns};
 
 /// What a statement takes and gives.
 pub(super) async fn describe(
@@ -25,8 +23,7 @@ pub(super) async fn describe(
             let nulls =
                 params.iter().map(|param| null_of(param.as_ref())).collect::<Result<Vec<_>>>()?;
             let planned = planned.with_params(&nulls)?;
-            let schema = Arc::clone(planned.plan.schema().inner());
-            Ok(Description { params, columns: Some(schema) })
+            Ok(Description { params, columns: Some(visible_columns(&planned.plan)) })
         }
         StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
             let params = write::parameter_types(shared, statement, given).await?;

@@ -24,8 +24,10 @@ pub(super) fn run(
     extra: &dyn ExtraTables,
 ) -> Result<Outcome> {
     let text = match sql::bind_with(&shared.engine.catalog(), statement, extra)? {
-        Bound::Explain(Explain::Batch(plan)) => plan.display_indent().to_string(),
-        Bound::Explain(Explain::Incremental(plan)) => plan::explain(&plan),
+        Bound::Explain(Explain::Batch(plan)) => {
+            sql::visible_text(&plan.display_indent().to_string())
+        }
+        Bound::Explain(Explain::Incremental(plan)) => sql::visible_text(&plan::explain(&plan)),
         _ => return Err(Error::internal("EXPLAIN was bound to something else")),
     };
     let column = Arc::new(StringArray::from(text.lines().collect::<Vec<_>>()));

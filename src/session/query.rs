@@ -134,7 +134,7 @@ impl Planned {
 
     /// Starts it.
     pub(super) async fn run(self) -> Result<Outcome> {
-        let schema = Arc::clone(self.plan.schema().inner());
+        let schema = sql::visible_columns(&self.plan);
         let (physical, task) = match self.planner {
             PlannedBy::Queries(planner, start) => {
                 let physical = match self.is_optimised {

@@ -169,7 +169,7 @@ pub(super) struct Binder<'a> {
 impl Binder<'_> {
     fn bind(&self) -> Result<Bound> {
         Ok(match &self.statement.kind {
-            StatementKind::Query(query) => Bound::Query(self.client_query(query)?),
+            StatementKind::Query(query) => Bound::Query(self.query(query)?),
             StatementKind::Insert(insert) => self.insert(insert)?,
             StatementKind::Update(update) => self.update(update)?,
             StatementKind::Delete(delete) => self.delete(delete)?,
@@ -275,7 +275,7 @@ impl Binder<'_> {
             statement: inner,
         };
         let new = match &inner.kind {
-            StatementKind::Query(query) => return Ok(Explain::Batch(binder.client_query(query)?)),
+            StatementKind::Query(query) => return Ok(Explain::Batch(binder.query(query)?)),
             StatementKind::CreateMaterializedView(view) => binder.materialized_view(view)?,
             StatementKind::CreateSink(sink) => binder.sink(sink)?,
             StatementKind::CreatePipeline(pipeline) => binder.pipeline(pipeline)?,

@@ -15,7 +15,7 @@ use sqlparser::tokenizer::{Location, Token};
 use super::binder::Binder;
 use super::clauses::Clauses;
 use super::float_beside_decimal::{CHOOSING, floats_beside_decimals};
-use super::output_names::{output_names, renamed, tell_apart};
+use super::output_names::{name_outputs, visible_text};
 use super::parser::fold;
 use super::postgres_syntax::with_planner_syntax;
 use super::scope::Scope;
@@ -109,27 +109,10 @@ impl Binder<'_> {
     /// A query as the planner reads it, with calls and clauses that there are.
     pub(super) fn checked(&self, query: &ast::Query) -> Result<ast::Query> {
         let mut query = query.clone();
-        tell_apart(&mut query);
+        name_outputs(&mut query);
         with_planner_syntax(&mut query);
         self.check_calls(&query)?;
         Ok(query)
-    }
-
-    /// Plans a query for a client, with PostgreSQL's names of its columns where they differ.
-    pub(super) fn client_query(&self, query: &ast::Query) -> Result<LogicalPlan> {
-        let plan = self.query(query)?;
-        let mut names = output_names(query, &plan);
-        let repeated: Vec<bool> = names
-            .iter()
-            .map(|name| names.iter().filter(|other| *other == name).count() > 1)
-            .collect();
-        for ((name, field), repeated) in names.iter_mut().zip(plan.schema().fields()).zip(repeated)
-        {
-            if repeated {
-                name.clone_from(field.name());
-            }
-        }
-        renamed(plan, &names)
     }
 
     /// Runs the planner and tells where its error is.
@@ -149,6 +132,7 @@ impl Binder<'_> {
     fn located(&self, error: DataFusionError) -> Error {
         let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
         let error = Error::from(error);
+        let error = Error { message: visible_text(&error.message), ..error };
         if error.position.is_some() {
             return error;
         }

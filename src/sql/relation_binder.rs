@@ -8,7 +8,7 @@ use frazil_connector_api::Options;
 
 use super::binder::{Binder, NewRelation};
 use super::column_list::{Columns, bind_columns};
-use super::output_names::{output_names, renamed};
+use super::output_names::{renamed, visible_names};
 use super::statement::{CreateCatalog, CreateRelation, CreateView, FormatClause, IncludeClause};
 use crate::catalog::ChangelogMode;
 use crate::catalog::{
@@ -164,7 +164,7 @@ impl Binder<'_> {
             return Err(Error::new(ErrorKind::InvalidParameter, message).at(view.name.position));
         }
         let logical = self.query(&view.query)?;
-        let mut names = output_names(&view.query, &logical);
+        let mut names = visible_names(&logical);
         if let Some(extra) = view.columns.get(names.len()) {
             let message = "CREATE VIEW names more columns than its query has";
             return Err(Error::new(ErrorKind::InvalidSql, message).at(extra.position));

@@ -5,7 +5,7 @@ use frazil_connector_api::{Options, SinkMode};
 
 use super::binder::{Binder, NewRelation};
 use super::column_list::undefined_column;
-use super::output_names::{output_names, renamed};
+use super::output_names::{renamed, visible_names};
 use super::query_binder::reference;
 use super::relation_binder::check_unique;
 use super::statement::{CreatePipeline, CreateSink, Name, SinkSource};
@@ -81,7 +81,7 @@ impl Binder<'_> {
 
     fn named_query(&self, query: &ast::Query, name: &Name) -> Result<LogicalPlan> {
         let logical = self.query(query)?;
-        let names = output_names(query, &logical);
+        let names = visible_names(&logical);
         check_unique(&names).map_err(|error| error.at(name.position))?;
         renamed(logical, &names)
     }

@@ -3,7 +3,7 @@
 use arrow::datatypes::DataType;
 use frazil_connector_api::SinkMode;
 
-use super::super::{Bound, bind, parameter_types, parse};
+use super::super::{Bound, bind, parameter_types, parse, visible_columns};
 use super::support::{apply, bound, refused, shop};
 use crate::catalog::{Catalog, Definition};
 use crate::catalog::{ChangelogMode, RelationId};
@@ -298,14 +298,40 @@ fn queries_may_have_columns_of_one_name() -> Result<()> {
     let catalog = shop();
     let names = |text: &str| -> Result<Vec<String>> {
         let Bound::Query(plan) = bound(&catalog, text)? else { panic!("not a query") };
-        Ok(plan.schema().fields().iter().map(|field| field.name().clone()).collect())
+        let columns = visible_columns(&plan);
+        Ok(columns.fields().iter().map(|field| field.name().clone()).collect())
     };
     assert_eq!(names("SELECT count(*), sum(id) + 1 FROM orders")?, ["count", "?column?"]);
-    assert_eq!(names("SELECT 1, 1")?.len(), 2);
-    assert_eq!(names("SELECT count(*), count(*), id FROM orders GROUP BY id")?[2], "id");
+    assert_eq!(names("SELECT 1, 1")?, ["?column?", "?column?"]);
+    let counted = "SELECT count(*), count(*), id FROM orders GROUP BY id ORDER BY count";
+    assert_eq!(names(counted)?, ["count", "count", "id"]);
+    assert_eq!(names("SELECT sum(id), sum(amount) FROM orders")?, ["sum", "sum"]);
+    assert_eq!(names("SELECT id, id::text, -id FROM orders")?, ["id", "id", "?column?"]);
     let joined = "SELECT o.id, c.id FROM orders o, customers c";
     assert_eq!(names(joined)?, ["id", "id"]);
     assert_eq!(names("SELECT id FROM orders ORDER BY amount LIMIT 1")?, ["id"]);
+    Ok(())
+}
+
+/// ORDER BY and outer queries see the names that clients see.
+#[test]
+fn output_names_can_be_used() -> Result<()> {
+    let catalog = shop();
+    for query in [
+        "SELECT status, count(*) FROM orders GROUP BY 1 ORDER BY count DESC",
+        "SELECT upper(status) FROM orders GROUP BY upper(status) ORDER BY upper(status)",
+        "SELECT DISTINCT id + 1 FROM orders ORDER BY id + 1",
+        "SELECT max(sum) FROM (SELECT sum(id) FROM orders GROUP BY customer) s",
+        "WITH c AS (SELECT count(*) FROM orders) SELECT count FROM c",
+        "SELECT *, id + 1 AS next FROM orders ORDER BY next",
+        "SELECT next FROM (SELECT *, id + 1 AS next FROM orders) o",
+        "SELECT o.*, o.id FROM orders o ORDER BY id",
+        "SELECT q.id FROM (SELECT o.*, o.id FROM orders o) q",
+        "SELECT q.id FROM (SELECT o.id, c.id FROM orders o, customers c) q",
+        "SELECT sum(id), sum(id) + 1 FROM orders HAVING sum(id) > 1",
+    ] {
+        bound(&catalog, query).map_err(|error| error.within(query))?;
+    }
     Ok(())
 }
 
