@@ -18,6 +18,7 @@ const SERIES: &str = "generate_series";
 /// | `x::varchar(5)`, `x::char(5)` | `left(x::varchar, 5)` |
 /// | `WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL …)` | the same with `SELECT 1 AS n` |
 /// | `1.5e3`, `1e200` | `1500::numeric(4,0)`, `'1e200'::double precision` |
+/// | `OFFSET 2 ROWS FETCH NEXT 3 ROWS ONLY` | `LIMIT 3 OFFSET 2` |
 /// | `a JOIN b USING (id) WHERE id = 1` | `a JOIN b USING (id) WHERE b.id = 1` |
 pub fn with_planner_syntax(statement: &mut impl VisitMut) {
     // The visitor never breaks off.
@@ -33,6 +34,7 @@ impl ast::VisitorMut for Rewriter {
         if let Some(with) = query.with.as_mut().filter(|with| with.recursive) {
             with.cte_tables.iter_mut().for_each(name_recursive);
         }
+        limit_fetched(query);
         ControlFlow::Continue(())
     }
 
@@ -86,6 +88,17 @@ impl ast::VisitorMut for Rewriter {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn limit_fetched(query: &mut ast::Query) {
+    let plain = |fetch: &mut ast::Fetch| !fetch.with_ties && !fetch.percent;
+    let Some(fetch) = query.fetch.take_if(plain) else { return };
+    let rows = fetch.quantity.unwrap_or_else(|| number("1".to_string()));
+    let none = ast::LimitClause::LimitOffset { limit: None, offset: None, limit_by: Vec::new() };
+    if let ast::LimitClause::LimitOffset { limit, .. } = query.limit_clause.get_or_insert(none) {
+        limit.get_or_insert(rows);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one door to the parser of PostgreSQL's syntax.
 //!
 //! ```text
-//! tokens ──bounded──► sqlparser ──► tree ──precedence, balance, limits──► tree
+//! tokens ──bounded──► sqlparser ──► tree ──precedence, calls, balance, limits──► tree
 //! ```
 //!
 //! **Invariant:** every tree that the engine sees came through here, so that one text has one
@@ -64,19 +64,41 @@ pub fn parse_expression(text: &str) -> Option<ast::Expr> {
     Parser::new(&DIALECT).try_with_sql(text).ok()?.parse_expr().map(mended).ok()
 }
 
-/// The tree with PostgreSQL's precedence, and chains of AND and OR as balanced trees: these are
-/// long in generated SQL, and as the parser builds them as deep as they are long.
+/// The tree with PostgreSQL's precedence and calls, and chains of AND and OR as balanced trees:
+/// these are long in generated SQL, and as the parser builds them as deep as they are long.
 pub fn mended<T: VisitMut>(parsed: T) -> T {
     let mut parsed = with_precedence(parsed);
     // The visitor never breaks off.
-    let _ = parsed.visit(&mut Balance);
+    let _ = parsed.visit(&mut Mend);
     parsed
 }
 
-struct Balance;
+/// Reserved words that are calls in PostgreSQL and columns to the parser.
+const CALLS: [&str; 2] = ["current_schema", "current_role"];
 
-impl VisitorMut for Balance {
+struct Mend;
+
+impl VisitorMut for Mend {
     type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+        if let ast::Expr::Identifier(word) = expr
+            && word.quote_style.is_none()
+            && CALLS.iter().any(|call| word.value.eq_ignore_ascii_case(call))
+        {
+            *expr = ast::Expr::Function(ast::Function {
+                name: ast::ObjectName::from(vec![word.clone()]),
+                uses_odbc_syntax: false,
+                parameters: ast::FunctionArguments::None,
+                args: ast::FunctionArguments::None,
+                filter: None,
+                null_treatment: None,
+                over: None,
+                within_group: Vec::new(),
+            });
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
         let op = match expr {
