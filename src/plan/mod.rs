@@ -36,5 +36,5 @@ pub use fragment_plan::{
 pub use large_stack::{LARGE_STACK_BYTES, on_large_stack};
 pub use node::{AggregateCall, IncrementalPlan, JoinKind, Node, SortKey};
 pub use relation_source::RelationSource;
-pub use rewriting::{with_expressions, with_types};
+pub use rewriting::{coerced, with_expressions, with_types};
 pub use translate::plan;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{SortOptions, concat};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::{
     Distinct, EmptyRelation, FetchType, Filter, Limit, LogicalPlan, Projection, SkipType, Sort,
     TableScan, Union, Values,
@@ -262,6 +262,15 @@ fn with_stored_types(plan: IncrementalPlan) -> IncrementalPlan {
         }
     });
     let exprs = exprs.collect();
-    let sources: Vec<Option<usize>> = (0..fields.len()).map(Some).collect();
+    // Of two keys that differ in nanoseconds alone one would be left.
+    let kept = |(index, from): (usize, &Arc<Field>)| {
+        let nanosecond = TimeUnit::Nanosecond;
+        let is_cut = match from.data_type() {
+            DataType::Timestamp(unit, _) | DataType::Time64(unit) => *unit == nanosecond,
+            _ => false,
+        };
+        (!is_cut).then_some(index)
+    };
+    let sources: Vec<Option<usize>> = plan.schema.fields().iter().enumerate().map(kept).collect();
     projected(plan, exprs, &sources, Arc::new(Schema::new(fields)))
 }

@@ -155,7 +155,7 @@ impl CachedPlan {
         });
         checked.ok().filter(|_| is_plain)?;
         let plan = with_types_of(plan.clone(), params).ok()?;
-        let plan = attached(plan, tables).and_then(sql::floats_beside_decimals).ok()?;
+        let plan = attached(plan, tables).and_then(sql::with_final_types).ok()?;
         let plan = planner.short_plan(&plan, start).ok()??;
         // A plan that is kept must not keep the rows of a snapshot.
         let plan = plan.transform_up(|node| match node {

@@ -129,7 +129,7 @@ impl Planned {
             return Err(sql::no_parameter(number));
         }
         let plan = self.plan.with_param_values(params.to_vec()).map_err(query_error)?;
-        Ok(Self { plan: sql::floats_beside_decimals(plan)?, ..self })
+        Ok(Self { plan: sql::with_final_types(plan)?, ..self })
     }
 
     /// Starts it.

@@ -20,7 +20,7 @@ pub(super) const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif
 ///
 /// # Errors
 /// What the planner says of the types.
-pub fn floats_beside_decimals(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(super) fn floats_beside_decimals(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| {
         let node = match node {
             LogicalPlan::Union(union) => LogicalPlan::Union(float_columns(union)?),

@@ -34,11 +34,10 @@ mod tests;
 
 pub use binder::{Bound, Explain, NewRelation, bind, bind_with};
 pub use column_list::unenforced;
-pub use float_beside_decimal::floats_beside_decimals;
 pub use output_names::{visible_columns, visible_text};
 pub use parser::{fold, parse};
 pub use postgres_syntax::with_planner_syntax;
-pub use query_binder::parameter_types;
+pub use query_binder::{parameter_types, with_final_types};
 pub use scope::{DATABASE, ExtraTables, NoExtraTables, SCHEMA};
 pub use statement::{
     ColumnList, Copy, CopyFormat, CreateCatalog, CreatePipeline, CreateRelation, CreateSink,

@@ -10,8 +10,8 @@
 //! BY and outer queries find them.
 //!
 //! **Invariant:** the columns of one SELECT have names of their own in the plan: of those that
-//! PostgreSQL calls the same, all but the first have a hidden number at the end, which no client and
-//! no catalog entry sees.
+//! PostgreSQL calls the same, all but the first have a hidden number at the end, which no client
+//! and no catalog entry sees.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

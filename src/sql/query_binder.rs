@@ -22,6 +22,7 @@ use super::scope::Scope;
 use super::syntax::tokenize;
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::functions::functions;
+use crate::plan::coerced;
 
 /// Calls that the planner knows by syntax and not by name.
 const SYNTAX_FUNCTIONS: [&str; 5] = ["array", "map", "row", "struct", "unnest"];
@@ -92,6 +93,19 @@ fn told_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
     Ok(types)
 }
 
+/// The plan with the types that it has when it runs, so that what is described, stored and cast is
+/// what is computed. With parameters, that is known when these have values.
+///
+/// # Errors
+/// What the planner says of the types.
+pub fn with_final_types(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = floats_beside_decimals(plan)?;
+    match plan.get_parameter_names()?.is_empty() {
+        true => Ok(coerced(plan)?),
+        false => Ok(plan),
+    }
+}
+
 impl Binder<'_> {
     /// Plans a query.
     pub(super) fn query(&self, query: &ast::Query) -> Result<LogicalPlan> {
@@ -102,7 +116,7 @@ impl Binder<'_> {
                 Err(Error::unsupported("a query that writes is not supported")
                     .at(self.statement.offset + 1))
             }
-            plan => floats_beside_decimals(plan),
+            plan => with_final_types(plan),
         }
     }
 

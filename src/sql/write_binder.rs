@@ -7,7 +7,7 @@ use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{
-    Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, Projection,
+    Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, Projection, cast,
 };
 use datafusion::sql::planner::PlannerContext;
 use sqlparser::ast;
@@ -15,8 +15,8 @@ use sqlparser::ast;
 use super::binder::{Binder, Bound};
 use super::clauses::syntax;
 use super::column_list::undefined_column;
-use super::float_beside_decimal::floats_beside_decimals;
 use super::parser::{check_place, fold};
+use super::query_binder::with_final_types;
 use super::syntax::parse_postgres;
 use crate::catalog::{Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
@@ -127,7 +127,7 @@ impl Binder<'_> {
                 Some(source) => Expr::Column(Column::from(plan.schema().qualified_field(source))),
                 None => Expr::Literal(ScalarValue::Null, None),
             };
-            Ok(expr.cast_to(field.data_type(), plan.schema())?.alias(field.name()))
+            Ok(assigned(expr, field, plan.schema())?.alias(field.name()))
         });
         let exprs = exprs.collect::<Result<Vec<_>>>()?;
         Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
@@ -172,7 +172,7 @@ impl Binder<'_> {
         let plan = self.planned(|_| {
             LogicalPlanBuilder::values_with_schema(rows, &Arc::new(schema))?.build()
         })?;
-        floats_beside_decimals(plan)
+        with_final_types(plan)
     }
 
     fn wrong_width(&self, given: usize, wanted: usize) -> Error {
@@ -288,8 +288,8 @@ impl Binder<'_> {
                 if index < fields.len() {
                     return Ok(column);
                 }
-                let data_type = fields[index - fields.len()].data_type();
-                Ok(column.cast_to(data_type, plan.schema())?.alias(field.name()))
+                let target = &fields[index - fields.len()];
+                Ok(assigned(column, target, plan.schema())?.alias(field.name()))
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
@@ -387,6 +387,15 @@ impl Binder<'_> {
     fn refused(&self, what: &str) -> Error {
         Error::unsupported(format!("{what} is not supported")).at(self.statement.offset + 1)
     }
+}
+
+/// A value cast to the type of its column, also if it has that type as far as is known: with the
+/// values of parameters it may have another one.
+fn assigned(value: Expr, column: &FieldRef, schema: &DFSchema) -> Result<Expr> {
+    Ok(match value.cast_to(column.data_type(), schema)? {
+        cast @ (Expr::Cast(_) | Expr::Literal(..)) => cast,
+        same => cast(same, column.data_type().clone()),
+    })
 }
 
 /// A parameter that is a value of a column has the column's type.
