@@ -286,7 +286,7 @@ impl Coordinator {
             Message::Flush { only, reply } => {
                 let scope = self.flush_scope(only);
                 let (number, relations) = self.flushes.start(scope, reply, self.env.elapsed());
-                self.request(Request::Command(Command::Flush { number, relations }));
+                self.ask_readers(number, relations);
             }
             Message::Shutdown { reply } => self.life = Life::Ending(reply, self.env.elapsed()),
         }
@@ -371,12 +371,7 @@ impl Coordinator {
                 self.flushes.readers_done(worker, answer, workers, held);
                 self.releases.readers_done(worker, answer, workers);
             }
-            Report::Held { relation } => {
-                let number = self.flushes.next_number();
-                self.releases.begin(relation, number);
-                let relations = vec![relation];
-                self.request(Request::Command(Command::Flush { number, relations }));
-            }
+            Report::Held { relation } => self.held(relation),
             Report::SourceEnded { relation } => self.state.set_ended(relation, worker),
             Report::Progress(progress) => {
                 self.read_bytes += progress.iter().map(|fragment| fragment.bytes_in).sum::<u64>();
@@ -479,10 +474,25 @@ impl Coordinator {
             self.request(Request::Command(Command::Release { relation, number }));
             let number = self.flushes.next_number();
             if self.flushes.ask_again(relation, number) {
-                let relations = vec![relation];
-                self.request(Request::Command(Command::Flush { number, relations }));
+                self.ask_readers(number, vec![relation]);
             }
         }
+    }
+
+    /// A reader has found new splits: all readers of the relation answer a flush before these are
+    /// read.
+    fn held(&mut self, relation: RelationId) {
+        let runs = self.catalog.by_id(relation).is_some() && self.state.failure(relation).is_none();
+        if runs {
+            let number = self.flushes.next_number();
+            self.releases.begin(relation, number);
+            self.ask_readers(number, vec![relation]);
+        }
+    }
+
+    /// Asks the readers of relations to answer a flush.
+    fn ask_readers(&self, number: u64, relations: Vec<RelationId>) {
+        self.request(Request::Command(Command::Flush { number, relations }));
     }
 
     fn wants_checkpoint(&self, now: Duration) -> bool {
