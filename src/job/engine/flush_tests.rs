@@ -48,9 +48,13 @@ fn lake_counts(engine: &Engine) -> Vec<u64> {
 }
 
 fn write_lines(file: &Path, keys: std::ops::Range<usize>) {
+    let lines: String = keys.map(|key| format!("{{\"k\": {key}}}\n")).collect();
+    append(file, &lines);
+}
+
+fn append(file: &Path, lines: &str) {
     use std::io::Write;
     let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
-    let lines: String = keys.map(|key| format!("{{\"k\": {key}}}\n")).collect();
     file.write_all(lines.as_bytes()).unwrap();
 }
 
@@ -87,7 +91,6 @@ async fn a_split_that_appears_later_keeps_the_order_of_a_key_across_workers() {
     let folder = tempfile::tempdir().unwrap();
     let engine = open(2).await;
     let old: String = (0..60_000).map(|n| format!("{{\"k\": 1, \"a\": {n}}}\n")).collect();
-    let old = format!("{{\"k\": 1}}\n{old}");
     // Of these some are read by the worker of the old file and some by the other one.
     for number in 0..4 {
         let files = folder.path().join(format!("files{number}"));
@@ -100,7 +103,7 @@ async fn a_split_that_appears_later_keeps_the_order_of_a_key_across_workers() {
         );
         engine.apply(&table).await.unwrap();
         engine.flush().await.unwrap();
-        std::fs::write(files.join("old"), &old).unwrap();
+        append(&files.join("old"), &old);
         std::fs::write(files.join(format!("{number}")), "{\"k\": 1, \"a\": -1}\n").unwrap();
         engine.flush().await.unwrap();
         let id = engine.catalog().get(&format!("t{number}")).unwrap().id;
