@@ -328,6 +328,26 @@ fn parameters_have_the_types_of_the_columns_that_they_are_for() {
     });
 }
 
+/// Values beyond what drivers hold end no connection.
+#[test]
+fn values_at_their_limits_are_sent_or_refused() {
+    run(async {
+        let server = Server::start().await;
+        for sql in [
+            "SELECT ARRAY[1.5, '9223372036854775808'::numeric]",
+            "SELECT ARRAY['1e27'::numeric(38, 10), 0]",
+            "SELECT ARRAY['262142-01-01'::timestamp]",
+            "SELECT '262142-12-31'::date, ARRAY['262142-12-31'::date]",
+            "SELECT interval '178956970 years', ARRAY[interval '1000000 days']",
+        ] {
+            // An error is an answer, too.
+            let _ = server.query(sql).await;
+            let _ = server.client.query(sql, &[]).await;
+            assert_eq!(code(&server, "SELECT 1").await, "00000", "{sql}");
+        }
+    });
+}
+
 /// The message that begins a session.
 fn startup() -> Vec<u8> {
     let body = [&196_608_u32.to_be_bytes()[..], b"user\0root\0database\0dev\0\0"].concat();

@@ -14,7 +14,7 @@ use pgwire::messages::data::DataRow;
 
 use self::numeric::Numeric;
 use self::pg_text::PgText;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, caught};
 
 mod numeric;
 mod pg_text;
@@ -137,6 +137,16 @@ fn encode(
     {
         return encoder.encode_field(&text);
     }
+    if let DataType::List(item) = array.data_type()
+        && let DataType::Decimal128(_, scale @ 0..) = item.data_type()
+    {
+        let scale = u32::from(scale.unsigned_abs());
+        let values = array.as_list::<i32>().value(row);
+        let values = values.as_primitive::<Decimal128Type>().iter();
+        let numeric = |unscaled| Numeric { unscaled, scale };
+        let values = values.map(|value| value.map(numeric));
+        return encoder.encode_field(&values.collect::<Vec<_>>());
+    }
     match array.data_type() {
         DataType::Decimal128(_, scale) => match u32::try_from(*scale) {
             Ok(scale) => {
@@ -152,13 +162,27 @@ fn encode(
         DataType::FixedSizeBinary(_) => {
             encoder.encode_field(&array.as_fixed_size_binary().value(row))
         }
-        _ => encode_value(encoder, array, row, batch.schema_ref().field(column), field),
+        _ => {
+            let declared = batch.schema_ref().field(column);
+            // The crate panics at values that its own types do not have, such as far dates.
+            let encoded = caught("the encoder of a value", || {
+                Ok(encode_value(encoder, array, row, declared, field))
+            });
+            encoded.unwrap_or_else(|_| Err(not_encodable_value(array.data_type())))
+        }
     }
 }
 
 fn not_encodable(data_type: &DataType) -> PgWireError {
-    let message = format!("type {data_type} cannot be sent to a client");
-    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".into(), "0A000".into(), message)))
+    user_error("0A000", format!("type {data_type} cannot be sent to a client"))
+}
+
+fn not_encodable_value(data_type: &DataType) -> PgWireError {
+    user_error("22003", format!("a value of type {data_type} is out of range for a client"))
+}
+
+fn user_error(code: &str, message: String) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".into(), code.into(), message)))
 }
 
 /// The text of every value, NULL as `None`, exactly as the wire sends it.
@@ -225,6 +249,30 @@ mod tests {
         assert_eq!(text(Arc::new(zoned)), some(&["2023-11-14 22:13:20.5+00"]));
         let interval = IntervalMonthDayNanoArray::from(vec![None]);
         assert_eq!(text(Arc::new(interval)), some(&["NULL"]));
+    }
+
+    #[test]
+    fn values_that_the_encoder_cannot_take_are_errors() {
+        let far = TimestampMicrosecondArray::from(vec![i64::MAX - 1]);
+        let batch = RecordBatch::try_from_iter([("c", Arc::new(far) as ArrayRef)]).unwrap();
+        for format in [Format::UnifiedText, Format::UnifiedBinary] {
+            let fields = pg_fields(&batch.schema(), &format).unwrap();
+            // The crate may learn to write it: what it must not do is to end the connection.
+            pg_rows(fields, batch.clone()).for_each(drop);
+        }
+    }
+
+    #[test]
+    fn lists_of_decimals_keep_every_digit() {
+        let digits = 99_999_999_999_999_999_999_999_999_999_999_999_999;
+        let items = Decimal128Array::from(vec![Some(digits), None, Some(-5)]);
+        let items = items.with_precision_and_scale(38, 10).unwrap();
+        let item =
+            Arc::new(arrow::datatypes::Field::new_list_field(items.data_type().clone(), true));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([3]);
+        let list = arrow::array::ListArray::new(item, offsets, Arc::new(items), None);
+        let expected = "{9999999999999999999999999999.9999999999,NULL,-0.0000000005}";
+        assert_eq!(text(Arc::new(list)), some(&[expected]));
     }
 
     #[test]
