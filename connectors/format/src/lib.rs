@@ -27,4 +27,5 @@ mod upsert_rows;
 mod wire;
 mod wrapper;
 
+pub use json::{canonical_json, read_uuid};
 pub use spec::{EncodeKind, FormatKind, FormatSpec, OPTIONS, build_format};

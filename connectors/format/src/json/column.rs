@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use arrow::array::ArrayData;
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray,
-    NullBufferBuilder, PrimitiveArray, StringArray, make_array,
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, BooleanBufferBuilder,
+    FixedSizeBinaryArray, LargeBinaryArray, ListArray, NullBufferBuilder, PrimitiveArray,
+    StringArray, make_array,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
@@ -22,7 +23,7 @@ use serde::Deserialize;
 use super::cursor::Cursor;
 use super::decimal::Unfit;
 use super::fault::{Beyond, Fault};
-use super::{decimal, temporal, token};
+use super::{canonical_json, decimal, read_uuid, temporal, token};
 use crate::wire::{DecimalText, OutOfRange, Unit, Wire};
 
 /// Values of one column with their validity.
@@ -42,6 +43,9 @@ enum Store {
     Float64(Vec<f64>),
     Text(Slices),
     Bytes(Slices),
+    /// Canonical texts of JSON values.
+    Json(Slices),
+    Uuid(Vec<[u8; 16]>),
     Date(Vec<i32>),
     Time(Vec<i64>, TimeUnit),
     Timestamp(Vec<i64>, TimeUnit, bool),
@@ -102,6 +106,8 @@ impl Column {
             DataType::Float64 => Store::Float64(Vec::new()),
             DataType::Utf8 => Store::Text(Slices::new()),
             DataType::Binary => Store::Bytes(Slices::new()),
+            DataType::LargeBinary => Store::Json(Slices::new()),
+            DataType::FixedSizeBinary(16) => Store::Uuid(Vec::new()),
             DataType::Date32 => Store::Date(Vec::new()),
             DataType::Time64(unit) => Store::Time(Vec::new(), *unit),
             DataType::Timestamp(unit, zone) => Store::Timestamp(Vec::new(), *unit, zone.is_some()),
@@ -153,9 +159,10 @@ impl Column {
             }
             Store::Float32(values) => values.push(0.0),
             Store::Float64(values) => values.push(0.0),
-            Store::Text(slices) | Store::Bytes(slices) => {
+            Store::Text(slices) | Store::Bytes(slices) | Store::Json(slices) => {
                 slices.ends.extend_from_within(last(&slices.ends))
             }
+            Store::Uuid(values) => values.push([0; 16]),
             Store::Decimal(values, ..) => values.push(0),
             Store::List(ends, ..) => ends.extend_from_within(last(ends)),
         }
@@ -191,6 +198,17 @@ impl Column {
             Store::Bytes(slices) => {
                 token::bytes(token, wire.bytes, &mut slices.bytes)?;
                 slices.close()?;
+            }
+            Store::Json(slices) => {
+                let mut canonical = String::new();
+                canonical_json(&token::text(token)?, &mut canonical)
+                    .map_err(|_| Fault::new("is not JSON"))?;
+                slices.bytes.extend_from_slice(canonical.as_bytes());
+                slices.close()?;
+            }
+            Store::Uuid(values) => {
+                let value = read_uuid(&token::text(token)?);
+                values.push(value.ok_or(Fault::new("is not a UUID"))?);
             }
             Store::Date(values) => {
                 let value = match token::is_string(token) {
@@ -254,7 +272,12 @@ impl Column {
             Store::Decimal(values, precision, _) => {
                 values.push(decimal::bounds(*precision)[side]);
             }
-            Store::Bool(_) | Store::Text(_) | Store::Bytes(_) | Store::List(..) => {
+            Store::Bool(_)
+            | Store::Text(_)
+            | Store::Bytes(_)
+            | Store::Json(_)
+            | Store::Uuid(_)
+            | Store::List(..) => {
                 return Err(Fault::out_of_range(beyond));
             }
         }
@@ -273,7 +296,10 @@ impl Column {
             }
             Store::Float32(values) => values.truncate(rows),
             Store::Float64(values) => values.truncate(rows),
-            Store::Text(slices) | Store::Bytes(slices) => slices.truncate(rows),
+            Store::Text(slices) | Store::Bytes(slices) | Store::Json(slices) => {
+                slices.truncate(rows);
+            }
+            Store::Uuid(values) => values.truncate(rows),
             Store::Decimal(values, ..) => values.truncate(rows),
             Store::List(ends, items, _) => {
                 ends.truncate(rows + 1);
@@ -296,7 +322,10 @@ impl Column {
             }
             Store::Float32(values) => values[left].to_bits() == values[right].to_bits(),
             Store::Float64(values) => values[left].to_bits() == values[right].to_bits(),
-            Store::Text(slices) | Store::Bytes(slices) => slices.get(left) == slices.get(right),
+            Store::Text(slices) | Store::Bytes(slices) | Store::Json(slices) => {
+                slices.get(left) == slices.get(right)
+            }
+            Store::Uuid(values) => values[left] == values[right],
             Store::Decimal(values, ..) => values[left] == values[right],
             Store::List(ends, items, _) => {
                 let range = |row: usize| ends[row].as_usize()..ends[row + 1].as_usize();
@@ -330,6 +359,15 @@ impl Column {
             Store::Bytes(slices) => {
                 let (ends, bytes) = slices.finish();
                 Arc::new(BinaryArray::try_new(ends, bytes, nulls)?)
+            }
+            Store::Json(slices) => {
+                let (ends, bytes) = slices.finish();
+                let ends = ends.iter().map(|end| i64::from(*end)).collect::<Vec<_>>();
+                Arc::new(LargeBinaryArray::try_new(OffsetBuffer::new(ends.into()), bytes, nulls)?)
+            }
+            Store::Uuid(values) => {
+                let bytes = Buffer::from_vec(renew(values).into_flattened());
+                Arc::new(FixedSizeBinaryArray::try_new(16, bytes, nulls)?)
             }
             Store::Date(values) => typed(&self.data_type, renew(values), rows, nulls)?,
             Store::Time(values, _) | Store::Timestamp(values, ..) => {

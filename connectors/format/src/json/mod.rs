@@ -10,6 +10,7 @@
 //! exact, errors can show the value, and nested values can be kept as text.
 
 mod base64_forms;
+mod canonical;
 mod column;
 mod cursor;
 mod decimal;
@@ -20,8 +21,11 @@ mod row;
 mod rows;
 mod temporal;
 mod token;
+mod uuid_text;
 
+pub use canonical::canonical_json;
 pub(crate) use cursor::{Cursor, Name, Syntax};
 pub(crate) use placeholder::{Placeholder, PlaceholderRule};
 pub(crate) use row::{read_row, read_whole_row};
 pub(crate) use rows::{Broken, Columns, Rows, column_of};
+pub use uuid_text::read_uuid;
