@@ -1,12 +1,15 @@
 //! What a client may send without harm to others: deep statements, endless queries, odd messages.
 
+use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures::StreamExt as _;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::{Server, SqlError};
@@ -345,6 +348,80 @@ fn values_at_their_limits_are_sent_or_refused() {
             let _ = server.client.query(sql, &[]).await;
             assert_eq!(code(&server, "SELECT 1").await, "00000", "{sql}");
         }
+    });
+}
+
+/// A value in the binary form of its type.
+#[derive(Debug, PartialEq)]
+struct Raw(Vec<u8>);
+
+impl ToSql for Raw {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Raw {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(raw.to_vec()))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+#[test]
+fn values_keep_their_types_in_binary_form() {
+    run(async {
+        let server = Server::start().await;
+        let create =
+            "CREATE TABLE t (id UUID PRIMARY KEY, doc JSONB, n NUMERIC(12, 4), iv INTERVAL)";
+        server.query(create).await.unwrap();
+        let client = &server.client;
+        let insert = client.prepare("INSERT INTO t VALUES ($1, $2, $3, $4)").await.unwrap();
+        let types = [Type::UUID, Type::JSONB, Type::NUMERIC, Type::INTERVAL];
+        assert_eq!(insert.params(), types);
+        let id = Raw((0..16).collect());
+        let doc = Raw(b"\x01{\"b\":1.50,\"a\":[null]}".to_vec());
+        let number = Raw(vec![0, 2, 0, 0, 0, 0, 0, 2, 4, 210, 21, 224]);
+        let interval = Raw([&7_000_000_i64.to_be_bytes()[..], &[0, 0, 0, 3, 0, 0, 0, 2]].concat());
+        client.execute(&insert, &[&id, &doc, &number, &interval]).await.unwrap();
+        let rows = "SELECT id, doc, n, iv, '{00010203-0405-0607-0809-0a0b0c0d0e0f}'::uuid[] FROM t \
+                    WHERE id = $1 AND doc @> $2 AND n > $3 AND iv >= $4";
+        let select = client.prepare(rows).await.unwrap();
+        assert_eq!(select.params(), types);
+        let described: Vec<_> = select.columns().iter().map(|it| it.type_().clone()).collect();
+        assert_eq!(described, [&types[..], &[Type::UUID_ARRAY]].concat());
+        let part = Raw(b"\x01{\"a\": [null]}".to_vec());
+        let less = Raw(vec![0, 1, 0, 0, 0, 0, 0, 0, 4, 210]);
+        let row = client.query_one(&select, &[&id, &part, &less, &interval]).await.unwrap();
+        assert_eq!(row.get::<_, Raw>(0), id);
+        assert_eq!(row.get::<_, Raw>(1), Raw(b"\x01{\"a\": [null], \"b\": 1.5}".to_vec()));
+        assert_eq!(row.get::<_, Raw>(3), interval);
+        let list = row.get::<_, Raw>(4).0;
+        assert_eq!(
+            list[..24],
+            [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 11, 134, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 16]
+        );
+        assert_eq!(list[24..], id.0);
+        let member = client.prepare("SELECT doc ->> $1, doc -> 'a' FROM t").await.unwrap();
+        let row = client.query_one(&member, &[&"b"]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), "1.5");
+        let literal = client.prepare("SELECT 1, coalesce(NULL, 2), 3000000000, 1.5").await.unwrap();
+        let described: Vec<_> = literal.columns().iter().map(|it| it.type_().clone()).collect();
+        assert_eq!(described, [Type::INT4, Type::INT4, Type::INT8, Type::NUMERIC]);
+        // A value that is none of its type harms nothing.
+        let bad = client.query(&select, &[&Raw(vec![1]), &part, &less, &interval]).await;
+        assert_eq!(SqlError::from(bad.unwrap_err()).code, "22P03");
+        assert_eq!(code(&server, "SELECT 1").await, "00000");
     });
 }
 

@@ -43,8 +43,14 @@ pub enum ErrorKind {
     DependentObjects,
     /// Types that do not fit.
     DatatypeMismatch,
+    /// A cast that does not exist between these types.
+    CannotCast,
     /// A value that cannot be what it should, such as text cast to a number.
     InvalidValue,
+    /// Bytes that are not in a type's binary form.
+    InvalidBinary,
+    /// Bytes that are not UTF-8.
+    InvalidEncoding,
     /// A pattern that is no regular expression.
     InvalidRegularExpression,
     /// Division by zero.
@@ -102,7 +108,10 @@ impl ErrorKind {
             Self::DuplicateTable => "42P07",
             Self::DependentObjects => "2BP01",
             Self::DatatypeMismatch => "42804",
+            Self::CannotCast => "42846",
             Self::InvalidValue => "22P02",
+            Self::InvalidBinary => "22P03",
+            Self::InvalidEncoding => "22021",
             Self::InvalidRegularExpression => "2201B",
             Self::DivisionByZero => "22012",
             Self::OutOfRange => "22003",

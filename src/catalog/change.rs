@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::{Catalog, Definition, Relation};
 use super::{ChangelogMode, RelationId};
 use crate::error::{Error, ErrorKind, Result};
+use crate::types::TypeForms;
 
 /// A relation to be made; its id is given when it is.
 #[derive(Debug, Clone)]
@@ -53,11 +54,16 @@ fn duplicate(name: &str) -> Error {
 
 impl Catalog {
     /// Makes a relation and, for what a connector feeds, its `<name>$errors`. `sql` is the text
-    /// that would make it again.
+    /// that would make it again, `forms` those of its types.
     ///
     /// # Errors
     /// `DuplicateTable` if one of the names is taken; then nothing is made.
-    pub fn create(&mut self, creation: Creation, sql: &str) -> Result<Vec<Arc<Relation>>> {
+    pub fn create(
+        &mut self,
+        creation: Creation,
+        sql: &str,
+        forms: TypeForms,
+    ) -> Result<Vec<Arc<Relation>>> {
         let Creation { name, definition, schema, upsert_key, mode, depends_on } = creation;
         let errors_name = format!("{name}$errors");
         let has_errors = definition.has_errors();
@@ -70,13 +76,15 @@ impl Catalog {
         let sql = sql.to_string();
         let definition = Arc::new(definition);
         let id = self.next_id();
-        let relation = Relation { id, name, sql, definition, schema, upsert_key, mode, depends_on };
+        let relation =
+            Relation { id, name, sql, forms, definition, schema, upsert_key, mode, depends_on };
         let mut made = vec![self.insert(relation)];
         if has_errors {
             made.push(self.insert(Relation {
                 id: self.next_id(),
                 name: errors_name,
                 sql: String::new(),
+                forms,
                 definition: Arc::new(Definition::Errors),
                 schema: errors_schema(),
                 upsert_key: Some(ERRORS_KEY.to_vec()),

@@ -7,6 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use frazil_connector_api::Options;
 
 use super::{CatalogDef, ChangelogMode, Definition, RelationId};
+use crate::types::TypeForms;
 
 /// A named thing.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct Relation {
     pub name: String,
     /// Text of the statement that made it; applying it again makes it again.
     pub sql: String,
+    /// The forms that the types of this text have.
+    pub forms: TypeForms,
     /// What it is.
     pub definition: Arc<Definition>,
     /// Columns of its rows; empty for sinks without rows to read.
@@ -60,6 +63,7 @@ fn lake() -> Relation {
         id: RelationId(0),
         name: "lake".to_string(),
         sql: format!("CREATE CATALOG lake WITH ({sql})"),
+        forms: TypeForms::Own,
         definition: Arc::new(Definition::Catalog(CatalogDef { options })),
         schema: Arc::new(Schema::empty()),
         upsert_key: None,

@@ -123,6 +123,9 @@ fn keep_equal(
         DataType::LargeBinary => {
             keep(left, right, equal, |array| array.as_binary::<i64>(), |a, b| a == b);
         }
+        DataType::FixedSizeBinary(_) => {
+            keep(left, right, equal, |array| array.as_fixed_size_binary(), |a, b| a == b);
+        }
         _ => keep_equal_encoded(data_type, left, right, equal)?,
     }
     Ok(())

@@ -76,6 +76,14 @@ fn hash_column(column: &ArrayRef, hashes: &mut [u64]) -> Result<()> {
             let values = column.as_binary::<i32>();
             combine(column, hashes, |hash, row| hash_bytes(hash, values.value(row)));
         }
+        DataType::LargeBinary => {
+            let values = column.as_binary::<i64>();
+            combine(column, hashes, |hash, row| hash_bytes(hash, values.value(row)));
+        }
+        DataType::FixedSizeBinary(_) => {
+            let values = column.as_fixed_size_binary();
+            combine(column, hashes, |hash, row| hash_bytes(hash, values.value(row)));
+        }
         DataType::Decimal128(_, _) => {
             let values = column.as_primitive::<Decimal128Type>();
             #[expect(clippy::cast_possible_truncation, reason = "takes both halves")]

@@ -13,6 +13,7 @@ use crate::dataflow::SourceOffsets;
 use crate::error::Error;
 use crate::plan::FragmentIdentity;
 use crate::state::SegmentRef;
+use crate::types::TypeForms;
 
 /// Version of the manifest's form; another one is refused, but for those that are converted.
 pub(super) const VERSION: u32 = 5;
@@ -74,6 +75,9 @@ pub struct StatementRecord {
     pub id: RelationId,
     /// Its text.
     pub sql: String,
+    /// The forms of its types; those of a manifest of before there was a choice are not named.
+    #[serde(default)]
+    pub forms: TypeForms,
 }
 
 /// A sink at a checkpoint.

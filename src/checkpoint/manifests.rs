@@ -288,6 +288,7 @@ mod tests {
     use super::*;
     use crate::catalog::RelationId;
     use crate::checkpoint::StatementRecord;
+    use crate::types::TypeForms;
 
     fn env() -> Env {
         Env::real(Arc::new(object_store::memory::InMemory::new())).unwrap()
@@ -387,6 +388,7 @@ mod tests {
                 2 => manifest.catalog.edit().statements.push(StatementRecord {
                     id: RelationId(relation),
                     sql: format!("CREATE {step}"),
+                    forms: TypeForms::Own,
                 }),
                 _ => {
                     let segments = vec![SegmentRef { offset: 0, ..segment(relation, "") }];

@@ -54,7 +54,11 @@ impl CatalogChange {
                 let relation = made.relation();
                 // What a statement makes beside its relation has no text of its own.
                 let is_named = !relation.sql.is_empty();
-                is_named.then(|| StepText::Make { id: relation.id, sql: relation.sql.clone() })
+                is_named.then(|| StepText::Make {
+                    id: relation.id,
+                    sql: relation.sql.clone(),
+                    forms: relation.forms,
+                })
             }
         };
         self.steps.iter().filter_map(text).collect()
@@ -124,6 +128,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::types::TypeForms;
 
     #[test]
     fn a_process_plans_a_change_once_for_all_its_workers() {
@@ -140,7 +145,7 @@ mod tests {
         let changes = CatalogChanges::new(3, Some(planner));
         let (drop, make) = (
             [StepText::Drop(RelationId(7))],
-            [StepText::Make { id: RelationId(8), sql: String::new() }],
+            [StepText::Make { id: RelationId(8), sql: String::new(), forms: TypeForms::Own }],
         );
         for _ in 0..3 {
             let change = changes.take(1, &drop, None).unwrap();

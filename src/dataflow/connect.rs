@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::catalog::{ColumnDef, Definition, ErrorsRetention, FormatDef, columns_schema};
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::functions::target_schema;
 
 /// Connectors of sources that every engine has.
 const SOURCES: [&dyn SourceConnector; 3] =
@@ -114,7 +115,7 @@ pub fn build_sink(
     let connector = known()
         .find(|known| known.name() == connector)
         .ok_or_else(|| unknown(&connector, known().map(SinkConnector::name)))?;
-    Ok(connector.build(options, schema, mode, id)?)
+    Ok(connector.build(options, target_schema(&schema), mode, id)?)
 }
 
 /// Checks the options of a lake catalog; it makes nothing.

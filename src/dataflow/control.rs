@@ -16,6 +16,7 @@ use super::source::FieldNotice;
 use crate::catalog::RelationId;
 use crate::error::{Error, Result};
 use crate::state::{ReadEpochs, SegmentRef, StoredSegments};
+use crate::types::TypeForms;
 
 /// Positions of the sources that feed fragments: by fragment, then by the relation read.
 pub type SourceOffsets = BTreeMap<RelationId, BTreeMap<RelationId, Positions>>;
@@ -84,6 +85,8 @@ pub enum StepText {
         id: RelationId,
         /// The statement.
         sql: String,
+        /// The forms of its types.
+        forms: TypeForms,
     },
     /// As [`super::Step::Drop`].
     Drop(RelationId),

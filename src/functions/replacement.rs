@@ -3,19 +3,26 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Datum, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum, PrimitiveArray, PrimitiveBuilder,
+    StringArray, StringBuilder,
+};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use datafusion::common::utils::take_function_args;
+use datafusion::error::DataFusionError::External;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Signature, Volatility, lit,
 };
 use datafusion::physical_expr_common::datum;
+use datafusion::scalar::ScalarValue;
 
+use super::input::read_texts;
 use super::text::write_value;
+use crate::types::type_name;
 
 /// A function of a row that no SQL text calls by name.
 ///
@@ -27,17 +34,33 @@ struct Replacement {
     kernel: Kernel,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Kernel {
     /// Of two columns of one type, which is also that of the value.
     Operator(fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, ArrowError>),
     /// Of a column; the type of the value, or that of the column.
     Column(fn(&ArrayRef) -> Result<ArrayRef>, Option<&'static DataType>),
+    /// Of two columns, with values of a type that it is told.
+    Binary(fn(&dyn Datum, &dyn Datum, &DataType) -> ArrowResult, DataType),
+    /// The values of a type that a column of texts stands for.
+    Input(DataType),
+}
+
+type ArrowResult = std::result::Result<ArrayRef, ArrowError>;
+
+impl Replacement {
+    /// The type of the value that a name alone does not tell.
+    fn target(&self) -> Option<&DataType> {
+        match &self.kernel {
+            Kernel::Input(target) | Kernel::Binary(_, target) => Some(target),
+            _ => None,
+        }
+    }
 }
 
 impl PartialEq for Replacement {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        (self.name, self.target()) == (other.name, other.target())
     }
 }
 
@@ -45,7 +68,7 @@ impl Eq for Replacement {}
 
 impl Hash for Replacement {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
+        (self.name, self.target()).hash(state);
     }
 }
 
@@ -55,12 +78,14 @@ impl ScalarUDFImpl for Replacement {
     }
 
     fn display_name(&self, args: &[Expr]) -> Result<String> {
-        let names = args.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let names = args.iter().map(ToString::to_string);
+        let names: Vec<_> = names.chain(self.target().map(type_name)).collect();
         Ok(short(format!("{}({})", self.name, names.join(", "))))
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        let names = args.iter().map(|arg| arg.schema_name().to_string()).collect::<Vec<_>>();
+        let names = args.iter().map(|arg| arg.schema_name().to_string());
+        let names: Vec<_> = names.chain(self.target().map(type_name)).collect();
         Ok(short(format!("{}({})", self.name, names.join(","))))
     }
 
@@ -69,8 +94,9 @@ impl ScalarUDFImpl for Replacement {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match self.kernel {
-            Kernel::Column(_, Some(data_type)) => Ok(data_type.clone()),
+        match &self.kernel {
+            Kernel::Column(_, Some(data_type)) => Ok((*data_type).clone()),
+            Kernel::Input(target) | Kernel::Binary(_, target) => Ok(target.clone()),
             _ => Ok(types.first().cloned().unwrap_or(DataType::Null)),
         }
     }
@@ -82,10 +108,20 @@ impl ScalarUDFImpl for Replacement {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match self.kernel {
+        match &self.kernel {
             Kernel::Operator(kernel) => {
                 let [left, right] = take_function_args(self.name, args.args)?;
                 datum::apply(&left, &right, kernel)
+            }
+            Kernel::Binary(kernel, target) => {
+                let [left, right] = take_function_args(self.name, args.args)?;
+                datum::apply(&left, &right, |left, right| kernel(left, right, target))
+            }
+            Kernel::Input(target) => {
+                let [column] = take_function_args(self.name, args.args)?;
+                let column = column.into_array(args.number_rows)?;
+                let values = read_texts(&column, target);
+                Ok(ColumnarValue::Array(values.map_err(|it| External(Box::new(it)))?))
             }
             Kernel::Column(kernel, _) => {
                 let [column] = take_function_args(self.name, args.args)?;
@@ -108,6 +144,30 @@ fn short(name: String) -> String {
     name.hash(&mut hasher);
     let start: String = name.chars().take(LENGTH_MAX / 4).collect();
     format!("{start}…{:016x}", hasher.finish())
+}
+
+/// The values of a function of two columns in the rows where neither is NULL. A side that is told to
+/// be one has a single value for all rows.
+pub(super) fn pairwise<L: ArrowPrimitiveType, R: ArrowPrimitiveType, O: ArrowPrimitiveType>(
+    (left, one_left): (&PrimitiveArray<L>, bool),
+    (right, one_right): (&PrimitiveArray<R>, bool),
+    value: impl Fn(L::Native, R::Native) -> std::result::Result<O::Native, ArrowError>,
+) -> std::result::Result<PrimitiveArray<O>, ArrowError> {
+    let count = match (one_left, one_right) {
+        (true, true) => 1,
+        (true, false) => right.len(),
+        (false, _) => left.len(),
+    };
+    let mut values = PrimitiveBuilder::<O>::with_capacity(count);
+    for row in 0..count {
+        let (left_row, right_row) =
+            (if one_left { 0 } else { row }, if one_right { 0 } else { row });
+        match left.is_null(left_row) || right.is_null(right_row) {
+            true => values.append_null(),
+            false => values.append_value(value(left.value(left_row), right.value(right_row))?),
+        }
+    }
+    Ok(values.finish())
 }
 
 /// A call of a function that no SQL text names.
@@ -152,48 +212,38 @@ pub fn whole_float(value: Expr) -> Expr {
 
 /// The text of a float, a time, or bytes, as PostgreSQL writes it.
 pub fn text(value: Expr) -> Expr {
-    let kernel = |column: &ArrayRef| -> Result<ArrayRef> {
-        let mut texts = StringBuilder::with_capacity(column.len(), 24 * column.len());
-        for row in 0..column.len() {
-            if column.is_null(row) {
-                texts.append_null();
-                continue;
-            }
-            if !write_value(column, row, &mut texts) {
-                let message = format!("a value of type {} is out of range", column.data_type());
-                return Err(ArrowError::CastError(message).into());
-            }
-            // What has been written becomes the value.
-            texts.append_value("");
-        }
-        Ok(Arc::new(texts.finish()))
-    };
+    let kernel = |column: &ArrayRef| -> Result<ArrayRef> { Ok(Arc::new(texts_of(column)?)) };
     call("text", Kernel::Column(kernel, Some(&DataType::Utf8)), vec![value])
 }
 
-/// The bytes that a text stands for: `\x00ff` in hexadecimal, else the characters, with `\\` and
-/// `\ooo` in octal.
-pub fn bytes(value: Expr) -> Expr {
-    let kernel = |column: &ArrayRef| -> Result<ArrayRef> {
-        let texts = arrow::compute::cast(column, &DataType::Utf8)?;
-        let texts = texts.as_string::<i32>();
-        let mut builder = BinaryBuilder::with_capacity(texts.len(), texts.values().len());
-        let mut bytes = Vec::new();
-        for text in texts {
-            bytes.clear();
-            match text {
-                None => builder.append_null(),
-                Some(text) => {
-                    let message = || format!("invalid input syntax for type bytea: \"{text}\"");
-                    read_bytes(text, &mut bytes)
-                        .ok_or_else(|| ArrowError::ParseError(message()))?;
-                    builder.append_value(&bytes);
-                }
-            }
+/// The texts of a column's values.
+pub(super) fn texts_of(column: &ArrayRef) -> std::result::Result<StringArray, ArrowError> {
+    let mut texts = StringBuilder::with_capacity(column.len(), 24 * column.len());
+    for row in 0..column.len() {
+        if column.is_null(row) {
+            texts.append_null();
+            continue;
         }
-        Ok(Arc::new(builder.finish()))
-    };
-    call("bytes", Kernel::Column(kernel, Some(&DataType::Binary)), vec![value])
+        if !write_value(column, row, &mut texts) {
+            let message = format!("a value of type {} is out of range", column.data_type());
+            return Err(ArrowError::CastError(message));
+        }
+        // What has been written becomes the value.
+        texts.append_value("");
+    }
+    Ok(texts.finish())
+}
+
+/// The values of a type that texts stand for; a constant is read at once.
+///
+/// # Errors
+/// What [`read_texts`] says of a constant.
+pub fn input(value: Expr, to: &DataType) -> Result<Expr> {
+    if let Expr::Literal(text, _) = &value {
+        let values = read_texts(&text.to_array()?, to).map_err(|it| External(Box::new(it)))?;
+        return Ok(lit(ScalarValue::try_from_array(&values, 0)?));
+    }
+    Ok(call("input", Kernel::Input(to.clone()), vec![value]))
 }
 
 /// A text of a date and time without the zone behind it, which a timestamp without a zone leaves
@@ -222,7 +272,9 @@ fn cut_zone(text: &str) -> &str {
     if is_zone { trimmed[..sign].trim_end() } else { text }
 }
 
-fn read_bytes(text: &str, out: &mut Vec<u8>) -> Option<()> {
+/// Appends the bytes that a text stands for: `\x00ff` in hexadecimal, else the characters, with `\\`
+/// and `\ooo` in octal.
+pub(super) fn read_bytes(text: &str, out: &mut Vec<u8>) -> Option<()> {
     match text.strip_prefix("\\x") {
         Some(digits) => read_hexadecimal(digits.as_bytes(), out),
         None => read_escaped(text.as_bytes(), out),

@@ -8,7 +8,10 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 
 use super::date_part::{Extract, date_part};
+use super::json_functions::json_functions;
 use super::modulo::modulo;
+use super::operators::Operators;
+use super::random_uuid::random_uuid;
 use super::zone::time_zone;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -44,10 +47,11 @@ impl Functions {
 
     fn of_every_engine() -> Self {
         let mut scalar = SessionStateDefaults::default_scalar_functions();
-        // It tells the planner's version.
-        scalar.retain(|function| function.name() != "version");
-        scalar.extend([date_part(), modulo(), time_zone()]);
-        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(Extract)];
+        // One tells the planner's version, the other's UUIDs are texts.
+        scalar.retain(|function| !["version", "uuid"].contains(&function.name()));
+        scalar.extend([date_part(), modulo(), random_uuid(), time_zone()]);
+        scalar.extend(json_functions());
+        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(Extract), Arc::new(Operators)];
         planners.extend(SessionStateDefaults::default_expr_planners());
         Self {
             scalar: by_name(scalar, |function| (function.name(), function.aliases())),

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    DataType, Float32Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use chrono::{DateTime, Datelike};
@@ -17,7 +18,8 @@ pub fn has_text(data_type: &DataType) -> bool {
     let is_time =
         matches!(data_type, DataType::Timestamp(..) | DataType::Time64(TimeUnit::Microsecond));
     let is_float = matches!(data_type, DataType::Float32 | DataType::Float64);
-    is_time || is_float || data_type.is_binary()
+    let is_interval = matches!(data_type, DataType::Interval(IntervalUnit::MonthDayNano));
+    is_time || is_float || is_interval || data_type.is_binary()
 }
 
 /// Writes the text of a value that is not NULL; false for types whose text needs no care, and for
@@ -38,8 +40,16 @@ pub fn write_value(array: &ArrayRef, row: usize, out: &mut impl Write) -> bool {
         DataType::Time64(TimeUnit::Microsecond) => {
             write_time(out, array.as_primitive::<Time64MicrosecondType>().value(row))
         }
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            write_interval(out, array.as_primitive::<IntervalMonthDayNanoType>().value(row))
+        }
+        // JSON is kept as its text.
+        DataType::LargeBinary => match str::from_utf8(array.as_binary::<i64>().value(row)) {
+            Ok(text) => out.write_str(text),
+            Err(_) => Err(std::fmt::Error),
+        },
+        DataType::FixedSizeBinary(16) => write_uuid(out, array.as_fixed_size_binary().value(row)),
         DataType::Binary => write_bytes(out, array.as_binary::<i32>().value(row)),
-        DataType::LargeBinary => write_bytes(out, array.as_binary::<i64>().value(row)),
         DataType::BinaryView => write_bytes(out, array.as_binary_view().value(row)),
         DataType::FixedSizeBinary(_) => write_bytes(out, array.as_fixed_size_binary().value(row)),
         _ => return false,
@@ -50,6 +60,46 @@ pub fn write_value(array: &ArrayRef, row: usize, out: &mut impl Write) -> bool {
 fn write_bytes(out: &mut impl Write, bytes: &[u8]) -> std::fmt::Result {
     out.write_str("\\x")?;
     bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+}
+
+fn write_uuid(out: &mut impl Write, bytes: &[u8]) -> std::fmt::Result {
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            out.write_char('-')?;
+        }
+        write!(out, "{byte:02x}")?;
+    }
+    Ok(())
+}
+
+/// Years, months and days in words, then the time; what is negative behind something positive or
+/// the other way round has its own sign.
+fn write_interval(out: &mut impl Write, value: IntervalMonthDayNano) -> std::fmt::Result {
+    let (years, months) = (value.months / 12, value.months % 12);
+    let mut is_first = true;
+    let mut after_negative = false;
+    for (count, unit) in [(years, "year"), (months, "mon"), (value.days, "day")] {
+        if count == 0 {
+            continue;
+        }
+        let blank = if is_first { "" } else { " " };
+        let sign = if after_negative && count > 0 { "+" } else { "" };
+        let plural = if count == 1 { "" } else { "s" };
+        write!(out, "{blank}{sign}{count} {unit}{plural}")?;
+        (is_first, after_negative) = (false, count < 0);
+    }
+    if value.nanoseconds == 0 && !is_first {
+        return Ok(());
+    }
+    let micros = value.nanoseconds / 1000;
+    let sign = match micros {
+        ..0 => "-",
+        _ if after_negative => "+",
+        _ => "",
+    };
+    let blank = if is_first { "" } else { " " };
+    write!(out, "{blank}{sign}")?;
+    write_clock(out, micros.unsigned_abs())
 }
 
 /// The shortest digits, plain between 1e-4 and 10^`plain_below`, else with an exponent.
@@ -119,6 +169,10 @@ fn write_timestamp(out: &mut impl Write, micros: i64, zoned: bool) -> std::fmt::
 
 /// Microseconds of a day, without zeros at the end of the fraction.
 fn write_time(out: &mut impl Write, micros: i64) -> std::fmt::Result {
+    write_clock(out, micros.unsigned_abs())
+}
+
+fn write_clock(out: &mut impl Write, micros: u64) -> std::fmt::Result {
     let (seconds, mut fraction) = (micros / 1_000_000, micros % 1_000_000);
     write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)?;
     if fraction == 0 {
@@ -155,6 +209,22 @@ mod tests {
         assert_eq!(text(0.0), "0");
         assert_eq!(text(-0.0), "-0");
         assert_eq!(text(f64::NEG_INFINITY), "-Infinity");
+    }
+
+    #[test]
+    fn intervals_read_as_in_postgres() {
+        let text = |months, days, micros: i64| {
+            let mut text = String::new();
+            let value = IntervalMonthDayNano::new(months, days, micros * 1000);
+            write_interval(&mut text, value).unwrap();
+            text
+        };
+        assert_eq!(text(0, 0, 0), "00:00:00");
+        assert_eq!(text(14, 3, 14_706_500_000), "1 year 2 mons 3 days 04:05:06.5");
+        assert_eq!(text(-1, 1, -1_000_000), "-1 mons +1 day -00:00:01");
+        assert_eq!(text(0, -1, 7_200_000_000), "-1 days +02:00:00");
+        assert_eq!(text(-12, 0, 0), "-1 years");
+        assert_eq!(text(0, 0, 360_000_000_000), "100:00:00");
     }
 
     #[test]

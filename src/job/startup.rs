@@ -246,7 +246,7 @@ async fn recover(manifest: &mut Manifest, env: &Env, state: &Arc<EngineState>) -
     let (mut slots, mut relations) = (Vec::new(), Vec::new());
     let mut failed = std::mem::take(&mut manifest.failed);
     for record in &manifest.catalog.statements {
-        for planned in sql::enter_stored(&mut catalog, record.id, &record.sql) {
+        for planned in sql::enter_stored(&mut catalog, record.id, &record.sql, record.forms) {
             let relation = Arc::clone(&planned.relation);
             let outcome = match checked(planned) {
                 Err(error) => Err(error),
@@ -315,8 +315,8 @@ fn process_planner() -> Planner {
                     let checked = planned.get(id).cloned().ok_or_else(missing)?;
                     change.steps.push(Step::Resume(checked));
                 }
-                StepText::Make { id, sql } => {
-                    for relation in sql::enter_stored(&mut catalog, *id, sql) {
+                StepText::Make { id, sql, forms } => {
+                    for relation in sql::enter_stored(&mut catalog, *id, sql, *forms) {
                         let id = relation.relation.id;
                         match checked(relation) {
                             Ok(made) => {

@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Operator};
 use datafusion::scalar::ScalarValue;
 
 /// Functions that have a value for every row, if their arguments have; one that is too large aside.
-const SAFE_FUNCTIONS: [&str; 41] = [
+const SAFE_FUNCTIONS: [&str; 56] = [
     "array_has",
     "array_length",
     "ascii",
@@ -25,8 +25,20 @@ const SAFE_FUNCTIONS: [&str; 41] = [
     "get_field",
     "greatest",
     "initcap",
+    "interval_length",
     "isnan",
     "iszero",
+    "json_contains",
+    "json_has_all",
+    "json_has_any",
+    "json_has_key",
+    "json_item",
+    "json_item_text",
+    "json_join",
+    "json_member",
+    "json_member_text",
+    "json_path",
+    "json_path_text",
     "least",
     "left",
     "lower",
@@ -46,6 +58,9 @@ const SAFE_FUNCTIONS: [&str; 41] = [
     "starts_with",
     "strpos",
     "struct",
+    "time_add",
+    "time_between",
+    "time_subtract",
     "translate",
     "trim",
     "upper",

@@ -15,9 +15,10 @@ use datafusion::scalar::ScalarValue;
 use super::rewriting::with_expressions;
 use crate::error::{Error, ErrorKind};
 use crate::functions::{
-    bounded, bytes, checked, checked_float, checked_minus, has_text, joined_texts, strftime, text,
-    whole_float, without_zone,
+    bounded, checked, checked_float, checked_minus, has_input, has_text, input, joined_texts,
+    strftime, text, whole_float, without_zone,
 };
+use crate::types::{UUID, pg_name};
 
 /// Replaces expressions that the planner would compute in another way than PostgreSQL; runs when
 /// all types are known, for views and for queries that run once.
@@ -31,7 +32,7 @@ use crate::functions::{
 /// | timestamp to text | `2026-01-01T10:00:00` | `2026-01-01 10:00:00` |
 /// | bytes to text | their characters | `\x00ff` |
 /// | text to timestamp | moves it by the zone in it | leaves the zone out |
-/// | text to bytes | its characters | `\x00ff` is hexadecimal |
+/// | text to boolean, number, interval, bytes, UUID, JSONB | fewer forms | PostgreSQL's forms |
 /// | `to_char(at, 'YYYY-MM')` | a pattern of `strftime` only | PostgreSQL's pattern |
 /// | `LIKE … ESCAPE 'x'` | refused | another pattern |
 /// | `FILTER (WHERE NULL)` | fails | takes no row |
@@ -102,7 +103,9 @@ fn converted(to: &Cast, schema: &DFSchema) -> Result<Option<Expr>> {
     let Ok(from) = to.expr.get_type(schema) else { return Ok(None) };
     let (value, target) = (to.expr.as_ref(), to.field.data_type());
     let between = match target {
+        _ if from.is_string() && has_input(target) => input(value.clone(), target)?,
         _ if target.is_string() && has_text(&from) => text(value.clone()),
+        _ if !is_castable(&from, target) => return Err(no_cast(&from, target)),
         _ if target.is_integer() && from.is_floating() => whole_float(value.clone()),
         _ if target.is_integer() => match from {
             DataType::Decimal128(precision, scale @ 1..) => {
@@ -114,14 +117,22 @@ fn converted(to: &Cast, schema: &DFSchema) -> Result<Option<Expr>> {
             _ => return Ok(None),
         },
         DataType::Timestamp(_, None) if from.is_string() => without_zone(value.clone()),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView if from.is_string() => {
-            bytes(value.clone())
-        }
         _ => return Ok(None),
     };
     let is_there = between.get_type(schema)? == *target;
     let whole = Cast { expr: Box::new(between.clone()), field: Arc::clone(&to.field) };
     Ok(Some(if is_there { between } else { Expr::Cast(whole) }))
+}
+
+/// Whether values other than NULL can be cast, where one of the types is UUID or JSONB.
+fn is_castable(from: &DataType, to: &DataType) -> bool {
+    let has_own_form = |it: &DataType| *it == UUID || *it == DataType::LargeBinary;
+    from == to || from.is_null() || !(has_own_form(from) || has_own_form(to))
+}
+
+fn no_cast(from: &DataType, to: &DataType) -> DataFusionError {
+    let message = format!("cannot cast type {} to {}", pg_name(from), pg_name(to));
+    DataFusionError::External(Box::new(Error::new(ErrorKind::CannotCast, message)))
 }
 
 /// An aggregate whose FILTER is a NULL without a type, which takes no row.

@@ -4,11 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use arrow_pg::datatypes::df::deserialize_parameters;
 use async_trait::async_trait;
-use bytes::Bytes;
-use datafusion::common::ParamValues;
-use datafusion::scalar::ScalarValue;
 use futures::{Sink, SinkExt};
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use pgwire::api::query::{
@@ -27,11 +23,13 @@ use pgwire::messages::extendedquery::{
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
 use super::copy::copy_out;
+use super::parameters::parameters;
 use super::reply::{failed_transaction, response, wire_error};
 use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::{Error, ErrorKind};
-use crate::session::{Description, Session, Statement, pg_fields, pg_type};
+use crate::session::{Description, Session, Statement, pg_fields, wire_type};
 use crate::sql::StatementKind;
+use crate::types::of_pg;
 
 /// A prepared statement; `statement` is none for an empty text.
 #[derive(Debug)]
@@ -67,7 +65,7 @@ impl QueryParser for Wire {
             return Ok(Arc::new(PreparedStatement { statement: None, description }));
         };
         let given: Vec<Option<DataType>> =
-            types.iter().map(|given| given.as_ref().and_then(arrow_type)).collect();
+            types.iter().map(|given| given.as_ref().and_then(of_pg)).collect();
         let description = session.describe(&statement, &given).await.map_err(wire_error)?;
         Ok(Arc::new(PreparedStatement { statement: Some(statement), description }))
     }
@@ -76,7 +74,7 @@ impl QueryParser for Wire {
         let params = prepared.description.params.iter();
         params
             .map(|param| match param {
-                Some(data_type) => pg_type(data_type).map_err(wire_error),
+                Some(data_type) => wire_type(data_type).map_err(wire_error),
                 None => Ok(Type::TEXT),
             })
             .collect()
@@ -91,36 +89,6 @@ impl QueryParser for Wire {
         let fields = pg_fields(columns, format.unwrap_or(&Format::UnifiedText));
         fields.map(|fields| fields.as_ref().clone()).map_err(wire_error)
     }
-}
-
-/// The Arrow type that a client's type of a parameter names, where there is exactly one.
-fn arrow_type(given: &Type) -> Option<DataType> {
-    use arrow::datatypes::TimeUnit;
-    match *given {
-        Type::BOOL => Some(DataType::Boolean),
-        Type::INT2 => Some(DataType::Int16),
-        Type::INT4 => Some(DataType::Int32),
-        Type::INT8 => Some(DataType::Int64),
-        Type::FLOAT4 => Some(DataType::Float32),
-        Type::FLOAT8 => Some(DataType::Float64),
-        Type::NUMERIC => Some(DataType::Decimal128(38, 16)),
-        Type::TEXT | Type::VARCHAR => Some(DataType::Utf8),
-        Type::BYTEA => Some(DataType::Binary),
-        Type::TEXT_ARRAY | Type::VARCHAR_ARRAY => Some(list(DataType::Utf8)),
-        Type::INT2_ARRAY => Some(list(DataType::Int16)),
-        Type::INT4_ARRAY => Some(list(DataType::Int32)),
-        Type::INT8_ARRAY => Some(list(DataType::Int64)),
-        Type::DATE => Some(DataType::Date32),
-        Type::TIMESTAMP => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
-        Type::TIMESTAMPTZ => {
-            Some(DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))))
-        }
-        _ => None,
-    }
-}
-
-fn list(item: DataType) -> DataType {
-    DataType::List(Arc::new(arrow::datatypes::Field::new("item", item, true)))
 }
 
 #[async_trait]
@@ -192,7 +160,8 @@ impl ExtendedQueryHandler for Wire {
         if failed && !Session::ends_transaction(statement) {
             return Err(failed_transaction());
         }
-        let params = parameters(portal, &prepared.description)?;
+        let told = &portal.statement.parameter_types;
+        let params = parameters(portal, told, &prepared.description)?;
         let session = self.session(client);
         let mut session = session.lock().await;
         let outcome = session.execute(statement, &params).await.map_err(wire_error)?;
@@ -284,56 +253,4 @@ impl Wire {
         }
         Ok(status)
     }
-}
-
-/// Values of `$1`, `$2` … in the types that the statement wants.
-fn parameters(
-    portal: &Portal<Arc<PreparedStatement>>,
-    description: &Description,
-) -> PgWireResult<Vec<ScalarValue>> {
-    let wanted: Vec<Option<&DataType>> = (0..portal.parameter_len())
-        .map(|index| description.params.get(index).and_then(Option::as_ref))
-        .collect();
-    // What comes in the client's own type is read as such and then cast; text if nobody knows.
-    let told =
-        |index: usize| portal.statement.parameter_types.get(index).is_some_and(Option::is_some);
-    let read = wanted.iter().enumerate();
-    let read: Vec<Option<&DataType>> =
-        read.map(|(at, wanted)| (!told(at)).then(|| wanted.unwrap_or(&DataType::Utf8))).collect();
-    let values = match deserialize_parameters(portal, &read)? {
-        ParamValues::List(values) => values,
-        ParamValues::Map(_) => return Err(wire_error(Error::internal("parameters have no order"))),
-    };
-    // A NULL of a type that is not known there is left out of the list.
-    let mut values = values.into_iter().map(|value| value.value).peekable();
-    let null = ScalarValue::Utf8(None);
-    let value_of = |given: &Option<Bytes>| match given {
-        Some(_) => values.next(),
-        None => values.next_if(ScalarValue::is_null),
-    };
-    let values: Vec<ScalarValue> =
-        portal.parameters.iter().map(value_of).map(|value| value.unwrap_or(null.clone())).collect();
-    values.into_iter().zip(&wanted).map(|(value, wanted)| as_wanted(value, *wanted)).collect()
-}
-
-fn as_wanted(value: ScalarValue, wanted: Option<&DataType>) -> PgWireResult<ScalarValue> {
-    let failed = |error| wire_error(crate::session::query_error(error));
-    let value = match value {
-        // Of 0.01 its digits alone are counted as precision.
-        ScalarValue::Decimal128(digits, precision, scale) if scale > 0 => {
-            ScalarValue::Decimal128(digits, precision.max(scale.unsigned_abs()), scale)
-        }
-        value => value,
-    };
-    let Some(wanted) = wanted.filter(|wanted| value.data_type() != **wanted) else {
-        return Ok(value);
-    };
-    if value.is_null() {
-        return ScalarValue::try_from(wanted).map_err(failed);
-    }
-    if value.data_type().is_decimal() && wanted.is_decimal() {
-        // Its own digits are as many as it needs.
-        return Ok(value);
-    }
-    value.cast_to(wanted).map_err(failed)
 }

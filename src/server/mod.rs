@@ -12,6 +12,7 @@
 mod copy;
 mod extended;
 mod listener;
+mod parameters;
 mod reply;
 mod simple;
 mod startup;

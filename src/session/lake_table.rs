@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
@@ -51,7 +53,7 @@ impl LakeTables {
             }
             if let Some(found) = opened.get(&lake) {
                 let table = found.load(&namespace, &name).await.map_err(Error::from)?;
-                let table = Arc::new(LakeTable { table });
+                let table = Arc::new(LakeTable::new(table));
                 tables.insert((lake, namespace, name), provider_as_source(table));
             }
         }
@@ -106,12 +108,28 @@ fn names(kind: &StatementKind) -> BTreeSet<(String, String, String)> {
 #[derive(Debug)]
 struct LakeTable {
     table: IcebergTable,
+    /// The table's, with bytes as the engine has them.
+    schema: SchemaRef,
+}
+
+impl LakeTable {
+    fn new(table: IcebergTable) -> Self {
+        let own = table.schema();
+        let fields = own.fields().iter().map(|field| match field.data_type() {
+            DataType::LargeBinary => {
+                Arc::new(Field::new(field.name(), DataType::Binary, field.is_nullable()))
+            }
+            _ => Arc::clone(field),
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Self { table, schema }
+    }
 }
 
 #[async_trait]
 impl TableProvider for LakeTable {
     fn schema(&self) -> SchemaRef {
-        self.table.schema()
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {
@@ -119,7 +137,7 @@ impl TableProvider for LakeTable {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let mut statistics = Statistics::new_unknown(&self.table.schema());
+        let mut statistics = Statistics::new_unknown(&self.schema);
         let rows = usize::try_from(self.table.row_count()).ok()?;
         statistics.num_rows = Precision::Exact(rows);
         Some(statistics)
@@ -133,8 +151,8 @@ impl TableProvider for LakeTable {
         limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
         let schema = match projection {
-            Some(columns) => Arc::new(self.table.schema().project(columns)?),
-            None => self.table.schema(),
+            Some(columns) => Arc::new(self.schema.project(columns)?),
+            None => Arc::clone(&self.schema),
         };
         let file = |file: usize| -> Arc<dyn PartitionStream> {
             Arc::new(LakeFile {
@@ -169,8 +187,15 @@ impl PartitionStream for LakeFile {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let rows = self.table.scan_file(self.file, self.projection.as_deref());
-        let rows = rows.map(|batch| {
-            batch.map_err(|error| DataFusionError::External(Box::new(Error::from(error))))
+        let schema = Arc::clone(&self.schema);
+        let rows = rows.map(move |batch| {
+            let batch =
+                batch.map_err(|error| DataFusionError::External(Box::new(Error::from(error))))?;
+            let fields = schema.fields().iter().zip(batch.columns());
+            let columns = fields.map(|(field, column)| cast(column, field.data_type()));
+            let columns = columns.collect::<std::result::Result<_, _>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?)
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
     }

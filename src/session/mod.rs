@@ -34,7 +34,7 @@ mod write;
 pub use crate::sql::Statement;
 pub use failure::query_error;
 pub use outcome::{Description, Outcome};
-pub use pg_rows::{pg_fields, pg_rows, pg_type, text_rows, type_modifier, type_name};
+pub use pg_rows::{pg_fields, pg_rows, text_rows, type_modifier, wire_type};
 pub use query_runtime::SPILL_DIRECTORY;
 pub use session_state::{Session, Sessions};
 pub use variables::{SERVER_VERSION, Variables};

@@ -13,10 +13,13 @@ use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::data::DataRow;
 
 use self::numeric::Numeric;
+use self::pg_binary::PgBinary;
 use self::pg_text::PgText;
 use crate::error::{Error, ErrorKind, Result, caught};
+use crate::types::pg_type;
 
 mod numeric;
+mod pg_binary;
 mod pg_text;
 
 /// Columns as Postgres describes them.
@@ -38,7 +41,7 @@ pub fn pg_fields(schema: &Schema, format: &Format) -> Result<Arc<Vec<FieldInfo>>
         ));
     }
     let field = |(index, field): (usize, &Arc<arrow::datatypes::Field>)| {
-        let pg_type = pg_type(field.data_type())?;
+        let pg_type = wire_type(field.data_type())?;
         let info = FieldInfo::new(field.name().clone(), None, None, pg_type.clone(), {
             format.format_for(index)
         });
@@ -50,19 +53,15 @@ pub fn pg_fields(schema: &Schema, format: &Format) -> Result<Arc<Vec<FieldInfo>>
     Ok(Arc::new(fields))
 }
 
-/// The Postgres type of an Arrow type.
+/// The Postgres type by which a client is told of an Arrow type.
 ///
 /// # Errors
 /// `Unsupported`.
-pub fn pg_type(data_type: &DataType) -> Result<Type> {
-    match data_type {
-        // A column of nothing but NULLs is text to a client, as in PostgreSQL.
-        DataType::Null => Ok(Type::TEXT),
-        other => arrow_pg::datatypes::into_pg_type(other).map_err(|_| {
-            Error::unsupported(format!("type {other} cannot be sent to a client"))
-                .with_hint("cast it to text or numeric")
-        }),
-    }
+pub fn wire_type(data_type: &DataType) -> Result<Type> {
+    pg_type(data_type).ok_or_else(|| {
+        Error::unsupported(format!("type {data_type} cannot be sent to a client"))
+            .with_hint("cast it to text or numeric")
+    })
 }
 
 fn type_size(pg_type: &Type) -> i16 {
@@ -71,7 +70,7 @@ fn type_size(pg_type: &Type) -> i16 {
         Type::INT2 => 2,
         Type::INT4 | Type::FLOAT4 | Type::DATE => 4,
         Type::INT8 | Type::FLOAT8 | Type::TIMESTAMP | Type::TIMESTAMPTZ | Type::TIME => 8,
-        Type::INTERVAL => 16,
+        Type::INTERVAL | Type::UUID => 16,
         _ => -1,
     }
 }
@@ -84,24 +83,6 @@ pub fn type_modifier(data_type: &DataType) -> i32 {
         }
         _ => -1,
     }
-}
-
-/// Name of a type in SQL.
-pub fn type_name(data_type: &DataType) -> String {
-    let name = match data_type {
-        DataType::Boolean => "boolean",
-        DataType::Int8 | DataType::Int16 => "smallint",
-        DataType::Int32 => "integer",
-        DataType::Int64 => "bigint",
-        DataType::Float32 => "real",
-        DataType::Float64 => "double precision",
-        DataType::Decimal128(precision, scale) => return format!("numeric({precision},{scale})"),
-        DataType::Date32 | DataType::Date64 => "date",
-        DataType::Timestamp(_, None) => "timestamp",
-        DataType::Timestamp(_, Some(_)) => "timestamptz",
-        other => return pg_type(other).map_or(other.to_string(), |pg| pg.name().to_string()),
-    };
-    name.to_string()
 }
 
 /// Encodes a batch, row by row.
@@ -137,6 +118,11 @@ fn encode(
     {
         return encoder.encode_field(&text);
     }
+    if field.format() == FieldFormat::Binary
+        && let Some(bytes) = PgBinary::of(array, row)
+    {
+        return encoder.encode_field(&bytes);
+    }
     if let DataType::List(item) = array.data_type()
         && let DataType::Decimal128(_, scale @ 0..) = item.data_type()
     {
@@ -158,9 +144,6 @@ fn encode(
         DataType::UInt64 => {
             let unscaled = array.as_primitive::<arrow::datatypes::UInt64Type>().value(row);
             encoder.encode_field(&Numeric { unscaled: i128::from(unscaled), scale: 0 })
-        }
-        DataType::FixedSizeBinary(_) => {
-            encoder.encode_field(&array.as_fixed_size_binary().value(row))
         }
         _ => {
             let declared = batch.schema_ref().field(column);

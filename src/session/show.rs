@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 
-use super::{Variables, type_name};
+use super::Variables;
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::FieldNotice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{CatchUp, Engine, JobKind, JobState, JobStatus, PipelineRun, PipelineRunState};
 use crate::sql::{Show, redacted};
 use crate::state::MemoryAccount;
+use crate::types::type_name;
 
 type Column = (&'static str, ArrayRef);
 

@@ -12,6 +12,7 @@ use super::syntax::Places;
 use crate::catalog::{Catalog, Creation, Definition, Relation, Removal};
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::plan::{FragmentPlan, IncrementalPlan, PlannedRelation, on_large_stack, plan};
+use crate::types::TypeForms;
 
 /// What a statement asks, bound to a catalog.
 #[derive(Debug, Clone)]
@@ -99,11 +100,13 @@ pub struct NewRelation {
     pub creation: Creation,
     /// The plan of its query; `None` if it has none that is kept up.
     pub plan: Option<IncrementalPlan>,
+    /// The forms that its types were bound in.
+    pub forms: TypeForms,
 }
 
 impl From<Creation> for NewRelation {
     fn from(creation: Creation) -> Self {
-        Self { creation, plan: None }
+        Self { creation, plan: None, forms: TypeForms::Own }
     }
 }
 
@@ -114,7 +117,7 @@ impl NewRelation {
         make: impl FnOnce(&IncrementalPlan) -> Result<Creation>,
     ) -> Result<Self> {
         let plan = plan(query)?;
-        Ok(Self { creation: make(&plan)?, plan: Some(plan) })
+        Ok(Self { creation: make(&plan)?, plan: Some(plan), forms: TypeForms::Own })
     }
 
     /// Enters the relation, and its `$errors`, into a catalog. `text` is the statement's.
@@ -122,8 +125,8 @@ impl NewRelation {
     /// # Errors
     /// As [`Catalog::create`]; the catalog is to be thrown away then.
     pub fn enter(self, catalog: &mut Catalog, text: &str) -> Result<Vec<PlannedRelation>> {
-        let Self { creation, mut plan } = self;
-        let made = catalog.create(creation, text)?.into_iter().map(|relation| {
+        let Self { creation, mut plan, forms } = self;
+        let made = catalog.create(creation, text, forms)?.into_iter().map(|relation| {
             // The first is what the statement names.
             let fragment = FragmentPlan::of(&relation, plan.take())?;
             Ok(PlannedRelation { relation, fragment })
@@ -156,7 +159,21 @@ pub fn bind_with(
         _ => statement,
     };
     let extra = if bound.kind.is_creation() { &NoExtraTables } else { extra };
-    on_large_stack(|| Binder { catalog, scope: Scope::new(catalog, extra), statement }.bind())
+    bind_in_forms(catalog, statement, extra, TypeForms::Own)
+}
+
+/// Binds a statement whose types have certain forms.
+///
+/// # Errors
+/// As [`bind`].
+pub(super) fn bind_in_forms(
+    catalog: &Catalog,
+    statement: &Statement,
+    extra: &dyn ExtraTables,
+    forms: TypeForms,
+) -> Result<Bound> {
+    let scope = Scope::new(catalog, extra, forms);
+    on_large_stack(|| Binder { catalog, scope, statement }.bind())
 }
 
 /// Binds one statement.
@@ -225,7 +242,7 @@ impl Binder<'_> {
         make: impl FnOnce() -> Result<NewRelation>,
     ) -> Result<Bound> {
         if self.catalog.get(&name.value).is_none() {
-            let new = make()?;
+            let new = NewRelation { forms: self.scope.forms(), ..make()? };
             refuse_reserved(&new.creation)?;
             return Ok(Bound::Create(Box::new(new)));
         }
@@ -271,7 +288,7 @@ impl Binder<'_> {
     fn explain(&self, inner: &Statement) -> Result<Explain> {
         let binder = Binder {
             catalog: self.catalog,
-            scope: Scope::new(self.catalog, self.scope.extra()),
+            scope: Scope::new(self.catalog, self.scope.extra(), self.scope.forms()),
             statement: inner,
         };
         let new = match &inner.kind {

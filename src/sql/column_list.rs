@@ -8,7 +8,7 @@ use super::statement::ColumnList;
 use super::syntax::Places;
 use crate::catalog::ColumnDef;
 use crate::error::{Error, ErrorKind, Result, nearest};
-use crate::types::{arrow_type, time_precision};
+use crate::types::{TypeForms, arrow_type, time_precision};
 
 /// Columns, and which of them are the primary key.
 #[derive(Debug)]
@@ -21,7 +21,11 @@ pub(super) struct Columns {
 ///
 /// # Errors
 /// `Unsupported` for types and constraints that are not kept; `DuplicateColumn`, `UndefinedColumn`.
-pub(super) fn bind_columns(list: &ColumnList, places: Places<'_>) -> Result<Columns> {
+pub(super) fn bind_columns(
+    list: &ColumnList,
+    places: Places<'_>,
+    forms: TypeForms,
+) -> Result<Columns> {
     let mut columns: Vec<ColumnDef> = Vec::new();
     let mut keys: Vec<Vec<usize>> = Vec::new();
     for column in &list.columns {
@@ -31,7 +35,7 @@ pub(super) fn bind_columns(list: &ColumnList, places: Places<'_>) -> Result<Colu
             let message = format!("column \"{name}\" is specified more than once");
             return Err(Error::new(ErrorKind::DuplicateColumn, message).at(position));
         }
-        let data_type = arrow_type(&column.data_type).map_err(|error| error.at(position))?;
+        let data_type = arrow_type(&column.data_type, forms).map_err(|error| error.at(position))?;
         let mut nullable = true;
         for option in &column.options {
             match &option.option {
@@ -68,7 +72,7 @@ pub fn unenforced(list: &ColumnList) -> Vec<String> {
         let name = fold(&column.name);
         let data_type = &column.data_type;
         let kept = match data_type {
-            ast::DataType::JSON | ast::DataType::JSONB | ast::DataType::Uuid => "text",
+            ast::DataType::JSON => "text",
             ast::DataType::Timestamp(Some(0..6), _) => "microseconds",
             ast::DataType::Numeric(ast::ExactNumberInfo::None)
             | ast::DataType::Decimal(ast::ExactNumberInfo::None) => "NUMERIC(38,10)",

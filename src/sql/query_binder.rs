@@ -14,11 +14,11 @@ use sqlparser::tokenizer::{Location, Token};
 
 use super::binder::Binder;
 use super::clauses::Clauses;
-use super::float_beside_decimal::{CHOOSING, floats_beside_decimals};
 use super::output_names::{name_outputs, visible_text};
 use super::parser::fold;
 use super::postgres_syntax::with_planner_syntax;
 use super::scope::Scope;
+use super::shared_types::{CHOOSING, with_shared_types};
 use super::syntax::tokenize;
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::functions::functions;
@@ -99,7 +99,7 @@ fn told_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
 /// # Errors
 /// What the planner says of the types.
 pub fn with_final_types(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = floats_beside_decimals(plan)?;
+    let plan = with_shared_types(plan)?;
     match plan.get_parameter_names()?.is_empty() {
         true => Ok(coerced(plan)?),
         false => Ok(plan),

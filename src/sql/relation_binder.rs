@@ -96,7 +96,7 @@ impl Binder<'_> {
 
     fn columns(&self, relation: &CreateRelation, connected: bool) -> Result<Columns> {
         let mut columns = match &relation.columns {
-            Some(list) => bind_columns(list, self.places())?,
+            Some(list) => bind_columns(list, self.places(), self.scope.forms())?,
             None => connector_columns(&relation.options)
                 .map_err(|error| error.at(relation.name.position))?,
         };

@@ -21,7 +21,7 @@ use crate::catalog::{Catalog, Definition, Relation};
 use crate::error::{Error, ErrorKind, nearest};
 use crate::functions::functions;
 use crate::plan::RelationSource;
-use crate::types::arrow_type;
+use crate::types::{TypeForms, arrow_type};
 
 /// The one database.
 pub const DATABASE: &str = "dev";
@@ -62,14 +62,20 @@ impl ExtraTables for NoExtraTables {
 pub(super) struct Scope<'a> {
     catalog: &'a Catalog,
     extra: &'a dyn ExtraTables,
+    forms: TypeForms,
     options: ConfigOptions,
     named: RefCell<BTreeSet<RelationId>>,
 }
 
 impl<'a> Scope<'a> {
-    pub(super) fn new(catalog: &'a Catalog, extra: &'a dyn ExtraTables) -> Self {
+    pub(super) fn new(catalog: &'a Catalog, extra: &'a dyn ExtraTables, forms: TypeForms) -> Self {
         let options = ConfigOptions::default();
-        Self { catalog, extra, options, named: RefCell::default() }
+        Self { catalog, extra, forms, options, named: RefCell::default() }
+    }
+
+    /// The forms that the statement's types have.
+    pub(super) fn forms(&self) -> TypeForms {
+        self.forms
     }
 
     /// The relations that were looked up, by id.
@@ -190,7 +196,7 @@ impl ContextProvider for Scope<'_> {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(Arc::new(Types))
+        Some(Arc::new(Types(self.forms)))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
@@ -253,11 +259,11 @@ impl TableSource for LogicalViewSource {
 
 /// Types in expressions are the types of columns.
 #[derive(Debug)]
-struct Types;
+struct Types(TypeForms);
 
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql: &SqlType) -> datafusion::error::Result<Option<FieldRef>> {
         // What has no column form, such as an array, the planner may know.
-        Ok(arrow_type(sql).ok().map(|data_type| Arc::new(Field::new("", data_type, true))))
+        Ok(arrow_type(sql, self.0).ok().map(|data_type| Arc::new(Field::new("", data_type, true))))
     }
 }

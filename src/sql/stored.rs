@@ -7,16 +7,25 @@ use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 
-use super::{Bound, bind, parse};
+use super::binder::bind_in_forms;
+use super::scope::NoExtraTables;
+use super::{Bound, parse};
 use crate::catalog::{Catalog, ChangelogMode, Definition, Relation, RelationId, UnboundDef};
 use crate::error::{Error, Result};
 use crate::plan::PlannedRelation;
+use crate::types::TypeForms;
 
-/// Enters what a stored statement makes into a catalog; its first relation has `id`.
-pub fn enter_stored(catalog: &mut Catalog, id: RelationId, text: &str) -> Vec<PlannedRelation> {
+/// Enters what a stored statement makes into a catalog; its first relation has `id`, and its types
+/// have the forms that they had when it was made.
+pub fn enter_stored(
+    catalog: &mut Catalog,
+    id: RelationId,
+    text: &str,
+    forms: TypeForms,
+) -> Vec<PlannedRelation> {
     let mut entered = catalog.clone();
     entered.set_next_id(id);
-    match create(&mut entered, text) {
+    match create(&mut entered, text, forms) {
         Ok(made) => {
             *catalog = entered;
             made
@@ -28,6 +37,7 @@ pub fn enter_stored(catalog: &mut Catalog, id: RelationId, text: &str) -> Vec<Pl
                 id,
                 name,
                 sql: text.to_string(),
+                forms,
                 definition: Arc::new(Definition::Unbound(UnboundDef { noun, error })),
                 schema: Arc::new(Schema::empty()),
                 upsert_key: None,
@@ -39,10 +49,11 @@ pub fn enter_stored(catalog: &mut Catalog, id: RelationId, text: &str) -> Vec<Pl
     }
 }
 
-fn create(catalog: &mut Catalog, text: &str) -> Result<Vec<PlannedRelation>> {
+fn create(catalog: &mut Catalog, text: &str, forms: TypeForms) -> Result<Vec<PlannedRelation>> {
     let mut made = Vec::new();
     for statement in parse(text)? {
-        let Bound::Create(new) = bind(catalog, &statement)? else {
+        let bound = bind_in_forms(catalog, &statement, &NoExtraTables, forms)?;
+        let Bound::Create(new) = bound else {
             return Err(Error::internal("a stored statement is not CREATE"));
         };
         made.extend(new.enter(catalog, &statement.text)?);
@@ -124,7 +135,7 @@ mod tests {
             ("CREATE PIPELINE p SCHEDULED 'x'", "pipeline", "p"),
         ] {
             let mut catalog = Catalog::default();
-            let made = enter_stored(&mut catalog, RelationId(7), text);
+            let made = enter_stored(&mut catalog, RelationId(7), text, TypeForms::Own);
             let relation = catalog.get(name).unwrap_or_else(|| panic!("{text}: {made:?}"));
             assert_eq!((relation.id, relation.sql.as_str()), (RelationId(7), text));
             let Definition::Unbound(unbound) = &*relation.definition else { panic!("{text}") };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{
@@ -20,6 +20,7 @@ use super::query_binder::with_final_types;
 use super::syntax::parse_postgres;
 use crate::catalog::{Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
+use crate::functions::{has_input, literal};
 
 impl Binder<'_> {
     pub(super) fn insert(&self, insert: &ast::Insert) -> Result<Bound> {
@@ -164,7 +165,7 @@ impl Binder<'_> {
                 let mut context = PlannerContext::new();
                 let expr = self
                     .planned(|planner| planner.sql_to_expr(value.clone(), &none, &mut context))?;
-                Ok(typed_parameter(expr, target))
+                typed_literal(typed_parameter(expr, target), target.data_type())
             });
             rows.push(exprs.collect::<Result<Vec<_>>>()?);
         }
@@ -396,6 +397,16 @@ fn assigned(value: Expr, column: &FieldRef, schema: &DFSchema) -> Result<Expr> {
         cast @ (Expr::Cast(_) | Expr::Literal(..)) => cast,
         same => cast(same, column.data_type().clone()),
     })
+}
+
+/// A quoted literal as a value of a column's type, if the type has texts of its own.
+fn typed_literal(expr: Expr, to: &DataType) -> Result<Expr> {
+    match &expr {
+        Expr::Literal(ScalarValue::Utf8(Some(_)), _) if !to.is_string() && has_input(to) => {
+            Ok(literal(expr, to)?)
+        }
+        _ => Ok(expr),
+    }
 }
 
 /// A parameter that is a value of a column has the column's type.

@@ -125,6 +125,10 @@ pub(super) fn gather(
         DataType::Boolean => vec![values.bits(boolean_values)?.into_inner()],
         DataType::Utf8 | DataType::Binary => values.texts::<i32>(nulls.as_ref())?,
         DataType::LargeUtf8 | DataType::LargeBinary => values.texts::<i64>(nulls.as_ref())?,
+        DataType::FixedSizeBinary(width) => match usize::try_from(*width) {
+            Ok(width) => vec![values.fixed(width)?],
+            Err(_) => return Ok(interleave(arrays, places)?),
+        },
         other => match other.primitive_width() {
             Some(width) => vec![values.fixed(width)?],
             None => return Ok(interleave(arrays, places)?),

@@ -3,6 +3,7 @@
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use sqlparser::ast::{DataType as SqlType, ExactNumberInfo, ObjectName, TimezoneInfo};
 
+use super::{TypeForms, UUID};
 use crate::error::{Error, Result};
 
 /// Digits of a `NUMERIC` without precision, and digits after its point.
@@ -10,13 +11,14 @@ const NUMERIC_DEFAULT: (u8, i8) = (38, 10);
 
 /// The Arrow type of a type that SQL names.
 ///
-/// `JSON`, `JSONB` and `UUID` are kept as text; `NUMERIC` without precision has 38 digits, 10 of
-/// them after the point.
+/// `JSON` is kept as text; `NUMERIC` without precision has 38 digits, 10 of them after the point.
 ///
 /// # Errors
 /// `Unsupported` for a type that has no column form.
-pub fn arrow_type(sql: &SqlType) -> Result<DataType> {
+pub fn arrow_type(sql: &SqlType, forms: TypeForms) -> Result<DataType> {
     Ok(match sql {
+        SqlType::Uuid if forms == TypeForms::Own => UUID,
+        SqlType::JSONB if forms == TypeForms::Own => DataType::LargeBinary,
         SqlType::Boolean | SqlType::Bool => DataType::Boolean,
         SqlType::SmallInt(_) | SqlType::Int2(_) => DataType::Int16,
         SqlType::Int(_) | SqlType::Integer(_) | SqlType::Int4(_) => DataType::Int32,

@@ -2,6 +2,8 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 
+use super::UUID;
+
 /// The type in which a value of `data_type` is kept in a relation.
 ///
 /// Functions may give views of text, unsigned numbers or timestamps in other units; relations
@@ -9,9 +11,8 @@ use arrow::datatypes::{DataType, TimeUnit};
 pub fn stored_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
-            DataType::Binary
-        }
+        DataType::FixedSizeBinary(16) => UUID,
+        DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Dictionary(_, value) => stored_type(value),
         DataType::Int8 | DataType::UInt8 => DataType::Int16,
         DataType::UInt16 => DataType::Int32,

@@ -205,7 +205,8 @@ impl Coordinator {
         let relations: Vec<_> = started.iter().map(|it| Arc::clone(it.relation())).collect();
         let made = change.made().map(|made| made.relation());
         let named = made.filter(|relation| !relation.sql.is_empty());
-        let statements = named.map(|it| StatementRecord { id: it.id, sql: it.sql.clone() });
+        let statements =
+            named.map(|it| StatementRecord { id: it.id, sql: it.sql.clone(), forms: it.forms });
         let fragments = started.iter().filter_map(|started| {
             Some((started.relation().id, started.fragment()?.identity.clone()))
         });

@@ -8,6 +8,7 @@ use frazil_connector_api::{
 use futures::future::join_all;
 
 use crate::change::{batch_bytes, partition_by_key};
+use crate::functions::in_target_types;
 
 /// A cut gets one more writer for so many bytes: a small one makes no more files than it must.
 const WRITER_BYTES: usize = if cfg!(test) { 256 } else { 8 << 20 };
@@ -22,6 +23,15 @@ const WRITERS_MAX: usize = 16;
 pub(super) struct Writers<'a> {
     key: &'a [usize],
     writers: Vec<Box<dyn SinkWriter>>,
+}
+
+/// Changes with their rows in the types that the connector was built for.
+fn in_types_of_target(changes: ChangeBatch) -> Result<ChangeBatch> {
+    let rows = in_target_types(changes.rows())?;
+    match changes.weights() {
+        Some(weights) => ChangeBatch::try_new(rows, weights.clone()),
+        None => Ok(ChangeBatch::inserts(rows)),
+    }
 }
 
 impl<'a> Writers<'a> {
@@ -60,7 +70,10 @@ impl<'a> Writers<'a> {
         let writers = std::mem::take(&mut self.writers);
         let work = writers.into_iter().zip(shares).map(|(mut writer, share)| {
             beside(async move {
-                let written = writer.write(share).await;
+                let written = match in_types_of_target(share) {
+                    Ok(share) => writer.write(share).await,
+                    Err(error) => Err(error),
+                };
                 (writer, written)
             })
         });

@@ -9,8 +9,8 @@ use datafusion::error::Result;
 
 use super::relation_rows::{key, kind};
 use crate::catalog::Catalog;
-use crate::session::type_name;
 use crate::sql::redacted;
+use crate::types::type_name;
 
 /// `frazil.relations` and `frazil.columns`.
 #[derive(Debug)]

@@ -18,7 +18,8 @@ use super::object_ids as ids;
 use super::relation_rows::{RelationRow, visible};
 use super::value_functions::text_list;
 use crate::catalog::Catalog;
-use crate::session::{Variables, pg_type, type_modifier};
+use crate::session::{Variables, type_modifier};
+use crate::types::pg_type;
 
 /// Name of the role that owns everything.
 const OWNER: &str = "postgres";

@@ -1,39 +1,51 @@
-//! Floats stay floats beside decimals.
+//! Expressions that share a type: the items of a list, the results of CASE, the parts of BETWEEN.
 //!
-//! A number with a point is a decimal, and the planner's types of `f > 0.2` would make a decimal of
-//! a float, too: one that is too small for 1e16 and has no NaN. PostgreSQL makes floats of both.
+//! Floats stay floats beside decimals: a number with a point is a decimal, and the planner's types
+//! of `f > 0.2` would make a decimal of a float, too, one that is too small for 1e16 and has no NaN.
+//! PostgreSQL makes floats of both. A quoted literal has the type of the others, and a text does not
+//! stand beside a value that is none.
 
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Union, cast};
 
 use crate::error::Result;
+use crate::functions::{has_input, literal, refuse_texts_beside_others};
 use crate::plan::{with_expressions, with_types};
+
+type Planned<T> = datafusion::error::Result<T>;
 
 /// Functions that give one of their arguments.
 pub(super) const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
 
-/// The plan with decimals cast to floats wherever they meet a float.
+/// The plan with decimals cast to floats wherever they meet a float, and quoted literals of the type
+/// of what they meet.
 ///
 /// # Errors
-/// What the planner says of the types.
-pub(super) fn floats_beside_decimals(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// `UndefinedFunction` where a text meets something else, `InvalidValue` for a literal that is no
+/// value of its type; what the planner says of the types.
+pub(super) fn with_shared_types(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| {
         let node = match node {
             LogicalPlan::Union(union) => LogicalPlan::Union(float_columns(union)?),
             other => other,
         };
-        with_expressions(node, |expr, schema| Ok(beside_float(expr, schema)))
+        check_join(&node)?;
+        with_expressions(node, shared)
     })?;
     Ok(plan.data)
 }
 
-fn beside_float(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+fn shared(mut expr: Expr, schema: &DFSchema) -> Planned<Transformed<Expr>> {
     let parts: Vec<&mut Expr> = match &mut expr {
-        Expr::BinaryExpr(binary) => vec![&mut binary.left, &mut binary.right],
+        // Its literals have their types since it was planned.
+        Expr::BinaryExpr(binary) => {
+            let transformed = unify_floats(vec![&mut binary.left, &mut binary.right], schema);
+            return Ok(Transformed::new_transformed(expr, transformed));
+        }
         Expr::Between(between) => vec![&mut between.expr, &mut between.low, &mut between.high],
         Expr::InList(list) => std::iter::once(&mut *list.expr).chain(&mut list.list).collect(),
         Expr::Case(case) => {
@@ -42,24 +54,57 @@ fn beside_float(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
                 branches.map(|(when, then)| (&mut **when, &mut **then)).unzip();
             let mut results = thens;
             results.extend(case.else_expr.as_deref_mut());
-            let mut transformed = unify(results, schema);
+            let mut transformed = unify(results, schema)?;
             if let Some(base) = &mut case.expr {
                 let compared = std::iter::once(&mut **base).chain(whens).collect();
-                transformed |= unify(compared, schema);
+                transformed |= unify(compared, schema)?;
             }
-            return Transformed::new_transformed(expr, transformed);
+            return Ok(Transformed::new_transformed(expr, transformed));
         }
         Expr::ScalarFunction(call) if CHOOSING.contains(&call.func.name()) => {
             call.args.iter_mut().collect()
         }
-        _ => return Transformed::no(expr),
+        _ => return Ok(Transformed::no(expr)),
     };
-    let transformed = unify(parts, schema);
-    Transformed::new_transformed(expr, transformed)
+    let transformed = unify(parts, schema)?;
+    Ok(Transformed::new_transformed(expr, transformed))
+}
+
+/// Brings expressions to one type as far as the planner would not; true if it changed one.
+fn unify(mut exprs: Vec<&mut Expr>, schema: &DFSchema) -> Planned<bool> {
+    let is_literal = |expr: &Expr| matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
+    let types = exprs.iter().filter(|expr| !is_literal(expr));
+    let types: Vec<_> = types.filter_map(|expr| expr.get_type(schema).ok()).collect();
+    let mut types = types.iter().filter(|data_type| !data_type.is_null());
+    let first = types.next().cloned();
+    let external = |error| DataFusionError::External(Box::new(error));
+    let mut transformed = false;
+    if let Some(first) = first {
+        types.try_for_each(|it| refuse_texts_beside_others(&first, it)).map_err(external)?;
+        if !first.is_string() && has_input(&first) {
+            for expr in exprs.iter_mut().filter(|expr| is_literal(expr)) {
+                **expr = literal(std::mem::take(*expr), &first)?;
+                transformed = true;
+            }
+        }
+    }
+    Ok(unify_floats(exprs, schema) || transformed)
+}
+
+/// Tables are joined by columns of one kind.
+fn check_join(node: &LogicalPlan) -> Planned<()> {
+    let LogicalPlan::Join(join) = node else { return Ok(()) };
+    for (left, right) in &join.on {
+        let (left, right) =
+            (left.get_type(join.left.schema())?, right.get_type(join.right.schema())?);
+        refuse_texts_beside_others(&left, &right)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+    }
+    Ok(())
 }
 
 /// Casts the decimals among expressions if one of the others is a float; true if it did.
-fn unify(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+fn unify_floats(exprs: Vec<&mut Expr>, schema: &DFSchema) -> bool {
     // What has no type yet, such as a parameter, is left to the planner.
     let type_of = |expr: &Expr| expr.get_type(schema).ok();
     let has_float = exprs.iter().any(|expr| type_of(expr).is_some_and(|it| it.is_floating()));
