@@ -14,6 +14,7 @@ mod clauses;
 mod column_list;
 mod copy_parser;
 mod create_parser;
+mod int4_literals;
 mod output_names;
 mod parser;
 mod postgres_syntax;

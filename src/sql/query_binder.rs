@@ -14,6 +14,7 @@ use sqlparser::tokenizer::{Location, Token};
 
 use super::binder::Binder;
 use super::clauses::Clauses;
+use super::int4_literals::int4_literals;
 use super::output_names::{name_outputs, visible_text};
 use super::parser::fold;
 use super::postgres_syntax::with_planner_syntax;
@@ -99,7 +100,7 @@ fn told_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
 /// # Errors
 /// What the planner says of the types.
 pub fn with_final_types(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = with_shared_types(plan)?;
+    let plan = with_shared_types(int4_literals(plan)?)?;
     match plan.get_parameter_names()?.is_empty() {
         true => Ok(coerced(plan)?),
         false => Ok(plan),
