@@ -1,7 +1,7 @@
 //! [`Definition`]: what a CREATE statement says, bound.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use frazil_connector_api::{Include, Options, SinkMode};
 use std::sync::Arc;
 
@@ -19,6 +19,9 @@ pub struct ColumnDef {
     pub precision: Option<u8>,
     /// Whether NULL may be stored.
     pub nullable: bool,
+    /// `DEFAULT`, of the column's type: what an INSERT that leaves the column out stores; NULL if
+    /// there is none.
+    pub default: Option<Expr>,
     /// What of a message it is, if it is none of the columns of its value. Such columns are last.
     pub include: Option<Include>,
 }

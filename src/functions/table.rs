@@ -49,8 +49,12 @@ impl Functions {
         scalar.extend([date_part(), modulo(), time_zone()]);
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(Extract)];
         planners.extend(SessionStateDefaults::default_expr_planners());
+        let mut scalar = by_name(scalar, |function| (function.name(), function.aliases()));
+        if let Some(uuid) = scalar.get("uuid").cloned() {
+            scalar.insert("gen_random_uuid".to_string(), uuid);
+        }
         Self {
-            scalar: by_name(scalar, |function| (function.name(), function.aliases())),
+            scalar,
             higher_order: by_name(
                 SessionStateDefaults::default_higher_order_functions(),
                 |function| (function.name(), function.aliases()),

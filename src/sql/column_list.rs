@@ -39,11 +39,14 @@ pub(super) fn bind_columns(list: &ColumnList, places: Places<'_>) -> Result<Colu
                 ColumnOption::NotNull => nullable = false,
                 ColumnOption::PrimaryKey(_) => keys.push(vec![columns.len()]),
                 ColumnOption::Comment(_) => {}
+                // Bound when all columns are known.
+                ColumnOption::Default(_) => {}
                 other => return Err(unsupported_constraint(&other.to_string()).at(position)),
             }
         }
         let precision = time_precision(&column.data_type);
-        columns.push(ColumnDef { name, data_type, precision, nullable, include: None });
+        let default = None;
+        columns.push(ColumnDef { name, data_type, precision, nullable, default, include: None });
     }
     for constraint in &list.constraints {
         let TableConstraint::PrimaryKey(key) = constraint else {
@@ -60,6 +63,30 @@ pub(super) fn bind_columns(list: &ColumnList, places: Places<'_>) -> Result<Colu
         columns[*index].nullable = false;
     }
     Ok(Columns { columns, primary_key })
+}
+
+/// The expressions of DEFAULT in a list, with the numbers of their columns.
+///
+/// # Errors
+/// `Syntax` for a column that has two.
+pub(super) fn defaults<'a>(
+    list: &'a ColumnList,
+    places: Places<'_>,
+) -> Result<Vec<(usize, &'a ast::Expr)>> {
+    let mut found: Vec<(usize, &ast::Expr)> = Vec::new();
+    for (index, column) in list.columns.iter().enumerate() {
+        for option in &column.options {
+            let ColumnOption::Default(value) = &option.option else { continue };
+            if found.last().is_some_and(|(other, _)| *other == index) {
+                let name = fold(&column.name);
+                let message = format!("multiple default values specified for column \"{name}\"");
+                let position = places.position(column.name.span.start);
+                return Err(Error::new(ErrorKind::Syntax, message).at(position));
+            }
+            found.push((index, value));
+        }
+    }
+    Ok(found)
 }
 
 /// What is not kept of the types that a list names, for notices: values are taken as they come.
@@ -151,5 +178,5 @@ fn unsupported_constraint(text: &str) -> Error {
     let text = text.to_uppercase();
     let head = text.split([' ', '(']).next().unwrap_or_default();
     Error::unsupported(format!("column constraint {head} is not supported"))
-        .with_hint("columns may be NOT NULL, and PRIMARY KEY")
+        .with_hint("columns may be NOT NULL, PRIMARY KEY, and have a DEFAULT")
 }

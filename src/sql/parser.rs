@@ -87,6 +87,7 @@ impl StatementParser<'_> {
             "DISCARD" | "DEALLOCATE" | "CLOSE" | "UNLISTEN" => self.discard(&word),
             "DECLARE" | "FETCH" | "MOVE" => Err(self.cursor().into()),
             "COPY" => self.copy(),
+            "TRUNCATE" => self.truncate(),
             _ => self.postgres_statement(),
         }
     }
@@ -113,6 +114,29 @@ impl StatementParser<'_> {
         let head = words.take(2).collect::<Vec<_>>().join(" ");
         Error::unsupported(format!("statement \"{head}\" is not supported"))
             .at(self.piece.offset + 1)
+    }
+
+    /// `TRUNCATE [TABLE] [ONLY] name [*], … [CONTINUE IDENTITY] [CASCADE | RESTRICT]`.
+    fn truncate(&mut self) -> Parsed<StatementKind> {
+        self.expect("TRUNCATE")?;
+        self.take("TABLE");
+        let mut names = Vec::new();
+        loop {
+            self.take("ONLY");
+            names.push(self.name()?);
+            let _ = self.inner.consume_token(&Token::Mul);
+            if !self.inner.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        // No column counts, and no table refers to another.
+        if !self.take_all(&["RESTART", "IDENTITY"]) {
+            self.take_all(&["CONTINUE", "IDENTITY"]);
+        }
+        if !self.take("CASCADE") {
+            self.take("RESTRICT");
+        }
+        Ok(StatementKind::Truncate(names))
     }
 
     fn explain(&mut self) -> Parsed<StatementKind> {
