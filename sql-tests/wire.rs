@@ -372,6 +372,45 @@ fn rows_come_back_over_the_extended_protocol() {
     });
 }
 
+/// Inserts some rows in clients at the same time; the numbers that they were told.
+async fn told_numbers(server: &Server, tasks: usize) -> Vec<i64> {
+    let mut clients = Vec::new();
+    for _ in 0..tasks {
+        clients.push(server.connect().await);
+    }
+    let all = clients.iter().map(|client| async move {
+        let mut told = Vec::new();
+        for _ in 0..15 {
+            let insert = "INSERT INTO t (x) VALUES ($1), ($1) RETURNING id";
+            let rows = client.query(insert, &[&"a"]).await.unwrap();
+            told.extend(rows.iter().map(|row| row.get::<_, i64>(0)));
+        }
+        told
+    });
+    futures::future::join_all(all).await.concat()
+}
+
+#[test]
+fn numbers_of_identity_columns_are_given_once_across_clients_and_kills() {
+    run(async {
+        let mut server = Server::start().await;
+        server.query("CREATE TABLE t (id BIGSERIAL PRIMARY KEY, x TEXT)").await.unwrap();
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.extend(told_numbers(&server, 4).await);
+            server.crash().await;
+        }
+        told.sort_unstable();
+        let count = told.len();
+        told.dedup();
+        assert_eq!((told.len(), count), (360, 360));
+        // The gaps are what was written down ahead.
+        assert!(told.last().is_some_and(|last| *last < 360 + 3 * 64), "{told:?}");
+        let found = server.sorted("SELECT count(*), count(DISTINCT id) FROM t").await.unwrap();
+        assert_eq!(found, [["360", "360"]]);
+    });
+}
+
 /// Drivers encode a value after the type that the server tells.
 #[test]
 fn parameters_have_the_types_of_the_columns_that_they_are_for() {

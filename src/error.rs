@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Grouping,
     /// A window function where none may be.
     Windowing,
+    /// A value for a column that takes its own numbers alone.
+    GeneratedAlways,
     /// SQL whose parts do not fit together.
     InvalidSql,
     /// An object of another kind than the statement wants.
@@ -105,6 +107,7 @@ impl ErrorKind {
             Self::UndefinedFunction => "42883",
             Self::Grouping => "42803",
             Self::Windowing => "42P20",
+            Self::GeneratedAlways => "428C9",
             Self::InvalidSql => "42601",
             Self::WrongObjectType => "42809",
             Self::DuplicateFunction => "42723",

@@ -9,6 +9,7 @@ mod bounded;
 mod date_part;
 mod float;
 mod modulo;
+mod next_numbers;
 mod replacement;
 mod table;
 mod text;
@@ -17,6 +18,7 @@ mod zone;
 
 pub use bounded::{bounded, joined_texts};
 pub use float::{checked_float, float_of_rank, float_rank};
+pub use next_numbers::{NumberSource, next_numbers, with_source};
 pub use replacement::{bytes, checked, checked_minus, text, whole_float, without_zone};
 pub use table::{Functions, INCREMENTAL_AGGREGATES, add_scalar_functions, functions};
 pub use text::{has_text, write_value};

@@ -25,10 +25,12 @@ use crate::sql::{self, Bound, Proposal, Statement, Write, WriteKind};
 
 mod conflicts;
 mod create_table_as;
+mod numbers;
 mod table_rows;
 
 use conflicts::beside_current;
 pub(super) use create_table_as::create_table_as;
+use numbers::numbered;
 use table_rows::{all_rows, part, row_count, with_schema};
 
 /// How often an UPDATE or DELETE reads before it gives up. From the second time on it holds the
@@ -226,7 +228,7 @@ async fn replace(
 }
 
 impl Replacement {
-    async fn attempt(&self, shared: &Shared, lock: TableLock) -> Result<Attempt> {
+    async fn attempt(&self, shared: &Arc<Shared>, lock: TableLock) -> Result<Attempt> {
         let read = shared.engine.read_to_write();
         let mut tables = RelationSchema::new(Arc::clone(&self.catalog), read.snapshot().clone());
         if let WritePlan::Bound(write) = &self.plan
@@ -242,12 +244,14 @@ impl Replacement {
     /// The rows that INSERT … ON CONFLICT proposes, beside those that the snapshot has.
     async fn conflicts(
         &self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         tables: &RelationSchema,
         proposal: &Proposal,
         snapshot: &Snapshot,
     ) -> Result<MemTable> {
-        let proposed = Planned::attach(shared, tables, proposal.plan.clone()).await?;
+        let proposed =
+            Planned::attach(shared, tables, numbered(proposal.plan.clone(), &self.table, shared)?)
+                .await?;
         let (_, proposed) = all_rows(proposed.with_params(&self.params)?).await?;
         let proposed = proposed.iter().map(|rows| with_schema(rows, &self.table));
         let proposed = proposed.collect::<Result<Vec<_>>>()?;
@@ -262,13 +266,14 @@ impl WritePlan {
     /// The query over a snapshot, with the values of parameters.
     async fn planned(
         &self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         tables: &RelationSchema,
         params: &[ScalarValue],
     ) -> Result<Planned> {
         match self {
             Self::Bound(write) => {
-                Planned::attach(shared, tables, write.plan.clone()).await?.with_params(params)
+                let plan = numbered(write.plan.clone(), &write.table, shared)?;
+                Planned::attach(shared, tables, plan).await?.with_params(params)
             }
             Self::Cached(cached) => Planned::cached(shared, tables, cached, params).await,
         }

@@ -9,7 +9,7 @@ use super::statement::{
     Drop, Name, ObjectKind, Resume, Show, Statement, StatementKind, Transaction,
 };
 use super::syntax::Places;
-use crate::catalog::{Catalog, Creation, Definition, Relation, Removal};
+use crate::catalog::{COUNTERS, Catalog, Creation, Definition, Relation, Removal};
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::plan::{FragmentPlan, IncrementalPlan, PlannedRelation, on_large_stack, plan};
 
@@ -211,7 +211,7 @@ impl Binder<'_> {
             StatementKind::CreateTable(table) => {
                 self.created(&table.name, table.if_not_exists, || Ok(self.table(table)?.into()))?
             }
-            StatementKind::Truncate(names) => Bound::Truncate(self.truncate(names)?),
+            StatementKind::Truncate(truncate) => Bound::Truncate(self.truncate(truncate)?),
             StatementKind::CreateTableAs(table) => self.table_as(table)?,
             StatementKind::CreateSource(source) => {
                 self.created(&source.name, source.if_not_exists, || {
@@ -274,6 +274,11 @@ impl Binder<'_> {
         for name in &drop.names {
             match self.catalog.get(&name.value) {
                 Some(relation) => {
+                    if relation.name == COUNTERS {
+                        let message = format!("\"{COUNTERS}\" belongs to the engine");
+                        let error = Error::new(ErrorKind::WrongObjectType, message);
+                        return Err(error.at(name.position));
+                    }
                     if matches!(*relation.definition, Definition::Errors) {
                         let message =
                             format!("\"{}\" goes only with what it belongs to", relation.name);
@@ -397,6 +402,10 @@ fn check_kind(verb: &str, kind: ObjectKind, relation: &Relation) -> Result<()> {
 /// Weights and operations travel beside a relation's columns, under names that begin so.
 fn refuse_reserved(creation: &Creation) -> Result<()> {
     let names = creation.schema.fields().iter().map(|field| field.name());
+    if creation.name == COUNTERS && !names.clone().eq(["counter", "given"]) {
+        let message = format!("relation \"{COUNTERS}\" belongs to the engine");
+        return Err(Error::new(ErrorKind::InvalidSql, message).with_hint("give it another name"));
+    }
     match names.into_iter().find(|name| name.starts_with('$')) {
         None => Ok(()),
         Some(name) => Err(Error::new(

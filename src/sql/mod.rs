@@ -42,7 +42,7 @@ pub use scope::{DATABASE, ExtraTables, NoExtraTables, SCHEMA};
 pub use statement::{
     ColumnList, Copy, CopyFormat, CreateCatalog, CreatePipeline, CreateRelation, CreateSink,
     CreateTableAs, CreateView, Drop, FormatClause, IncludeClause, Name, ObjectKind, Resume, Show,
-    SinkSource, Statement, StatementKind, Transaction,
+    SinkSource, Statement, StatementKind, Transaction, Truncate,
 };
 pub use stored::enter_stored;
 pub use syntax::{mended, no_parameter, parse_expression, parse_postgres, redacted, same_text};

@@ -5,7 +5,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::scope::{DATABASE, SCHEMA};
-use super::statement::{Name, Statement, StatementKind, Transaction};
+use super::statement::{Name, Statement, StatementKind, Transaction, Truncate};
 use super::syntax;
 use super::syntax::{Piece, Places, is_blank, pieces};
 use super::syntax_error::translate;
@@ -129,14 +129,15 @@ impl StatementParser<'_> {
                 break;
             }
         }
-        // No column counts, and no table refers to another.
-        if !self.take_all(&["RESTART", "IDENTITY"]) {
+        let restarts = self.take_all(&["RESTART", "IDENTITY"]);
+        if !restarts {
             self.take_all(&["CONTINUE", "IDENTITY"]);
         }
+        // No table refers to another.
         if !self.take("CASCADE") {
             self.take("RESTRICT");
         }
-        Ok(StatementKind::Truncate(names))
+        Ok(StatementKind::Truncate(Truncate { names, restarts }))
     }
 
     fn explain(&mut self) -> Parsed<StatementKind> {

@@ -120,6 +120,7 @@ impl Binder<'_> {
                 precision: None,
                 nullable: true,
                 default: None,
+                identity: None,
                 include: Some(include.clone()),
             });
             let names: Vec<_> = columns.columns.iter().map(|it| it.name.clone()).collect();
@@ -249,6 +250,7 @@ fn connector_columns(options: &Options) -> Result<Columns> {
         precision: None,
         nullable: field.is_nullable(),
         default: None,
+        identity: None,
         include: None,
     };
     let columns = schema.fields().iter().map(column).collect();

@@ -35,7 +35,7 @@ pub enum StatementKind {
     /// `DELETE`.
     Delete(Box<ast::Delete>),
     /// `TRUNCATE`.
-    Truncate(Vec<Name>),
+    Truncate(Truncate),
     /// `CREATE TABLE`.
     CreateTable(Box<CreateRelation>),
     /// `CREATE TABLE … AS`.
@@ -171,6 +171,15 @@ pub struct CreateRelation {
     pub options: Options,
     /// `FORMAT … ENCODE …`.
     pub format: Option<FormatClause>,
+}
+
+/// `TRUNCATE name, … [RESTART IDENTITY]`.
+#[derive(Debug, Clone)]
+pub struct Truncate {
+    /// Names.
+    pub names: Vec<Name>,
+    /// `RESTART IDENTITY`.
+    pub restarts: bool,
 }
 
 /// `CREATE TABLE name [(column, …)] AS query [WITH [NO] DATA]`.

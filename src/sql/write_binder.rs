@@ -14,8 +14,8 @@ use super::column_list::undefined_column;
 use super::parser::{check_place, fold};
 use super::query_binder::{reference, with_final_types};
 use super::scope::relation_source;
-use super::statement::Name;
-use crate::catalog::{Definition, Relation};
+use super::statement::{Name, Truncate};
+use crate::catalog::{COUNTERS, Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
 
 mod assignment;
@@ -27,7 +27,7 @@ mod selection;
 pub use on_conflict::{CONFLICTS, conflicts_schema};
 
 use assignment::{OLD, assigned, set_twice, typed_parameter, with_typed_parameters};
-use defaults::{default_of, is_default};
+use defaults::{default_of, generated_always, is_always, is_default};
 use selection::{aliased, column, item, quoted, select};
 
 impl Binder<'_> {
@@ -133,6 +133,7 @@ impl Binder<'_> {
                 (with_typed_parameters(self.query(source)?, typed)?, targets)
             }
         };
+        self.refuse_given(source.and_then(plain_values), &targets, table)?;
         let (given, wanted) = (plan.schema().fields().len(), targets.len());
         if given != wanted {
             return Err(self.wrong_width(given, wanted));
@@ -242,10 +243,14 @@ impl Binder<'_> {
     }
 
     /// TRUNCATE: all rows go.
-    pub(super) fn truncate(&self, names: &[Name]) -> Result<Vec<Write>> {
-        let mut writes: Vec<Write> = Vec::with_capacity(names.len());
-        for name in names {
+    pub(super) fn truncate(&self, truncate: &Truncate) -> Result<Vec<Write>> {
+        let mut writes: Vec<Write> = Vec::with_capacity(truncate.names.len());
+        for name in &truncate.names {
             let table = self.writable_named(name, true)?;
+            if truncate.restarts && table.definition.has_identity() {
+                let message = "RESTART IDENTITY of a table that counts is not supported";
+                return Err(Error::unsupported(message).at(name.position));
+            }
             // A table may be named twice.
             if writes.iter().any(|write| write.table.id == table.id) {
                 continue;
@@ -289,6 +294,9 @@ impl Binder<'_> {
         let mut defaults = Vec::new();
         for ast::Assignment { target, value } in assignments {
             let (index, position) = self.assigned_column(target, &table)?;
+            if is_always(&table, index) && !is_default(value) {
+                return Err(generated_always(&table, index, true).at(position));
+            }
             let value = match is_default(value) {
                 true => {
                     defaults.push(index);
@@ -435,6 +443,10 @@ impl Binder<'_> {
             return Err(self.undefined("relation", name));
         };
         let position = name.position;
+        if relation.name == COUNTERS {
+            let message = format!("\"{COUNTERS}\" belongs to the engine");
+            return Err(Error::new(ErrorKind::WrongObjectType, message).at(position));
+        }
         let wrong = |message: String| Error::new(ErrorKind::WrongObjectType, message).at(position);
         match relation.definition.as_ref() {
             Definition::Table(table) if table.connector.is_some() => {

@@ -10,8 +10,9 @@ use super::super::column_list::defaults;
 use super::super::parser::fold;
 use super::super::statement::ColumnList;
 use super::assignment::assigned;
-use crate::catalog::{ColumnDef, Definition, Relation, columns_schema};
+use crate::catalog::{ColumnDef, Definition, IdentityColumn, Relation, columns_schema};
 use crate::error::{Error, ErrorKind, Result};
+use crate::functions::next_numbers;
 
 impl Binder<'_> {
     /// Binds the DEFAULT expressions of a list of columns.
@@ -22,6 +23,12 @@ impl Binder<'_> {
         connected: bool,
     ) -> Result<()> {
         let schema = columns_schema(columns);
+        let identity = columns.iter().position(|column| column.identity.is_some());
+        if let Some(index) = identity.filter(|_| connected) {
+            let position = self.places().position(list.columns[index].name.span.start);
+            let message = "an identity column that a connector fills is not supported";
+            return Err(Error::unsupported(message).at(position));
+        }
         for (index, value) in defaults(list, self.places())? {
             let position = self.places().position(list.columns[index].name.span.start);
             if connected {
@@ -36,6 +43,29 @@ impl Binder<'_> {
             columns[index].default = Some(assigned(value, field, &DFSchema::empty())?);
         }
         Ok(())
+    }
+
+    /// Refuses values of INSERT for columns that take their own numbers alone. `values` is the
+    /// VALUES list that all rows are from, if there is one.
+    pub(super) fn refuse_given(
+        &self,
+        values: Option<&ast::Values>,
+        targets: &[usize],
+        table: &Relation,
+    ) -> Result<()> {
+        let is_value = |row: &ast::Parens<Vec<ast::Expr>>, at: usize| {
+            row.content.get(at).is_some_and(|value| !is_default(value))
+        };
+        let is_given =
+            |at: usize| values.is_none_or(|values| values.rows.iter().any(|row| is_value(row, at)));
+        let mut targets = targets.iter().enumerate();
+        match targets.find(|(at, index)| is_always(table, **index) && is_given(*at)) {
+            None => Ok(()),
+            Some((_, index)) => {
+                let error = generated_always(table, *index, false);
+                Err(error.at(self.statement.offset + 1))
+            }
+        }
     }
 
     /// An expression that needs no row and no table.
@@ -69,11 +99,34 @@ impl Binder<'_> {
 
 /// What a column gets that a statement leaves out, or sets to DEFAULT.
 pub(super) fn default_of(table: &Relation, index: usize) -> Expr {
-    let default = match table.definition.as_ref() {
-        Definition::Table(table) => table.columns.get(index).and_then(|it| it.default.clone()),
-        _ => None,
+    let default = match column_def(table, index) {
+        Some(column) if column.identity.is_some() => Some(next_numbers(table.id.0, index)),
+        column => column.and_then(|column| column.default.clone()),
     };
     default.unwrap_or(Expr::Literal(ScalarValue::Null, None))
+}
+
+fn column_def(table: &Relation, index: usize) -> Option<&ColumnDef> {
+    match table.definition.as_ref() {
+        Definition::Table(table) => table.columns.get(index),
+        _ => None,
+    }
+}
+
+/// Whether a column takes no values but its own numbers.
+pub(super) fn is_always(table: &Relation, index: usize) -> bool {
+    column_def(table, index).is_some_and(|it| it.identity == Some(IdentityColumn::Always))
+}
+
+/// The error for a value of a column that is `GENERATED ALWAYS`.
+pub(super) fn generated_always(table: &Relation, index: usize, is_update: bool) -> Error {
+    let name = table.schema.field(index).name();
+    let message = match is_update {
+        true => format!("column \"{name}\" can only be updated to DEFAULT"),
+        false => format!("cannot insert a non-DEFAULT value into column \"{name}\""),
+    };
+    Error::new(ErrorKind::GeneratedAlways, message)
+        .with_detail(format!("column \"{name}\" is an identity column defined as GENERATED ALWAYS"))
 }
 
 /// The keyword DEFAULT in the place of a value.

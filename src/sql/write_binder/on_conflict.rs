@@ -21,7 +21,7 @@ use super::super::column_list::undefined_column;
 use super::super::parser::fold;
 use super::super::query_binder::with_final_types;
 use super::assignment::{OLD, assigned, columns_from, set_twice, typed_parameter};
-use super::defaults::{default_of, is_default};
+use super::defaults::{default_of, generated_always, is_always, is_default};
 use crate::catalog::{Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -210,6 +210,9 @@ impl Binder<'_> {
             let (index, position) = self.assigned_column(target, table)?;
             if values.iter().any(|(other, _)| *other == index) {
                 return Err(set_twice(&table.schema, index).at(position));
+            }
+            if is_always(table, index) && !is_default(value) {
+                return Err(generated_always(table, index, true).at(position));
             }
             let value = match is_default(value) {
                 true => default_of(table, index),
