@@ -118,19 +118,21 @@ impl Binder<'_> {
             names => Some(self.named_columns(names, table)?),
         };
         let values = source.map(|source| (source, plain_values(source)));
+        // Without names, they are those of the first columns.
         let (plan, targets) = match values {
             // DEFAULT VALUES.
             None => (LogicalPlanBuilder::empty(true).build()?, Vec::new()),
             Some((source, Some(values))) => {
-                // Without names, they are those of the first columns.
                 let width = values.rows.first().map_or(0, |row| row.content.len());
                 let targets = named.unwrap_or_else(|| (0..fields.len().min(width)).collect());
                 (self.values(source, &targets, table)?, targets)
             }
             Some((source, None)) => {
-                let targets = named.unwrap_or_else(|| (0..fields.len()).collect());
+                let plan = self.query(source)?;
+                let width = plan.schema().fields().len();
+                let targets = named.unwrap_or_else(|| (0..fields.len().min(width)).collect());
                 let typed = |index: usize| targets.get(index).map(|target| &fields[*target]);
-                (with_typed_parameters(self.query(source)?, typed)?, targets)
+                (with_typed_parameters(plan, typed)?, targets)
             }
         };
         self.refuse_given(source.and_then(plain_values), &targets, table)?;

@@ -99,7 +99,7 @@ fn tells_types_and_groups_that_do_not_fit() {
         ("SELECT id FROM orders UNION ALL SELECT id, name FROM customers", ErrorKind::InvalidSql),
         ("INSERT INTO log VALUES ('a', 1, 2)", ErrorKind::InvalidSql),
         ("INSERT INTO log VALUES ('a', 1), ('b')", ErrorKind::InvalidSql),
-        ("INSERT INTO log SELECT 'a'", ErrorKind::InvalidSql),
+        ("INSERT INTO log SELECT 'a', 1, 2", ErrorKind::InvalidSql),
         ("INSERT INTO orders (id, id) VALUES (1, 1)", ErrorKind::DuplicateColumn),
         ("CREATE TABLE t (a INT, a TEXT)", ErrorKind::DuplicateColumn),
         ("CREATE TABLE t (a MONEY)", ErrorKind::Unsupported),
