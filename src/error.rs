@@ -27,10 +27,18 @@ pub enum ErrorKind {
     AmbiguousColumn,
     /// A column named twice.
     DuplicateColumn,
+    /// Columns that are no key.
+    InvalidColumnReference,
+    /// A constraint that does not exist.
+    UndefinedObject,
     /// A function or operator that does not exist for these types.
     UndefinedFunction,
     /// A column that is neither grouped nor aggregated.
     Grouping,
+    /// A window function where none may be.
+    Windowing,
+    /// A value for a column that takes its own numbers alone.
+    GeneratedAlways,
     /// SQL whose parts do not fit together.
     InvalidSql,
     /// An object of another kind than the statement wants.
@@ -100,8 +108,12 @@ impl ErrorKind {
             Self::UndefinedColumn => "42703",
             Self::AmbiguousColumn => "42702",
             Self::DuplicateColumn => "42701",
+            Self::InvalidColumnReference => "42P10",
+            Self::UndefinedObject => "42704",
             Self::UndefinedFunction => "42883",
             Self::Grouping => "42803",
+            Self::Windowing => "42P20",
+            Self::GeneratedAlways => "428C9",
             Self::InvalidSql => "42601",
             Self::WrongObjectType => "42809",
             Self::DuplicateFunction => "42723",
@@ -396,6 +408,16 @@ fn from_schema_error(error: &datafusion::common::SchemaError) -> Error {
     use datafusion::common::SchemaError as Schema;
     match error {
         Schema::FieldNotFound { field, valid_fields } => {
+            let of = |table: &str| {
+                let mut tables = valid_fields.iter().filter_map(|it| it.relation.as_ref());
+                tables.next().is_some_and(|first| {
+                    first.table() != table && tables.all(|other| other.table() != table)
+                })
+            };
+            if let Some(table) = field.relation.as_ref().map(|it| it.table()).filter(|it| of(it)) {
+                let message = format!("missing FROM-clause entry for table \"{table}\"");
+                return Error::new(ErrorKind::UndefinedTable, message);
+            }
             let message = format!("column \"{}\" does not exist", field.name);
             let names = valid_fields.iter().map(|column| column.name.as_str());
             let error = Error::new(ErrorKind::UndefinedColumn, message);

@@ -12,8 +12,8 @@ mod taking_part;
 
 pub use change::{Creation, ERRORS_KEY, Removal, errors_schema};
 pub use definition::{
-    CatalogDef, ColumnDef, Definition, FormatDef, LogicalViewDef, PipelineDef, SinkDef, SourceDef,
-    TableDef, UnboundDef, ViewDef, columns_schema,
+    COUNTERS, CatalogDef, ColumnDef, Definition, FormatDef, IdentityColumn, LogicalViewDef,
+    PipelineDef, SinkDef, SourceDef, TableDef, UnboundDef, ViewDef, columns_schema,
 };
 pub use errors_retention::{ERRORS_OPTIONS, ErrorsRetention};
 pub use identity::{ChangelogMode, RelationId};

@@ -30,7 +30,7 @@ where
     C::Error: Debug,
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
-    let Outcome::Rows { schema, mut stream } = outcome else {
+    let Outcome::Rows { schema, mut stream, .. } = outcome else {
         return Err(wire_error(Error::internal("a copied query gave no rows")));
     };
     let columns = schema.fields().len();

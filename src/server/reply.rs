@@ -55,7 +55,7 @@ where
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
     match outcome {
-        Outcome::Rows { schema, stream } => {
+        Outcome::Rows { schema, stream, tag } => {
             let fields = pg_fields(&schema, format).map_err(wire_error)?;
             let row_fields = fields.clone();
             let rows = stream
@@ -65,7 +65,9 @@ where
                 })
                 .map(futures::stream::iter)
                 .flatten();
-            Ok(Response::Query(QueryResponse::new(fields, rows)))
+            let mut response = QueryResponse::new(fields, rows);
+            response.set_command_tag(tag);
+            Ok(Response::Query(response))
         }
         Outcome::Command { tag, notices } => {
             for notice in notices {

@@ -22,7 +22,7 @@ use super::relation_schema::{RelationSchema, attached};
 use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, Result};
 use crate::plan::{BatchPlanner, with_expressions};
-use crate::sql::{self, Bound};
+use crate::sql::{self, Bound, WriteKind};
 
 /// Bytes of a text up to which its plan is kept.
 const TEXT_BYTES_MAX: usize = 4 << 10;
@@ -65,9 +65,7 @@ pub(super) struct CachedPlan {
 #[derive(Debug, Clone)]
 pub(super) enum Asked {
     Query,
-    Insert(Arc<Relation>),
-    Update(Arc<Relation>),
-    Delete(Arc<Relation>),
+    Write(WriteKind, Arc<Relation>),
 }
 
 impl CachedPlans {
@@ -134,9 +132,9 @@ impl CachedPlan {
     ) -> Option<Self> {
         let (asked, plan) = match bound {
             Bound::Query(plan) => (Asked::Query, plan),
-            Bound::Insert { table, plan } => (Asked::Insert(Arc::clone(table)), plan),
-            Bound::Update { table, plan } => (Asked::Update(Arc::clone(table)), plan),
-            Bound::Delete { table, plan } => (Asked::Delete(Arc::clone(table)), plan),
+            Bound::Write(write) if write.proposal.is_none() => {
+                (Asked::Write(write.kind, Arc::clone(&write.table)), &write.plan)
+            }
             _ => return None,
         };
         let mut sources: HashMap<String, Arc<dyn TableSource>> = HashMap::new();

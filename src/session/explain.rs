@@ -6,7 +6,7 @@ use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::Outcome;
-use super::outcome::rows;
+use super::outcome::{SELECT, rows};
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::plan;
@@ -31,5 +31,6 @@ pub(super) fn run(
         _ => return Err(Error::internal("EXPLAIN was bound to something else")),
     };
     let column = Arc::new(StringArray::from(text.lines().collect::<Vec<_>>()));
-    rows(RecordBatch::try_new(columns(), vec![column])?)
+    let batch = RecordBatch::try_new(columns(), vec![column])?;
+    Ok(rows(batch.schema(), [batch], SELECT))
 }

@@ -98,6 +98,9 @@ fn names(kind: &StatementKind) -> BTreeSet<(String, String, String)> {
         StatementKind::Insert(insert) => ast::visit_relations(insert.as_ref(), &mut note),
         StatementKind::Update(update) => ast::visit_relations(update.as_ref(), &mut note),
         StatementKind::Delete(delete) => ast::visit_relations(delete.as_ref(), &mut note),
+        StatementKind::CreateTableAs(table) => {
+            ast::visit_relations(table.query.as_ref(), &mut note)
+        }
         StatementKind::Explain(inner) => return self::names(&inner.kind),
         _ => ControlFlow::Continue(()),
     };

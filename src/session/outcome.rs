@@ -1,15 +1,12 @@
 //! [`Outcome`]: what a statement gave; [`Description`]: what it will give.
 
 use std::fmt;
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
-
-use crate::error::Result;
 
 /// What a statement gave.
 pub enum Outcome {
@@ -19,6 +16,8 @@ pub enum Outcome {
         schema: SchemaRef,
         /// The rows, all of one snapshot.
         stream: SendableRecordBatchStream,
+        /// PostgreSQL's command tag without the number of rows, such as `INSERT 0`.
+        tag: &'static str,
     },
     /// Done.
     Command {
@@ -45,12 +44,18 @@ impl fmt::Debug for Outcome {
     }
 }
 
-/// One batch as an outcome.
-pub(super) fn rows(batch: RecordBatch) -> Result<Outcome> {
-    let schema = batch.schema();
-    let rows = stream::once(std::future::ready(Ok(batch)));
-    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
-    Ok(Outcome::Rows { schema, stream })
+/// The tag of queries, and of all that answers as they do.
+pub(super) const SELECT: &str = "SELECT";
+
+/// Batches as an outcome.
+pub(super) fn rows(
+    schema: SchemaRef,
+    batches: impl IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>,
+    tag: &'static str,
+) -> Outcome {
+    let rows = stream::iter(batches.into_iter().map(Ok));
+    let stream = Box::pin(RecordBatchStreamAdapter::new(SchemaRef::clone(&schema), rows));
+    Outcome::Rows { schema, stream, tag }
 }
 
 /// What a statement will take and give.

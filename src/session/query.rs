@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use chrono::{DateTime, Utc};
 use datafusion::datasource::source_as_provider;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::physical_plan::execute_stream;
@@ -12,6 +13,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::cached_plans::{Asked, CachedPlan};
 use super::lake_table::LakeTables;
+use super::outcome::SELECT;
 use super::pg_catalog::{CatalogExtras, CatalogUse};
 use super::relation_schema::{RelationSchema, attached};
 use super::shared::Shared;
@@ -20,7 +22,7 @@ use super::{Outcome, Variables, explain, query_error};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::plan::{BatchPlanner, physical_plan};
-use crate::sql::{self, Bound, Statement, StatementKind};
+use crate::sql::{self, Bound, CONFLICTS, Statement, StatementKind};
 
 /// A plan whose tables are those of one snapshot, and what plans how it is run.
 pub(super) struct Planned {
@@ -57,19 +59,25 @@ pub(super) async fn run(
         }
         None => plan(shared, variables, statement, params).await?.with_params(params)?,
     };
-    let Outcome::Rows { schema, stream } = planned.run().await? else {
-        return Err(Error::internal("a query gave no rows"));
-    };
-    Ok(Outcome::Rows { schema, stream: shared.queries().await?.ahead(stream).await? })
+    let (schema, stream) = planned.run().await?;
+    let stream = shared.queries().await?.ahead(stream).await?;
+    Ok(Outcome::Rows { schema, stream, tag: SELECT })
 }
 
-/// Types of `$1`, `$2` …: what the plan wants, else what the client gave; a number that the client
-/// gave in a wider type stays what it is, as `1.5` does beside an integer.
-pub(super) fn parameter_types(
-    plan: &LogicalPlan,
+/// Types of `$1`, `$2` …: what the first of the plans wants that wants something, else what the
+/// client gave; a number that the client gave in a wider type stays what it is, as `1.5` does
+/// beside an integer.
+pub(super) fn parameter_types<'a>(
+    plans: impl IntoIterator<Item = &'a LogicalPlan>,
     given: &[Option<DataType>],
 ) -> Result<Vec<Option<DataType>>> {
-    let inferred = sql::parameter_types(plan)?;
+    let mut inferred: Vec<Option<DataType>> = Vec::new();
+    for plan in plans {
+        for (at, wanted) in sql::parameter_types(plan)?.into_iter().enumerate() {
+            inferred.resize(inferred.len().max(at + 1), None);
+            inferred[at] = inferred[at].take().or(wanted);
+        }
+    }
     let param = |at: usize| {
         let wanted = inferred.get(at).cloned().flatten();
         let given = given.get(at).cloned().flatten();
@@ -120,20 +128,11 @@ impl Planned {
 
     /// With values in the places of parameters.
     pub(super) fn with_params(self, params: &[ScalarValue]) -> Result<Self> {
-        let names = self.plan.get_parameter_names().map_err(query_error)?;
-        if names.is_empty() {
-            return Ok(self);
-        }
-        let numbers = names.iter().filter_map(|name| name.trim_start_matches('$').parse().ok());
-        if let Some(number) = numbers.filter(|number: &usize| *number > params.len()).min() {
-            return Err(sql::no_parameter(number));
-        }
-        let plan = self.plan.with_param_values(params.to_vec()).map_err(query_error)?;
-        Ok(Self { plan: sql::with_final_types(plan)?, ..self })
+        Ok(Self { plan: with_params(self.plan, params)?, ..self })
     }
 
-    /// Starts it.
-    pub(super) async fn run(self) -> Result<Outcome> {
+    /// Starts it: its columns as clients see them, and its rows.
+    pub(super) async fn run(self) -> Result<(SchemaRef, SendableRecordBatchStream)> {
         let schema = sql::visible_columns(&self.plan);
         let (physical, task) = match self.planner {
             PlannedBy::Queries(planner, start) => {
@@ -148,8 +147,21 @@ impl Planned {
             }
         };
         let stream = execute_stream(physical.map_err(query_error)?, task).map_err(query_error)?;
-        Ok(Outcome::Rows { schema, stream })
+        Ok((schema, stream))
     }
+}
+
+/// A plan with values in the places of parameters.
+pub(super) fn with_params(plan: LogicalPlan, params: &[ScalarValue]) -> Result<LogicalPlan> {
+    let names = plan.get_parameter_names().map_err(query_error)?;
+    if names.is_empty() {
+        return Ok(plan);
+    }
+    let numbers = names.iter().filter_map(|name| name.trim_start_matches('$').parse().ok());
+    if let Some(number) = numbers.filter(|number: &usize| *number > params.len()).min() {
+        return Err(sql::no_parameter(number));
+    }
+    sql::with_final_types(plan.with_param_values(params.to_vec()).map_err(query_error)?)
 }
 
 /// Plans a query over the newest snapshot; keeps its plan for other values of its parameters.
@@ -200,9 +212,10 @@ async fn catalog_state(
     context.state(catalog, variables, Arc::new(public), start, memory)
 }
 
-/// True for a scan of a table or view of ours that gives a few rows.
+/// True for a scan of a table or view of ours that gives a few rows, and for rows that are there.
 fn gives_few(scan: &TableScan) -> bool {
     let provider = source_as_provider(&scan.source);
     let table = provider.as_ref().ok().and_then(|table| table.downcast_ref::<SnapshotTable>());
     table.is_some_and(|table| table.gives_few(&scan.filters))
+        || scan.table_name.table() == CONFLICTS
 }

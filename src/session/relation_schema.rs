@@ -14,18 +14,26 @@ use super::snapshot_table::SnapshotTable;
 use crate::catalog::{Catalog, Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Snapshot;
+use crate::sql::CONFLICTS;
 
 /// Tables and views at one epoch, by name.
 #[derive(Debug)]
 pub(super) struct RelationSchema {
     catalog: Arc<Catalog>,
     snapshot: Snapshot,
+    /// `sql::CONFLICTS`.
+    conflicts: Option<Arc<dyn TableProvider>>,
 }
 
 impl RelationSchema {
     /// The relations of a catalog at a snapshot.
     pub(super) fn new(catalog: Arc<Catalog>, snapshot: Snapshot) -> Self {
-        Self { catalog, snapshot }
+        Self { catalog, snapshot, conflicts: None }
+    }
+
+    /// The same, with the rows that INSERT … ON CONFLICT proposes.
+    pub(super) fn with_conflicts(self, conflicts: Arc<dyn TableProvider>) -> Self {
+        Self { conflicts: Some(conflicts), ..self }
     }
 
     /// A relation's rows.
@@ -41,6 +49,9 @@ impl RelationSchema {
 
     /// The same by name; `None` for a name that is not there.
     pub(super) fn by_name(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if name == CONFLICTS {
+            return Ok(self.conflicts.clone());
+        }
         self.catalog.get(name).map(|relation| self.rows(relation)).transpose()
     }
 }

@@ -14,7 +14,7 @@ use futures::{FutureExt, StreamExt};
 use super::cached_plans::CachedPlans;
 use super::describe::describe;
 use super::failure::panic_error;
-use super::outcome::rows;
+use super::outcome::{SELECT, rows};
 use super::query_runtime::{Deadline, copy};
 use super::shared::Shared;
 use super::{Description, Outcome, Variables, query, show, write};
@@ -117,13 +117,13 @@ impl Session {
             Some(deadline) => deadline.bound(dispatched).await,
         };
         match outcome? {
-            Outcome::Rows { schema, stream } => {
+            Outcome::Rows { schema, stream, tag } => {
                 let stream = guarded(Arc::clone(&schema), stream);
                 let stream = match deadline {
                     None => stream,
                     Some(deadline) => deadline.bound_rows(stream),
                 };
-                Ok(Outcome::Rows { schema, stream })
+                Ok(Outcome::Rows { schema, stream, tag })
             }
             command => Ok(command),
         }
@@ -158,7 +158,19 @@ impl Session {
                 }
                 write::run(&shared, statement, params).await
             }
-            StatementKind::Show(what) => rows(show::show(engine, &self.variables, what)?),
+            StatementKind::Truncate(_) => {
+                if let Some(written) = &mut self.written_in_transaction {
+                    *written = true;
+                }
+                write::truncate(&shared, statement).await
+            }
+            StatementKind::CreateTableAs(table) => {
+                write::create_table_as(&shared, statement, table, params).await
+            }
+            StatementKind::Show(what) => {
+                let batch = show::show(engine, &self.variables, what)?;
+                Ok(rows(batch.schema(), [batch], SELECT))
+            }
             StatementKind::Drop(drop) => drop_relations(engine, statement, drop).await,
             StatementKind::Resume(_) => resume(engine, statement).await,
             StatementKind::Flush => {

@@ -15,6 +15,10 @@ use crate::error::Result;
 use crate::job::Engine;
 use crate::sql::{Bound, Statement};
 
+mod counters;
+
+use counters::Counters;
+
 /// What the sessions of an engine share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -24,6 +28,8 @@ pub(super) struct Shared {
     pub(super) locks: TableLocks,
     /// Plans of statements with parameters.
     pub(super) plans: CachedPlans,
+    /// Numbers of identity columns.
+    pub(super) counters: Counters,
     catalog_context: OnceCell<CatalogContext>,
     queries: OnceCell<QueryRuntime>,
 }
@@ -34,6 +40,7 @@ impl Shared {
             engine,
             locks: TableLocks::default(),
             plans: CachedPlans::default(),
+            counters: Counters::default(),
             catalog_context: OnceCell::new(),
             queries: OnceCell::new(),
         }

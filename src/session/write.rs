@@ -2,27 +2,36 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
-use arrow::datatypes::DataType;
-use datafusion::logical_expr::LogicalPlan;
+use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch, is_not_null};
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::MemTable;
 use datafusion::scalar::ScalarValue;
 use frazil_connector_api::ChangeBatch;
-use futures::StreamExt;
 
+use super::Outcome;
 use super::cached_plans::{Asked, CachedPlan};
 use super::lake_table::LakeTables;
-use super::query::{self, Planned};
+use super::outcome::rows;
+use super::query::Planned;
 use super::query_runtime::copy;
 use super::relation_schema::RelationSchema;
 use super::shared::Shared;
 use super::table_locks::TableLock;
-use super::{Outcome, query_error};
 use crate::catalog::{Catalog, Relation};
-use crate::change::{batch_bytes, runs_by_bytes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{ReadToWrite, uncancelled};
-use crate::sql::{self, Bound, Statement};
+use crate::job::{ReadToWrite, Snapshot, uncancelled};
+use crate::sql::{self, Bound, Proposal, Statement, Write, WriteKind};
+
+mod conflicts;
+mod create_table_as;
+mod numbers;
+mod table_rows;
+
+use conflicts::beside_current;
+pub(super) use create_table_as::create_table_as;
+use numbers::numbered;
+use table_rows::{all_rows, part, row_count, with_schema};
 
 /// How often an UPDATE or DELETE reads before it gives up. From the second time on it holds the
 /// table's lock alone, so that only a write whose client has gone can still come between.
@@ -31,40 +40,47 @@ const ATTEMPTS_MAX: u32 = 10;
 /// The query of a write.
 #[derive(Clone)]
 enum WritePlan {
-    Bound(Box<LogicalPlan>),
+    Bound(Box<Write>),
     Cached(Arc<CachedPlan>),
 }
 
 /// A write that is to begin.
 enum Asks {
     Statement(Box<Statement>),
-    Cached(Arc<CachedPlan>),
+    Planned(WritePlan),
 }
 
 /// What is known of a write before anything is written.
 enum Begun {
-    Insert { table: Arc<Relation>, rows: Vec<RecordBatch> },
+    Insert { table: Arc<Relation>, written: Written },
     Replace(Box<(Replacement, Attempt)>),
 }
 
-/// An UPDATE or DELETE: replaces the rows of a table that a query gives. The new rows, if it
-/// `has_new` ones, are the query's columns behind the old ones.
+/// A write that depends on rows of its table.
 #[derive(Clone)]
 struct Replacement {
+    kind: WriteKind,
     table: Arc<Relation>,
     /// What it was bound to.
     catalog: Arc<Catalog>,
     plan: WritePlan,
     params: Vec<ScalarValue>,
-    has_new: bool,
 }
 
 /// What a [`Replacement`] has read, and what it would write.
 struct Attempt {
     lock: TableLock,
     read: ReadToWrite,
+    written: Written,
+}
+
+/// What a write's query says.
+struct Written {
+    /// Number of rows.
     count: usize,
     changes: Vec<ChangeBatch>,
+    /// Columns and rows of RETURNING.
+    returned: Option<(SchemaRef, Vec<RecordBatch>)>,
 }
 
 /// Runs a write; it is durable and visible in every view when this returns.
@@ -76,30 +92,58 @@ pub(super) async fn run(
     statement: &Statement,
     params: &[ScalarValue],
 ) -> Result<Outcome> {
-    let tag = statement.kind.tag();
     let catalog = shared.engine.catalog();
     let asks = match shared.plans.get(&catalog, &statement.text, params) {
-        Some(cached) => Asks::Cached(cached),
+        Some(cached) => Asks::Planned(WritePlan::Cached(cached)),
         None => Asks::Statement(Box::new(copy(statement))),
     };
+    let Written { count, returned, .. } = write(shared, catalog, asks, params).await?;
+    let tag = match statement.kind.tag() {
+        "INSERT" => "INSERT 0",
+        tag => tag,
+    };
+    Ok(match returned {
+        Some((columns, batches)) => rows(columns, batches, tag),
+        None => Outcome::command(format!("{tag} {count}")),
+    })
+}
+
+/// Runs TRUNCATE, a table after the other.
+pub(super) async fn truncate(shared: &Arc<Shared>, statement: &Statement) -> Result<Outcome> {
+    let catalog = shared.engine.catalog();
+    let Bound::Truncate(writes) = sql::bind(&catalog, statement)? else {
+        return Err(Error::internal("TRUNCATE was bound to something else"));
+    };
+    for all in writes {
+        let asks = Asks::Planned(WritePlan::Bound(Box::new(all)));
+        write(shared, Arc::clone(&catalog), asks, &[]).await?;
+    }
+    Ok(Outcome::command(statement.kind.tag()))
+}
+
+/// Runs a write to its end.
+async fn write(
+    shared: &Arc<Shared>,
+    catalog: Arc<Catalog>,
+    asks: Asks,
+    params: &[ScalarValue],
+) -> Result<Written> {
     let begin = begin(Arc::clone(shared), catalog, asks, params.to_vec());
-    let count = match shared.queries().await?.run(begin).await? {
-        Begun::Insert { table, rows } => {
-            let count = row_count(&rows);
-            if count > 0 {
+    Ok(match shared.queries().await?.run(begin).await? {
+        Begun::Insert { table, mut written } => {
+            let changes = std::mem::take(&mut written.changes);
+            if !changes.is_empty() {
                 let _lock = shared.locks.shared(table.id).await;
-                let changes = rows.into_iter().map(ChangeBatch::inserts).collect();
                 shared.engine.write(table.id, changes).await?;
             }
-            return Ok(Outcome::command(format!("{tag} 0 {count}")));
+            written
         }
         Begun::Replace(begun) => {
             let (replacement, attempt) = *begun;
             // A client that goes away must not give the lock back before the write is decided.
             uncancelled(replace(Arc::clone(shared), replacement, attempt)).await?
         }
-    };
-    Ok(Outcome::command(format!("{tag} {count}")))
+    })
 }
 
 /// Evaluates what a write is to write.
@@ -109,24 +153,26 @@ async fn begin(
     asks: Asks,
     params: Vec<ScalarValue>,
 ) -> Result<Begun> {
-    let (asked, plan) = match asks {
-        Asks::Cached(cached) => (cached.asked.clone(), WritePlan::Cached(cached)),
-        Asks::Statement(statement) => bound(&shared, &catalog, &statement, &params).await?,
-    };
-    let (table, has_new) = match asked {
-        Asked::Insert(table) => {
-            let tables = RelationSchema::new(catalog, shared.engine.snapshot());
-            let rows = evaluated(&shared, &tables, plan, &params).await?;
-            let rows = rows.iter().map(|rows| with_schema(rows, &table));
-            let rows = rows.collect::<Result<_>>()?;
-            return Ok(Begun::Insert { table, rows });
+    let plan = match asks {
+        Asks::Planned(plan) => plan,
+        Asks::Statement(statement) => {
+            WritePlan::Bound(bound(&shared, &catalog, &statement, &params).await?)
         }
-        Asked::Update(table) => (table, true),
-        Asked::Delete(table) => (table, false),
-        Asked::Query => return Err(Error::internal("a write was bound to a query")),
     };
+    let (kind, table) = match &plan {
+        WritePlan::Bound(write) => (write.kind, Arc::clone(&write.table)),
+        WritePlan::Cached(cached) => match &cached.asked {
+            Asked::Write(kind, table) => (*kind, Arc::clone(table)),
+            Asked::Query => return Err(Error::internal("a write was bound to a query")),
+        },
+    };
+    if kind == WriteKind::Insert {
+        let tables = RelationSchema::new(catalog, shared.engine.snapshot());
+        let rows = all_rows(plan.planned(&shared, &tables, &params).await?).await?;
+        return Ok(Begun::Insert { written: written(kind, &table, rows)?, table });
+    }
     let lock = shared.locks.shared(table.id).await;
-    let replacement = Replacement { table, catalog, plan, params, has_new };
+    let replacement = Replacement { kind, table, catalog, plan, params };
     let attempt = replacement.attempt(&shared, lock).await?;
     Ok(Begun::Replace(Box::new((replacement, attempt))))
 }
@@ -137,21 +183,18 @@ async fn bound(
     catalog: &Arc<Catalog>,
     statement: &Statement,
     params: &[ScalarValue],
-) -> Result<(Asked, WritePlan)> {
+) -> Result<Box<Write>> {
     let lake = LakeTables::load(catalog, statement).await?;
     let bound = sql::bind_with(catalog, statement, &lake)?;
     let tables = RelationSchema::new(Arc::clone(catalog), shared.engine.snapshot());
     shared.keep_plan(catalog, &tables, statement, &bound, params).await?;
-    let (asked, plan) = match bound {
-        Bound::Insert { table, plan } => (Asked::Insert(table), plan),
-        Bound::Update { table, plan } => (Asked::Update(table), plan),
-        Bound::Delete { table, plan } => (Asked::Delete(table), plan),
-        _ => return Err(Error::internal("a write was bound to something else")),
-    };
-    Ok((asked, WritePlan::Bound(Box::new(plan))))
+    match bound {
+        Bound::Write(write) => Ok(write),
+        _ => Err(Error::internal("a write was bound to something else")),
+    }
 }
 
-/// Writes what an attempt would; returns the number of rows.
+/// Writes what an attempt would, and tells what that was.
 ///
 /// The rows are read without a lock. If another statement has written one of their keys meanwhile,
 /// the write is refused as a whole, and the statement begins again with what is there by then.
@@ -159,13 +202,14 @@ async fn replace(
     shared: Arc<Shared>,
     replacement: Replacement,
     mut attempt: Attempt,
-) -> Result<usize> {
+) -> Result<Written> {
     let table = replacement.table.id;
     let mut attempts = 1;
     loop {
-        let Attempt { lock, read, count, changes } = attempt;
+        let Attempt { lock, read, mut written } = attempt;
+        let changes = std::mem::take(&mut written.changes);
         if changes.is_empty() {
-            return Ok(0);
+            return Ok(written);
         }
         match shared.engine.write_after(read, table, changes).await {
             Err(error)
@@ -178,154 +222,152 @@ async fn replace(
                 let again = async move { replacement.attempt(&owned, lock).await };
                 attempt = shared.queries().await?.run(again).await?;
             }
-            outcome => return outcome.map(|()| count),
+            outcome => return outcome.map(|()| written),
         }
     }
 }
 
 impl Replacement {
-    async fn attempt(&self, shared: &Shared, lock: TableLock) -> Result<Attempt> {
+    async fn attempt(&self, shared: &Arc<Shared>, lock: TableLock) -> Result<Attempt> {
         let read = shared.engine.read_to_write();
-        let tables = RelationSchema::new(Arc::clone(&self.catalog), read.snapshot().clone());
-        let rows = evaluated(shared, &tables, self.plan.clone(), &self.params).await?;
-        let changes = replacement(&rows, &self.table, self.has_new)?;
-        Ok(Attempt { lock, read, count: row_count(&rows), changes })
+        let mut tables = RelationSchema::new(Arc::clone(&self.catalog), read.snapshot().clone());
+        if let WritePlan::Bound(write) = &self.plan
+            && let Some(proposal) = &write.proposal
+        {
+            let conflicts = self.conflicts(shared, &tables, proposal, read.snapshot()).await?;
+            tables = tables.with_conflicts(Arc::new(conflicts));
+        }
+        let rows = all_rows(self.plan.planned(shared, &tables, &self.params).await?).await?;
+        Ok(Attempt { lock, read, written: written(self.kind, &self.table, rows)? })
     }
+
+    /// The rows that INSERT … ON CONFLICT proposes, beside those that the snapshot has.
+    async fn conflicts(
+        &self,
+        shared: &Arc<Shared>,
+        tables: &RelationSchema,
+        proposal: &Proposal,
+        snapshot: &Snapshot,
+    ) -> Result<MemTable> {
+        let proposed =
+            Planned::attach(shared, tables, numbered(proposal.plan.clone(), &self.table, shared)?)
+                .await?;
+        let (_, proposed) = all_rows(proposed.with_params(&self.params)?).await?;
+        let proposed = proposed.iter().map(|rows| with_schema(rows, &self.table));
+        let proposed = proposed.collect::<Result<Vec<_>>>()?;
+        let Some(rows) = snapshot.relation(self.table.id) else {
+            return Err(Error::internal("a table has no rows to write to"));
+        };
+        beside_current(&proposed, &self.table, &rows, proposal.updates).await
+    }
+}
+
+impl WritePlan {
+    /// The query over a snapshot, with the values of parameters.
+    async fn planned(
+        &self,
+        shared: &Arc<Shared>,
+        tables: &RelationSchema,
+        params: &[ScalarValue],
+    ) -> Result<Planned> {
+        match self {
+            Self::Bound(write) => {
+                let plan = numbered(write.plan.clone(), &write.table, shared)?;
+                Planned::attach(shared, tables, plan).await?.with_params(params)
+            }
+            Self::Cached(cached) => Planned::cached(shared, tables, cached, params).await,
+        }
+    }
+}
+
+/// The columns of RETURNING among those of a write's query; `None` if there is none.
+pub(super) fn returned(
+    kind: WriteKind,
+    table: &Relation,
+    columns: &Schema,
+) -> Result<Option<SchemaRef>> {
+    let returned: Vec<usize> = (kind.width(table)..columns.fields().len()).collect();
+    if returned.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(columns.project(&returned)?)))
+}
+
+/// What the rows of a write's query say.
+fn written(
+    kind: WriteKind,
+    table: &Relation,
+    (columns, rows): (SchemaRef, Vec<RecordBatch>),
+) -> Result<Written> {
+    let width = table.schema.fields().len();
+    let parts = |start: usize| {
+        rows.iter().map(|rows| part(rows, start, width, table)).collect::<Result<Vec<_>>>()
+    };
+    let changes = match kind {
+        WriteKind::Insert => parts(0)?.into_iter().map(ChangeBatch::inserts).collect(),
+        WriteKind::Delete => parts(0)?.into_iter().map(ChangeBatch::retractions).collect(),
+        WriteKind::Update => replacement(parts(0)?, parts(width)?, table)?,
+        WriteKind::Merge => {
+            refuse_repeated(&rows, 2 * width)?;
+            let old = rows.iter().map(|rows| current_rows(rows, table));
+            replacement(old.collect::<Result<_>>()?, parts(width)?, table)?
+        }
+    };
+    let start = kind.width(table);
+    let given = |columns: SchemaRef| {
+        let of_rows: Vec<usize> = (start..start + columns.fields().len()).collect();
+        let batches = rows.iter().map(|rows| Ok(rows.project(&of_rows)?));
+        batches.collect::<Result<Vec<_>>>().map(|batches| (columns, batches))
+    };
+    let returned = returned(kind, table, &columns)?.map(given).transpose()?;
+    Ok(Written { count: row_count(&rows), changes, returned })
+}
+
+/// The old rows of [`WriteKind::Merge`], where there are any: their keys are not NULL.
+fn current_rows(rows: &RecordBatch, table: &Relation) -> Result<RecordBatch> {
+    let key = table.upsert_key.as_ref().and_then(|key| key.first()).copied().unwrap_or(0);
+    let is_there = is_not_null(rows.column(key))?;
+    let columns: Vec<usize> = (0..table.schema.fields().len()).collect();
+    with_schema(&filter_record_batch(&rows.project(&columns)?, &is_there)?, table)
+}
+
+/// Refuses to write a key twice by one INSERT … ON CONFLICT: which of its rows would stay?
+fn refuse_repeated(rows: &[RecordBatch], again: usize) -> Result<()> {
+    let is_repeated = |rows: &RecordBatch| rows.column(again).as_boolean().true_count() > 0;
+    if !rows.iter().any(is_repeated) {
+        return Ok(());
+    }
+    let message = "ON CONFLICT DO UPDATE command cannot affect row a second time";
+    let hint = "ensure that no rows proposed for insertion within the same command have duplicate \
+                constrained values";
+    Err(Error::new(ErrorKind::Cardinality, message).with_hint(hint))
 }
 
 /// Old rows out of a table, and new ones in their places once all are out: a new row may have the
 /// key of an old one.
-fn replacement(rows: &[RecordBatch], table: &Relation, has_new: bool) -> Result<Vec<ChangeBatch>> {
-    let width = table.schema.fields().len();
-    let parts = |start| rows.iter().map(move |rows| part(rows, start, width, table));
-    let old = parts(0).collect::<Result<Vec<_>>>()?;
-    if !has_new {
-        return Ok(old.into_iter().map(ChangeBatch::retractions).collect());
-    }
-    let new = parts(width).collect::<Result<Vec<_>>>()?;
+fn replacement(
+    old: Vec<RecordBatch>,
+    new: Vec<RecordBatch>,
+    table: &Relation,
+) -> Result<Vec<ChangeBatch>> {
     if let ([old], [new]) = (&old[..], &new[..]) {
         // As most are: one batch for all that follows.
         let count = old.num_rows();
-        let weights = (0..2 * count).map(|row| if row < count { -1 } else { 1 });
+        let weights = (0..count + new.num_rows()).map(|row| if row < count { -1 } else { 1 });
         let both = concat_batches(&table.schema, [old, new])?;
         return Ok(vec![ChangeBatch::try_new(both, Int64Array::from_iter_values(weights))?]);
     }
     let new = new.into_iter().map(ChangeBatch::inserts);
-    Ok(old.into_iter().map(ChangeBatch::retractions).chain(new).collect())
+    let old = old.into_iter().filter(|rows| rows.num_rows() > 0).map(ChangeBatch::retractions);
+    Ok(old.chain(new).collect())
 }
 
-fn row_count(rows: &[RecordBatch]) -> usize {
-    rows.iter().map(RecordBatch::num_rows).sum()
-}
-
-/// Types of a write's parameters.
-pub(super) async fn parameter_types(
-    shared: &Shared,
-    statement: &Statement,
-    given: &[Option<DataType>],
-) -> Result<Vec<Option<DataType>>> {
+/// Binds a write in order to describe it.
+pub(super) async fn bind(shared: &Shared, statement: &Statement) -> Result<Write> {
     let catalog = shared.engine.catalog();
     let lake = LakeTables::load(&catalog, statement).await?;
     match sql::bind_with(&catalog, statement, &lake)? {
-        Bound::Insert { plan, .. } | Bound::Update { plan, .. } | Bound::Delete { plan, .. } => {
-            query::parameter_types(&plan, given)
-        }
+        Bound::Write(write) => Ok(*write),
         _ => Err(Error::internal("a write was bound to something else")),
-    }
-}
-
-/// All rows of a write's query over a snapshot, in batches of bounded size.
-async fn evaluated(
-    shared: &Shared,
-    tables: &RelationSchema,
-    plan: WritePlan,
-    params: &[ScalarValue],
-) -> Result<Vec<RecordBatch>> {
-    let planned = match plan {
-        WritePlan::Bound(plan) => {
-            Planned::attach(shared, tables, *plan).await?.with_params(params)?
-        }
-        WritePlan::Cached(cached) => Planned::cached(shared, tables, &cached, params).await?,
-    };
-    let Outcome::Rows { mut stream, .. } = planned.run().await? else {
-        return Err(Error::internal("a write's query gave no rows"));
-    };
-    let mut batches = Vec::new();
-    while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(query_error)?;
-        if batch.num_rows() > 0 {
-            batches.push(batch);
-        }
-    }
-    combined(&batches)
-}
-
-/// Small batches put together.
-fn combined(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
-    let runs = runs_by_bytes(batches.len(), |at| batch_bytes(&batches[at]));
-    let combined = runs.into_iter().map(|run| match &batches[run] {
-        [only] => Ok(only.clone()),
-        run => Ok(concat_batches(&run[0].schema(), run)?),
-    });
-    combined.collect()
-}
-
-/// Some columns of a batch, as rows of the table.
-fn part(both: &RecordBatch, start: usize, width: usize, table: &Relation) -> Result<RecordBatch> {
-    let columns: Vec<usize> = (start..start + width).collect();
-    with_schema(&both.project(&columns)?, table)
-}
-
-/// The rows under the table's own schema.
-///
-/// # Errors
-/// `NotNullViolation`.
-fn with_schema(rows: &RecordBatch, table: &Relation) -> Result<RecordBatch> {
-    let schema = Arc::clone(&table.schema);
-    for (field, column) in schema.fields().iter().zip(rows.columns()) {
-        if !field.is_nullable() && column.null_count() > 0 {
-            let (column, table) = (field.name(), &table.name);
-            return Err(Error::new(
-                ErrorKind::NotNullViolation,
-                format!(
-                    "null value in column \"{column}\" of relation \"{table}\" violates \
-                     not-null constraint"
-                ),
-            ));
-        }
-    }
-    // A parameter comes in the client's own type.
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    let columns = schema.fields().iter().zip(rows.columns());
-    let columns = columns.map(|(field, column)| match column.data_type() {
-        own if own == field.data_type() => Ok(Arc::clone(column)),
-        _ => cast_with_options(column, field.data_type(), &options),
-    });
-    let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok(RecordBatch::try_new(schema, columns)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow::array::{ArrayRef, AsArray, StringArray};
-
-    use super::*;
-    use crate::change::BATCH_BYTES_MAX;
-
-    /// A column of text has 32-bit offsets: one batch of all rows would hold 2 GiB at most.
-    #[test]
-    fn batches_are_put_together_up_to_the_bound() {
-        let text = |row: usize| row.to_string().repeat(20);
-        let batch = |row| {
-            let column = Arc::new(StringArray::from_iter_values([text(row)])) as ArrayRef;
-            RecordBatch::try_from_iter([("t", column)]).unwrap()
-        };
-        let batches: Vec<_> = (0..20).map(batch).collect();
-        let combined = combined(&batches).unwrap();
-        assert!(combined.len() > 1 && combined.len() < batches.len());
-        assert!(combined.iter().all(|batch| batch_bytes(batch) <= BATCH_BYTES_MAX));
-        let texts = combined.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter());
-        assert!(texts.flatten().eq((0..20).map(text)));
-        assert_eq!(row_count(&combined), 20);
     }
 }

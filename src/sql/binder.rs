@@ -9,7 +9,7 @@ use super::statement::{
     Drop, Name, ObjectKind, Resume, Show, Statement, StatementKind, Transaction,
 };
 use super::syntax::Places;
-use crate::catalog::{Catalog, Creation, Definition, Relation, Removal};
+use crate::catalog::{COUNTERS, Catalog, Creation, Definition, Relation, Removal};
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::plan::{FragmentPlan, IncrementalPlan, PlannedRelation, on_large_stack, plan};
 use crate::types::TypeForms;
@@ -35,27 +35,12 @@ pub enum Bound {
     },
     /// Reads.
     Query(LogicalPlan),
-    /// Adds rows to a table.
-    Insert {
-        /// The table.
-        table: Arc<Relation>,
-        /// Gives all columns of the table, in order and of its types.
-        plan: LogicalPlan,
-    },
-    /// Exchanges rows of a table.
-    Update {
-        /// The table.
-        table: Arc<Relation>,
-        /// Gives all columns of the old row, then all columns of the new row.
-        plan: LogicalPlan,
-    },
-    /// Removes rows from a table.
-    Delete {
-        /// The table.
-        table: Arc<Relation>,
-        /// Gives all columns of the old row.
-        plan: LogicalPlan,
-    },
+    /// Writes rows of a table.
+    Write(Box<Write>),
+    /// Removes all rows of tables.
+    Truncate(Vec<Write>),
+    /// Makes a table of the columns and rows of a query.
+    CreateTableAs(LogicalPlan),
     /// Shows a plan.
     Explain(Explain),
     /// Shows what there is.
@@ -82,6 +67,56 @@ pub enum Bound {
     Transaction(Transaction),
     /// Forgets what the session holds.
     Discard,
+}
+
+/// INSERT, UPDATE, DELETE: a query, and what its rows do to a table.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// What its rows are.
+    pub kind: WriteKind,
+    /// The table.
+    pub table: Arc<Relation>,
+    /// Gives the columns that `kind` tells, in the table's order and of its types, and behind them
+    /// those of RETURNING.
+    pub plan: LogicalPlan,
+    /// With ON CONFLICT: the rows that `plan` finds beside those of their keys.
+    pub proposal: Option<Proposal>,
+}
+
+/// The rows of INSERT … ON CONFLICT.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// Gives all columns of the table, in order and of its types.
+    pub plan: LogicalPlan,
+    /// `DO UPDATE`; else a row stays out whose key is there.
+    pub updates: bool,
+}
+
+/// What the rows of a write's query are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteKind {
+    /// New rows.
+    Insert,
+    /// Each an old row, and the new row that takes its place.
+    Update,
+    /// Old rows, which go.
+    Delete,
+    /// Each an old row, NULL if there is none, the new row that takes its place, and whether the
+    /// same key comes again, of rows beside those of their keys.
+    Merge,
+}
+
+impl WriteKind {
+    /// Number of columns of the query before those of RETURNING.
+    #[must_use]
+    pub fn width(self, table: &Relation) -> usize {
+        let width = table.schema.fields().len();
+        match self {
+            Self::Insert | Self::Delete => width,
+            Self::Update => 2 * width,
+            Self::Merge => 2 * width + 1,
+        }
+    }
 }
 
 /// What EXPLAIN shows.
@@ -193,6 +228,8 @@ impl Binder<'_> {
             StatementKind::CreateTable(table) => {
                 self.created(&table.name, table.if_not_exists, || Ok(self.table(table)?.into()))?
             }
+            StatementKind::Truncate(truncate) => Bound::Truncate(self.truncate(truncate)?),
+            StatementKind::CreateTableAs(table) => self.table_as(table)?,
             StatementKind::CreateSource(source) => {
                 self.created(&source.name, source.if_not_exists, || {
                     Ok(self.source(source)?.into())
@@ -246,11 +283,7 @@ impl Binder<'_> {
             refuse_reserved(&new.creation)?;
             return Ok(Bound::Create(Box::new(new)));
         }
-        if if_not_exists {
-            return Ok(Bound::AlreadyExists { name: name.value.clone() });
-        }
-        let message = format!("relation \"{}\" already exists", name.value);
-        Err(Error::new(ErrorKind::DuplicateTable, message).at(name.position))
+        already_exists(name, if_not_exists)
     }
 
     fn drop(&self, drop: &Drop) -> Result<Bound> {
@@ -258,6 +291,11 @@ impl Binder<'_> {
         for name in &drop.names {
             match self.catalog.get(&name.value) {
                 Some(relation) => {
+                    if relation.name == COUNTERS {
+                        let message = format!("\"{COUNTERS}\" belongs to the engine");
+                        let error = Error::new(ErrorKind::WrongObjectType, message);
+                        return Err(error.at(name.position));
+                    }
                     if matches!(*relation.definition, Definition::Errors) {
                         let message =
                             format!("\"{}\" goes only with what it belongs to", relation.name);
@@ -347,6 +385,15 @@ impl Binder<'_> {
     }
 }
 
+/// The name that a CREATE makes is taken.
+pub(super) fn already_exists(name: &Name, if_not_exists: bool) -> Result<Bound> {
+    if if_not_exists {
+        return Ok(Bound::AlreadyExists { name: name.value.clone() });
+    }
+    let message = format!("relation \"{}\" already exists", name.value);
+    Err(Error::new(ErrorKind::DuplicateTable, message).at(name.position))
+}
+
 /// What a statement names must be of the kind that it says.
 fn check_kind(verb: &str, kind: ObjectKind, relation: &Relation) -> Result<()> {
     let fits = match relation.definition.as_ref() {
@@ -372,6 +419,10 @@ fn check_kind(verb: &str, kind: ObjectKind, relation: &Relation) -> Result<()> {
 /// Weights and operations travel beside a relation's columns, under names that begin so.
 fn refuse_reserved(creation: &Creation) -> Result<()> {
     let names = creation.schema.fields().iter().map(|field| field.name());
+    if creation.name == COUNTERS && !names.clone().eq(["counter", "given"]) {
+        let message = format!("relation \"{COUNTERS}\" belongs to the engine");
+        return Err(Error::new(ErrorKind::InvalidSql, message).with_hint("give it another name"));
+    }
     match names.into_iter().find(|name| name.starts_with('$')) {
         None => Ok(()),
         Some(name) => Err(Error::new(

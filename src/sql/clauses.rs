@@ -130,7 +130,7 @@ impl ast::Visitor for Clauses<'_> {
         } = select;
         if into.is_some() {
             let error = Error::unsupported("SELECT INTO is not supported")
-                .with_hint("use CREATE MATERIALIZED VIEW, or CREATE TABLE and INSERT");
+                .with_hint("use CREATE TABLE … AS SELECT, or CREATE MATERIALIZED VIEW");
             return self.refuse(error, select.span().start);
         }
         let found = [

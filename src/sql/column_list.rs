@@ -1,12 +1,13 @@
 //! Columns and primary key of CREATE TABLE and CREATE SOURCE.
 
+use arrow::datatypes::DataType;
 use sqlparser::ast::{self, ColumnOption, TableConstraint};
 
 use super::parser::fold;
 use super::postgres_syntax::length;
 use super::statement::ColumnList;
 use super::syntax::Places;
-use crate::catalog::ColumnDef;
+use crate::catalog::{ColumnDef, IdentityColumn};
 use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::types::{TypeForms, arrow_type, time_precision};
 
@@ -35,7 +36,12 @@ pub(super) fn bind_columns(
             let message = format!("column \"{name}\" is specified more than once");
             return Err(Error::new(ErrorKind::DuplicateColumn, message).at(position));
         }
-        let data_type = arrow_type(&column.data_type, forms).map_err(|error| error.at(position))?;
+        let serial = serial_type(&column.data_type);
+        let data_type = match &serial {
+            Some(data_type) => data_type.clone(),
+            None => arrow_type(&column.data_type, forms).map_err(|error| error.at(position))?,
+        };
+        let mut identity = serial.map(|_| IdentityColumn::ByDefault);
         let mut nullable = true;
         for option in &column.options {
             match &option.option {
@@ -43,11 +49,34 @@ pub(super) fn bind_columns(
                 ColumnOption::NotNull => nullable = false,
                 ColumnOption::PrimaryKey(_) => keys.push(vec![columns.len()]),
                 ColumnOption::Comment(_) => {}
+                // Bound when all columns are known.
+                ColumnOption::Default(_) => {}
+                ColumnOption::Generated { .. } => {
+                    let generated = identity_of(&option.option).map_err(|it| it.at(position))?;
+                    if identity.replace(generated).is_some() {
+                        let message =
+                            format!("multiple identity specifications for column \"{name}\"");
+                        return Err(Error::new(ErrorKind::Syntax, message).at(position));
+                    }
+                }
                 other => return Err(unsupported_constraint(&other.to_string()).at(position)),
             }
         }
         let precision = time_precision(&column.data_type);
-        columns.push(ColumnDef { name, data_type, precision, nullable, include: None });
+        if identity.is_some() {
+            check_identity(column, &data_type).map_err(|error| error.at(position))?;
+            nullable = false;
+        }
+        let (default, include) = (None, None);
+        columns.push(ColumnDef {
+            name,
+            data_type,
+            precision,
+            nullable,
+            default,
+            identity,
+            include,
+        });
     }
     for constraint in &list.constraints {
         let TableConstraint::PrimaryKey(key) = constraint else {
@@ -64,6 +93,87 @@ pub(super) fn bind_columns(
         columns[*index].nullable = false;
     }
     Ok(Columns { columns, primary_key })
+}
+
+/// The type of a column that is declared as SERIAL or the like.
+fn serial_type(data_type: &ast::DataType) -> Option<DataType> {
+    let ast::DataType::Custom(name, modifiers) = data_type else { return None };
+    match (name.to_string().to_lowercase().as_str(), modifiers.is_empty()) {
+        ("smallserial" | "serial2", true) => Some(DataType::Int16),
+        ("serial" | "serial4", true) => Some(DataType::Int32),
+        ("bigserial" | "serial8", true) => Some(DataType::Int64),
+        _ => None,
+    }
+}
+
+/// `GENERATED ALWAYS | BY DEFAULT AS IDENTITY`.
+fn identity_of(option: &ColumnOption) -> Result<IdentityColumn> {
+    let ColumnOption::Generated {
+        generated_as,
+        sequence_options,
+        generation_expr,
+        generation_expr_mode,
+        generated_keyword: _,
+    } = option
+    else {
+        return Err(Error::internal("a column is not generated"));
+    };
+    if generation_expr.is_some() || generation_expr_mode.is_some() {
+        return Err(Error::unsupported("generated columns are not supported"));
+    }
+    if sequence_options.as_ref().is_some_and(|options| !options.is_empty()) {
+        return Err(Error::unsupported("options of an identity column are not supported")
+            .with_hint("leave them out: numbers begin at 1"));
+    }
+    match generated_as {
+        ast::GeneratedAs::Always => Ok(IdentityColumn::Always),
+        ast::GeneratedAs::ByDefault => Ok(IdentityColumn::ByDefault),
+        ast::GeneratedAs::ExpStored => {
+            Err(Error::unsupported("generated columns are not supported"))
+        }
+    }
+}
+
+fn check_identity(column: &ast::ColumnDef, data_type: &DataType) -> Result<()> {
+    let name = fold(&column.name);
+    if !matches!(data_type, DataType::Int16 | DataType::Int32 | DataType::Int64) {
+        let message = "identity column type must be smallint, integer, or bigint";
+        return Err(Error::new(ErrorKind::InvalidParameter, message));
+    }
+    let is = |wanted: fn(&ColumnOption) -> bool| column.options.iter().any(|it| wanted(&it.option));
+    if is(|option| matches!(option, ColumnOption::Default(_))) {
+        let message = format!("both default and identity specified for column \"{name}\"");
+        return Err(Error::new(ErrorKind::Syntax, message));
+    }
+    if is(|option| matches!(option, ColumnOption::Null)) {
+        let message = format!("conflicting NULL/NOT NULL declarations for column \"{name}\"");
+        return Err(Error::new(ErrorKind::Syntax, message));
+    }
+    Ok(())
+}
+
+/// The expressions of DEFAULT in a list, with the numbers of their columns.
+///
+/// # Errors
+/// `Syntax` for a column that has two.
+pub(super) fn defaults<'a>(
+    list: &'a ColumnList,
+    places: Places<'_>,
+) -> Result<Vec<(usize, &'a ast::Expr)>> {
+    let mut found: Vec<(usize, &ast::Expr)> = Vec::new();
+    for (index, column) in list.columns.iter().enumerate() {
+        for option in &column.options {
+            let ColumnOption::Default(value) = &option.option else { continue };
+            if found.last().is_some_and(|(other, _)| *other == index) {
+                let name = fold(&column.name);
+                let message = format!("multiple default values specified for column \"{name}\"");
+                let position = places.position(column.name.span.start);
+                return Err(Error::new(ErrorKind::Syntax, message).at(position));
+            }
+            found.push((index, value));
+        }
+    }
+    Ok(found)
 }
 
 /// What is not kept of the types that a list names, for notices: values are taken as they come.
@@ -155,5 +265,5 @@ fn unsupported_constraint(text: &str) -> Error {
     let text = text.to_uppercase();
     let head = text.split([' ', '(']).next().unwrap_or_default();
     Error::unsupported(format!("column constraint {head} is not supported"))
-        .with_hint("columns may be NOT NULL, and PRIMARY KEY")
+        .with_hint("columns may be NOT NULL, PRIMARY KEY, IDENTITY, and have a DEFAULT")
 }

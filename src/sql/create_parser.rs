@@ -8,8 +8,9 @@ use sqlparser::tokenizer::Token;
 
 use super::parser::{Parsed, StatementParser};
 use super::statement::{
-    ColumnList, CreateCatalog, CreatePipeline, CreateRelation, CreateSink, CreateView, Drop,
-    FormatClause, IncludeClause, ObjectKind, Resume, SinkSource, StatementKind,
+    ColumnList, CreateCatalog, CreatePipeline, CreateRelation, CreateSink, CreateTableAs,
+    CreateView, Drop, FormatClause, IncludeClause, Name, ObjectKind, Resume, SinkSource,
+    StatementKind,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -19,8 +20,13 @@ impl StatementParser<'_> {
         let position = self.position();
         let word = self.word(0).unwrap_or_default();
         match word.as_str() {
-            "TABLE" => Ok(StatementKind::CreateTable(Box::new(self.create_relation()?))),
-            "SOURCE" => Ok(StatementKind::CreateSource(Box::new(self.create_relation()?))),
+            "TABLE" => self.create_table(),
+            "SOURCE" => {
+                self.inner.next_token();
+                let (if_not_exists, name) = (self.if_not_exists(), self.name()?);
+                let source = self.create_relation(name, if_not_exists)?;
+                Ok(StatementKind::CreateSource(Box::new(source)))
+            }
             "SINK" => self.create_sink(),
             "PIPELINE" => self.create_pipeline(),
             "CATALOG" => self.create_catalog(),
@@ -46,10 +52,32 @@ impl StatementParser<'_> {
         }
     }
 
-    fn create_relation(&mut self) -> Parsed<CreateRelation> {
+    fn create_table(&mut self) -> Parsed<StatementKind> {
         self.inner.next_token();
-        let if_not_exists = self.if_not_exists();
-        let name = self.name()?;
+        let (if_not_exists, name) = (self.if_not_exists(), self.name()?);
+        // A column of a list has a type behind its name.
+        let has_names = self.inner.peek_token_ref().token == Token::LParen
+            && matches!(self.inner.peek_nth_token_ref(2).token, Token::Comma | Token::RParen);
+        let columns = if has_names { self.name_list()? } else { Vec::new() };
+        if !has_names && self.word(0).is_none_or(|word| word != "AS") {
+            let table = self.create_relation(name, if_not_exists)?;
+            return Ok(StatementKind::CreateTable(Box::new(table)));
+        }
+        self.expect("AS")?;
+        let query = self.query_before_with(|parser| {
+            let data = 1 + usize::from(parser.word(1).is_some_and(|word| word == "NO"));
+            parser.word(data).is_some_and(|word| word == "DATA")
+                && parser.inner.peek_nth_token_ref(data + 1).token == Token::EOF
+        })?;
+        let with_data = !self.take_all(&["WITH", "NO", "DATA"]);
+        if with_data {
+            self.take_all(&["WITH", "DATA"]);
+        }
+        let table = CreateTableAs { name, if_not_exists, columns, query, with_data };
+        Ok(StatementKind::CreateTableAs(Box::new(table)))
+    }
+
+    fn create_relation(&mut self, name: Name, if_not_exists: bool) -> Parsed<CreateRelation> {
         let columns = match self.inner.peek_token_ref().token {
             Token::LParen => Some(self.column_list()?),
             _ => None,
@@ -205,16 +233,10 @@ impl StatementParser<'_> {
     fn create_view(&mut self) -> Parsed<CreateView> {
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
-        let mut columns = Vec::new();
-        if self.inner.consume_token(&Token::LParen) {
-            loop {
-                columns.push(self.name_part()?);
-                if !self.inner.consume_token(&Token::Comma) {
-                    break;
-                }
-            }
-            self.inner.expect_token(&Token::RParen)?;
-        }
+        let columns = match self.inner.peek_token_ref().token {
+            Token::LParen => self.name_list()?,
+            _ => Vec::new(),
+        };
         let options = self.with_options()?;
         self.expect("AS")?;
         let start = self.rest();
@@ -229,6 +251,17 @@ impl StatementParser<'_> {
         Ok(CreateView { name, if_not_exists, columns, options, query, query_text })
     }
 
+    /// `(name, …)`.
+    fn name_list(&mut self) -> Parsed<Vec<Name>> {
+        self.inner.expect_token(&Token::LParen)?;
+        let mut names = vec![self.name_part()?];
+        while self.inner.consume_token(&Token::Comma) {
+            names.push(self.name_part()?);
+        }
+        self.inner.expect_token(&Token::RParen)?;
+        Ok(names)
+    }
+
     fn create_sink(&mut self) -> Parsed<StatementKind> {
         self.inner.next_token();
         let if_not_exists = self.if_not_exists();
@@ -236,7 +269,9 @@ impl StatementParser<'_> {
         let source = if self.take("FROM") {
             SinkSource::Relation(self.name()?)
         } else if self.take("AS") {
-            SinkSource::Query(self.sink_query()?)
+            SinkSource::Query(self.query_before_with(|parser| {
+                parser.inner.peek_nth_token_ref(1).token == Token::LParen
+            })?)
         } else {
             return self.expected("FROM or AS");
         };
@@ -249,9 +284,9 @@ impl StatementParser<'_> {
         Ok(StatementKind::CreateSink(Box::new(sink)))
     }
 
-    /// A query with `WITH (options)` behind it, which the parser of queries would take for hints of
-    /// the last table: it is parsed from the tokens before that WITH.
-    fn sink_query(&mut self) -> Parsed<Box<ast::Query>> {
+    /// A query with `WITH (options)` or the like behind it, which the parser of queries would take
+    /// for hints of the last table: it is parsed from the tokens before a WITH at which `is_end`.
+    fn query_before_with(&mut self, is_end: impl Fn(&Self) -> bool) -> Parsed<Box<ast::Query>> {
         let start = self.inner.index();
         let mut depth = 0_usize;
         let mut end = None;
@@ -264,7 +299,7 @@ impl StatementParser<'_> {
                     if depth == 0
                         && word.quote_style.is_none()
                         && word.value.eq_ignore_ascii_case("WITH")
-                        && self.inner.peek_nth_token_ref(1).token == Token::LParen =>
+                        && is_end(self) =>
                 {
                     self.inner.next_token();
                     end = Some(self.inner.index() - 1);

@@ -33,7 +33,7 @@ mod write_binder;
 #[cfg(test)]
 mod tests;
 
-pub use binder::{Bound, Explain, NewRelation, bind, bind_with};
+pub use binder::{Bound, Explain, NewRelation, Proposal, Write, WriteKind, bind, bind_with};
 pub use column_list::unenforced;
 pub use output_names::{visible_columns, visible_text};
 pub use parser::{fold, parse};
@@ -42,8 +42,9 @@ pub use query_binder::{parameter_types, with_final_types};
 pub use scope::{DATABASE, ExtraTables, NoExtraTables, SCHEMA};
 pub use statement::{
     ColumnList, Copy, CopyFormat, CreateCatalog, CreatePipeline, CreateRelation, CreateSink,
-    CreateView, Drop, FormatClause, IncludeClause, Name, ObjectKind, Resume, Show, SinkSource,
-    Statement, StatementKind, Transaction,
+    CreateTableAs, CreateView, Drop, FormatClause, IncludeClause, Name, ObjectKind, Resume, Show,
+    SinkSource, Statement, StatementKind, Transaction, Truncate,
 };
 pub use stored::enter_stored;
 pub use syntax::{mended, no_parameter, parse_expression, parse_postgres, redacted, same_text};
+pub use write_binder::{CONFLICTS, conflicts_schema};

@@ -130,6 +130,21 @@ pub(super) fn visible_names(plan: &LogicalPlan) -> Vec<String> {
     fields.map(|field| visible_name(field.name()).to_string()).collect()
 }
 
+/// The expressions of a SELECT's items that have names already, each under a name that no other
+/// column has: with a hidden number.
+pub(super) fn numbered(items: Vec<SelectItem>) -> Vec<(ast::Expr, String)> {
+    let named = items.into_iter().filter_map(|item| match item {
+        SelectItem::UnnamedExpr(expr) => Some((name_of(&expr), expr)),
+        SelectItem::ExprWithAlias { expr, alias } => Some((fold(&alias), expr)),
+        _ => None,
+    });
+    let numbered = named.enumerate().map(|(at, (name, expr))| {
+        let name = visible_name(&name);
+        (expr, format!("{name}{HIDDEN}{}", at + 1))
+    });
+    numbered.collect()
+}
+
 /// Gives the columns of a plan new names.
 pub(super) fn renamed(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
     if plan.schema().iter().zip(names).all(|((_, field), name)| field.name() == name) {

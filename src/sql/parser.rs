@@ -5,7 +5,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::scope::{DATABASE, SCHEMA};
-use super::statement::{Name, Statement, StatementKind, Transaction};
+use super::statement::{Name, Statement, StatementKind, Transaction, Truncate};
 use super::syntax;
 use super::syntax::{Piece, Places, is_blank, pieces};
 use super::syntax_error::translate;
@@ -87,6 +87,7 @@ impl StatementParser<'_> {
             "DISCARD" | "DEALLOCATE" | "CLOSE" | "UNLISTEN" => self.discard(&word),
             "DECLARE" | "FETCH" | "MOVE" => Err(self.cursor().into()),
             "COPY" => self.copy(),
+            "TRUNCATE" => self.truncate(),
             _ => self.postgres_statement(),
         }
     }
@@ -113,6 +114,30 @@ impl StatementParser<'_> {
         let head = words.take(2).collect::<Vec<_>>().join(" ");
         Error::unsupported(format!("statement \"{head}\" is not supported"))
             .at(self.piece.offset + 1)
+    }
+
+    /// `TRUNCATE [TABLE] [ONLY] name [*], … [CONTINUE IDENTITY] [CASCADE | RESTRICT]`.
+    fn truncate(&mut self) -> Parsed<StatementKind> {
+        self.expect("TRUNCATE")?;
+        self.take("TABLE");
+        let mut names = Vec::new();
+        loop {
+            self.take("ONLY");
+            names.push(self.name()?);
+            let _ = self.inner.consume_token(&Token::Mul);
+            if !self.inner.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        let restarts = self.take_all(&["RESTART", "IDENTITY"]);
+        if !restarts {
+            self.take_all(&["CONTINUE", "IDENTITY"]);
+        }
+        // No table refers to another.
+        if !self.take("CASCADE") {
+            self.take("RESTRICT");
+        }
+        Ok(StatementKind::Truncate(Truncate { names, restarts }))
     }
 
     fn explain(&mut self) -> Parsed<StatementKind> {

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use frazil_connector_api::Options;
+use sqlparser::ast;
 
-use super::binder::{Binder, NewRelation};
+use super::binder::{Binder, Bound, NewRelation, already_exists};
 use super::column_list::{Columns, bind_columns};
 use super::output_names::{renamed, visible_names};
-use super::statement::{CreateCatalog, CreateRelation, CreateView, FormatClause, IncludeClause};
+use super::statement::{
+    CreateCatalog, CreateRelation, CreateTableAs, CreateView, FormatClause, IncludeClause, Name,
+};
 use crate::catalog::ChangelogMode;
 use crate::catalog::{
     CatalogDef, ColumnDef, Creation, Definition, FormatDef, LogicalViewDef, SourceDef, TableDef,
@@ -100,6 +103,9 @@ impl Binder<'_> {
             None => connector_columns(&relation.options)
                 .map_err(|error| error.at(relation.name.position))?,
         };
+        if let Some(list) = &relation.columns {
+            self.bind_defaults(list, &mut columns.columns, connected)?;
+        }
         if let Some(first) = relation.includes.first()
             && relation.format.is_none()
         {
@@ -113,6 +119,8 @@ impl Binder<'_> {
                 data_type: include.data_type(),
                 precision: None,
                 nullable: true,
+                default: None,
+                identity: None,
                 include: Some(include.clone()),
             });
             let names: Vec<_> = columns.columns.iter().map(|it| it.name.clone()).collect();
@@ -163,16 +171,37 @@ impl Binder<'_> {
             let message = format!("option \"{option}\" of a view is not known");
             return Err(Error::new(ErrorKind::InvalidParameter, message).at(view.name.position));
         }
-        let logical = self.query(&view.query)?;
+        self.query_as(&view.query, &view.columns, &view.name, "CREATE VIEW")
+    }
+
+    pub(super) fn table_as(&self, table: &CreateTableAs) -> Result<Bound> {
+        if self.catalog.get(&table.name.value).is_some() {
+            return already_exists(&table.name, table.if_not_exists);
+        }
+        let (query, columns) = (&table.query, &table.columns);
+        let plan = self.query_as(query, columns, &table.name, "CREATE TABLE AS")?;
+        Ok(Bound::CreateTableAs(plan))
+    }
+
+    /// A query whose columns become those of the relation `of`: the first have the names that are
+    /// given.
+    pub(super) fn query_as(
+        &self,
+        query: &ast::Query,
+        columns: &[Name],
+        of: &Name,
+        statement: &str,
+    ) -> Result<LogicalPlan> {
+        let logical = self.query(query)?;
         let mut names = visible_names(&logical);
-        if let Some(extra) = view.columns.get(names.len()) {
-            let message = "CREATE VIEW names more columns than its query has";
+        if let Some(extra) = columns.get(names.len()) {
+            let message = format!("{statement} names more columns than its query has");
             return Err(Error::new(ErrorKind::InvalidSql, message).at(extra.position));
         }
-        for (name, given) in names.iter_mut().zip(&view.columns) {
+        for (name, given) in names.iter_mut().zip(columns) {
             name.clone_from(&given.value);
         }
-        check_unique(&names).map_err(|error| error.at(view.name.position))?;
+        check_unique(&names).map_err(|error| error.at(of.position))?;
         renamed(logical, &names)
     }
 
@@ -220,6 +249,8 @@ fn connector_columns(options: &Options) -> Result<Columns> {
         data_type: field.data_type().clone(),
         precision: None,
         nullable: field.is_nullable(),
+        default: None,
+        identity: None,
         include: None,
     };
     let columns = schema.fields().iter().map(column).collect();
@@ -235,7 +266,7 @@ fn view_schema(schema: &SchemaRef) -> SchemaRef {
 }
 
 /// Names of a relation's columns differ.
-pub(super) fn check_unique(names: &[String]) -> Result<()> {
+fn check_unique(names: &[String]) -> Result<()> {
     match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
         None => Ok(()),
         Some((_, name)) => {

@@ -5,16 +5,13 @@ use frazil_connector_api::{Options, SinkMode};
 
 use super::binder::{Binder, NewRelation};
 use super::column_list::undefined_column;
-use super::output_names::{renamed, visible_names};
 use super::query_binder::reference;
-use super::relation_binder::check_unique;
 use super::statement::{CreatePipeline, CreateSink, Name, SinkSource};
 use crate::catalog::{ChangelogMode, Creation, Definition, PipelineDef, SinkDef};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::IncrementalPlan;
 use datafusion::logical_expr::planner::ContextProvider as _;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use sqlparser::ast;
 
 /// Least time between two commits, unless `commit_interval` says another.
 const COMMIT_INTERVAL_MS: u64 = 1_000;
@@ -28,7 +25,7 @@ impl Binder<'_> {
         }
         let logical = match &sink.source {
             SinkSource::Relation(name) => self.scan(name)?,
-            SinkSource::Query(query) => self.named_query(query, &sink.name)?,
+            SinkSource::Query(query) => self.query_as(query, &[], &sink.name, "CREATE SINK")?,
         };
         let at = |error: Error| match error.position {
             None => error.at(sink.name.position),
@@ -46,7 +43,7 @@ impl Binder<'_> {
     pub(super) fn pipeline(&self, pipeline: &CreatePipeline) -> Result<NewRelation> {
         check_schedule(&pipeline.schedule).map_err(|error| error.at(pipeline.schedule_position))?;
         let options = self.target_options(pipeline)?;
-        let logical = self.named_query(&pipeline.query, &pipeline.name)?;
+        let logical = self.query_as(&pipeline.query, &[], &pipeline.name, "CREATE PIPELINE")?;
         NewRelation::of_query(&logical, |plan| {
             let sink =
                 sink_definition(plan, options).map_err(|error| error.at(pipeline.name.position))?;
@@ -77,13 +74,6 @@ impl Binder<'_> {
             .get_table_source(reference(&name.value))
             .map_err(|error| Error::from(error).at(name.position))?;
         Ok(LogicalPlanBuilder::scan(reference(&name.value), source, None)?.build()?)
-    }
-
-    fn named_query(&self, query: &ast::Query, name: &Name) -> Result<LogicalPlan> {
-        let logical = self.query(query)?;
-        let names = visible_names(&logical);
-        check_unique(&names).map_err(|error| error.at(name.position))?;
-        renamed(logical, &names)
     }
 
     /// Options of the Iceberg table that `catalog.database.table` names.

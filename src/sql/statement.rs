@@ -34,8 +34,12 @@ pub enum StatementKind {
     Update(Box<ast::Update>),
     /// `DELETE`.
     Delete(Box<ast::Delete>),
+    /// `TRUNCATE`.
+    Truncate(Truncate),
     /// `CREATE TABLE`.
     CreateTable(Box<CreateRelation>),
+    /// `CREATE TABLE … AS`.
+    CreateTableAs(Box<CreateTableAs>),
     /// `CREATE SOURCE`.
     CreateSource(Box<CreateRelation>),
     /// `CREATE MATERIALIZED VIEW`.
@@ -167,6 +171,30 @@ pub struct CreateRelation {
     pub options: Options,
     /// `FORMAT … ENCODE …`.
     pub format: Option<FormatClause>,
+}
+
+/// `TRUNCATE name, … [RESTART IDENTITY]`.
+#[derive(Debug, Clone)]
+pub struct Truncate {
+    /// Names.
+    pub names: Vec<Name>,
+    /// `RESTART IDENTITY`.
+    pub restarts: bool,
+}
+
+/// `CREATE TABLE name [(column, …)] AS query [WITH [NO] DATA]`.
+#[derive(Debug, Clone)]
+pub struct CreateTableAs {
+    /// Name.
+    pub name: Name,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// Names of its columns, if given.
+    pub columns: Vec<Name>,
+    /// The query.
+    pub query: Box<ast::Query>,
+    /// False for `WITH NO DATA`.
+    pub with_data: bool,
 }
 
 /// `INCLUDE timestamp AS name`: what a message tells besides its value.
@@ -347,7 +375,8 @@ impl ObjectKind {
 }
 
 impl StatementKind {
-    /// The name that a CREATE makes, and whether it says IF NOT EXISTS; `None` for others.
+    /// The name that a CREATE makes, and whether it says IF NOT EXISTS; `None` for others, and for
+    /// CREATE TABLE AS, which is no definition that is kept.
     pub fn created(&self) -> Option<(&Name, bool)> {
         match self {
             Self::CreateTable(create) | Self::CreateSource(create) => {
@@ -375,7 +404,9 @@ impl StatementKind {
             Self::Insert(_) => "INSERT",
             Self::Update(_) => "UPDATE",
             Self::Delete(_) => "DELETE",
+            Self::Truncate(_) => "TRUNCATE TABLE",
             Self::CreateTable(_) => "CREATE TABLE",
+            Self::CreateTableAs(_) => "CREATE TABLE AS",
             Self::CreateSource(_) => "CREATE SOURCE",
             Self::CreateMaterializedView(_) => "CREATE MATERIALIZED VIEW",
             Self::CreateView(_) => "CREATE VIEW",

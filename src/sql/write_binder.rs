@@ -3,45 +3,72 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, Schema};
-use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::Placeholder;
-use datafusion::logical_expr::{
-    Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, Projection, cast,
-};
+use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::PlannerContext;
 use sqlparser::ast;
 
-use super::binder::{Binder, Bound};
+use super::binder::{Binder, Bound, Write, WriteKind};
 use super::clauses::syntax;
 use super::column_list::undefined_column;
 use super::parser::{check_place, fold};
-use super::query_binder::with_final_types;
-use super::syntax::parse_postgres;
-use crate::catalog::{Definition, Relation};
+use super::query_binder::{reference, with_final_types};
+use super::scope::relation_source;
+use super::statement::{Name, Truncate};
+use crate::catalog::{COUNTERS, Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::{has_input, literal};
+
+mod assignment;
+mod defaults;
+mod on_conflict;
+mod returning;
+mod selection;
+
+pub use on_conflict::{CONFLICTS, conflicts_schema};
+
+use assignment::{OLD, assigned, set_twice, typed_literal, typed_parameter, with_typed_parameters};
+use defaults::{default_of, generated_always, is_always, is_default};
+use selection::{aliased, column, item, quoted, select};
 
 impl Binder<'_> {
     pub(super) fn insert(&self, insert: &ast::Insert) -> Result<Bound> {
+        let ast::TableObject::TableName(name) = &insert.table else {
+            return Err(Error::unsupported("INSERT INTO a function is not supported"));
+        };
+        let target = match &insert.table_alias {
+            Some(alias) => TableReference::bare(fold(&alias.alias)),
+            None => reference_of(name),
+        };
+        let table = self.writable(name, false)?;
+        self.check_insert(insert)?;
+        let plan = self.inserted(&insert.columns, insert.source.as_deref(), &table, &target)?;
+        let write = match &insert.on {
+            None => Write { kind: WriteKind::Insert, table, plan, proposal: None },
+            Some(ast::OnInsert::OnConflict(on)) => self.merged(on, plan, table, &target)?,
+            Some(_) => return Err(syntax("ON DUPLICATE KEY").at(self.statement.offset + 1)),
+        };
+        self.with_returning(write, insert.returning.as_ref())
+    }
+
+    /// Refuses clauses of INSERT that PostgreSQL does not have.
+    fn check_insert(&self, insert: &ast::Insert) -> Result<()> {
         let ast::Insert {
             insert_token: _,
             optimizer_hints: _,
             or,
             ignore,
             into: _,
-            table,
-            // The rows come from elsewhere, so nothing can name the target.
+            table: _,
             table_alias: _,
-            columns,
+            columns: _,
             overwrite,
-            source,
+            source: _,
             assignments,
             partitioned,
             after_columns,
             has_table_keyword,
-            on,
-            returning,
+            on: _,
+            returning: _,
             output,
             replace_into,
             priority,
@@ -53,18 +80,6 @@ impl Binder<'_> {
             multi_table_when_clauses,
             multi_table_else_clause,
         } = insert;
-        let ast::TableObject::TableName(name) = table else {
-            return Err(Error::unsupported("INSERT INTO a function is not supported"));
-        };
-        let table = self.writable(name, false)?;
-        if returning.is_some() {
-            return Err(self.refused("RETURNING"));
-        }
-        if on.is_some() {
-            return Err(self.refused("ON CONFLICT").with_hint(
-                "leave it out: a row whose primary key is in the table replaces the old row",
-            ));
-        }
         self.foreign(&[
             (or.is_some(), "INSERT OR"),
             (*ignore, "INSERT IGNORE"),
@@ -85,40 +100,42 @@ impl Binder<'_> {
                     || multi_table_else_clause.is_some(),
                 "INSERT ALL",
             ),
-        ])?;
-        let Some(source) = source else {
-            return Err(self.refused("DEFAULT VALUES"));
-        };
-        let plan = self.inserted(columns, source, &table)?;
-        Ok(Bound::Insert { table, plan })
+        ])
     }
 
-    /// The rows that INSERT gives to a table, with all its columns in their order.
+    /// The rows that INSERT gives to a table, with all its columns in their order; `target` is what
+    /// the statement calls the table.
     fn inserted(
         &self,
         names: &[ast::ObjectName],
-        source: &ast::Query,
+        source: Option<&ast::Query>,
         table: &Relation,
+        target: &TableReference,
     ) -> Result<LogicalPlan> {
         let fields = table.schema.fields();
         let named = match names {
             [] => None,
             names => Some(self.named_columns(names, table)?),
         };
-        let (plan, targets) = match plain_values(source) {
-            Some(values) => {
-                // Without names, they are those of the first columns.
+        let values = source.map(|source| (source, plain_values(source)));
+        // Without names, they are those of the first columns.
+        let (plan, targets) = match values {
+            // DEFAULT VALUES.
+            None => (LogicalPlanBuilder::empty(true).build()?, Vec::new()),
+            Some((source, Some(values))) => {
                 let width = values.rows.first().map_or(0, |row| row.content.len());
                 let targets = named.unwrap_or_else(|| (0..fields.len().min(width)).collect());
-                let of = targets.iter().map(|index| Arc::clone(&fields[*index]));
-                (self.values(source, of.collect())?, targets)
+                (self.values(source, &targets, table)?, targets)
             }
-            None => {
-                let targets = named.unwrap_or_else(|| (0..fields.len()).collect());
+            Some((source, None)) => {
+                let plan = self.query(source)?;
+                let width = plan.schema().fields().len();
+                let targets = named.unwrap_or_else(|| (0..fields.len().min(width)).collect());
                 let typed = |index: usize| targets.get(index).map(|target| &fields[*target]);
-                (with_typed_parameters(self.query(source)?, typed)?, targets)
+                (with_typed_parameters(plan, typed)?, targets)
             }
         };
+        self.refuse_given(source.and_then(plain_values), &targets, table)?;
         let (given, wanted) = (plan.schema().fields().len(), targets.len());
         if given != wanted {
             return Err(self.wrong_width(given, wanted));
@@ -126,9 +143,10 @@ impl Binder<'_> {
         let exprs = fields.iter().enumerate().map(|(index, field)| {
             let expr = match targets.iter().position(|target| *target == index) {
                 Some(source) => Expr::Column(Column::from(plan.schema().qualified_field(source))),
-                None => Expr::Literal(ScalarValue::Null, None),
+                None => default_of(table, index),
             };
-            Ok(assigned(expr, field, plan.schema())?.alias(field.name()))
+            let expr = assigned(expr, field, plan.schema())?;
+            Ok(expr.alias_qualified(Some(target.clone()), field.name()))
         });
         let exprs = exprs.collect::<Result<Vec<_>>>()?;
         Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
@@ -147,9 +165,16 @@ impl Binder<'_> {
         Ok(columns)
     }
 
-    /// Plans a query that is a VALUES list and no more. Its values have the types of `targets`, so
-    /// that a parameter or a NULL has one; what a subquery in it reads has nothing to do with them.
-    fn values(&self, source: &ast::Query, targets: Vec<FieldRef>) -> Result<LogicalPlan> {
+    /// Plans a query that is a VALUES list and no more. Its values have the types of the columns
+    /// that they are for, so that a parameter or a NULL has one; what a subquery in it reads has
+    /// nothing to do with them.
+    fn values(
+        &self,
+        source: &ast::Query,
+        targets: &[usize],
+        table: &Relation,
+    ) -> Result<LogicalPlan> {
+        let fields = table.schema.fields();
         let source = self.checked(source)?;
         let Some(values) = plain_values(&source) else {
             return Err(Error::internal("VALUES was rewritten to another query"));
@@ -160,16 +185,20 @@ impl Binder<'_> {
             if row.len() != targets.len() {
                 return Err(self.wrong_width(row.len(), targets.len()));
             }
-            let exprs = row.iter().zip(&targets).map(|(value, target)| {
+            let exprs = row.iter().zip(targets).map(|(value, target)| {
                 let none = DFSchema::empty();
+                if is_default(value) {
+                    return assigned(default_of(table, *target), &fields[*target], &none);
+                }
                 let mut context = PlannerContext::new();
                 let expr = self
                     .planned(|planner| planner.sql_to_expr(value.clone(), &none, &mut context))?;
-                typed_literal(typed_parameter(expr, target), target.data_type())
+                typed_literal(typed_parameter(expr, &fields[*target]), fields[*target].data_type())
             });
             rows.push(exprs.collect::<Result<Vec<_>>>()?);
         }
-        let schema = DFSchema::from_unqualified_fields(targets.into(), HashMap::new())?;
+        let targets = targets.iter().map(|target| Arc::clone(&fields[*target]));
+        let schema = DFSchema::from_unqualified_fields(targets.collect(), HashMap::new())?;
         let plan = self.planned(|_| {
             LogicalPlanBuilder::values_with_schema(rows, &Arc::new(schema))?.build()
         })?;
@@ -198,9 +227,6 @@ impl Binder<'_> {
             limit,
         } = delete;
         let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = from;
-        if returning.is_some() {
-            return Err(self.refused("RETURNING"));
-        }
         if using.is_some() {
             return Err(self.refused("USING").with_hint("use WHERE EXISTS (SELECT …)"));
         }
@@ -213,7 +239,30 @@ impl Binder<'_> {
         let (table, qualifier) = self.target(from.first())?;
         let items = table.schema.fields().iter().map(|field| item(&qualifier, field.name()));
         let query = select(items.collect(), from.clone(), selection.clone())?;
-        Ok(Bound::Delete { plan: self.query(&query)?, table })
+        let plan = self.query(&query)?;
+        let write = Write { kind: WriteKind::Delete, table, plan, proposal: None };
+        self.with_returning(write, returning.as_ref())
+    }
+
+    /// TRUNCATE: all rows go.
+    pub(super) fn truncate(&self, truncate: &Truncate) -> Result<Vec<Write>> {
+        let mut writes: Vec<Write> = Vec::with_capacity(truncate.names.len());
+        for name in &truncate.names {
+            let table = self.writable_named(name, true)?;
+            if truncate.restarts && table.definition.has_identity() {
+                let message = "RESTART IDENTITY of a table that counts is not supported";
+                return Err(Error::unsupported(message).at(name.position));
+            }
+            // A table may be named twice.
+            if writes.iter().any(|write| write.table.id == table.id) {
+                continue;
+            }
+            let source = Arc::new(relation_source(&table));
+            let scan = LogicalPlanBuilder::scan(reference(&table.name), source, None)?;
+            let (kind, plan) = (WriteKind::Delete, scan.build()?);
+            writes.push(Write { kind, table, plan, proposal: None });
+        }
+        Ok(writes)
     }
 
     pub(super) fn update(&self, update: &ast::Update) -> Result<Bound> {
@@ -230,9 +279,6 @@ impl Binder<'_> {
             order_by,
             limit,
         } = update;
-        if returning.is_some() {
-            return Err(self.refused("RETURNING"));
-        }
         if from.is_some() {
             return Err(self
                 .refused("UPDATE with FROM")
@@ -247,9 +293,21 @@ impl Binder<'_> {
         let (table, qualifier) = self.target(Some(target))?;
         let fields = table.schema.fields();
         let mut assigned: Vec<Option<ast::Expr>> = vec![None; fields.len()];
+        let mut defaults = Vec::new();
         for ast::Assignment { target, value } in assignments {
             let (index, position) = self.assigned_column(target, &table)?;
-            if assigned[index].replace(value.clone()).is_some() {
+            if is_always(&table, index) && !is_default(value) {
+                return Err(generated_always(&table, index, true).at(position));
+            }
+            let value = match is_default(value) {
+                true => {
+                    defaults.push(index);
+                    // Its value takes the place of the old one.
+                    column(&qualifier, fields[index].name())
+                }
+                false => value.clone(),
+            };
+            if assigned[index].replace(value).is_some() {
                 return Err(set_twice(&table.schema, index).at(position));
             }
         }
@@ -265,8 +323,9 @@ impl Binder<'_> {
         let query = select(items, vec![target.clone()], selection.clone())?;
         let of_new = |index: usize| fields.get(index.checked_sub(fields.len())?);
         let plan = with_typed_parameters(self.query(&query)?, of_new)?;
-        let plan = self.with_types_of(plan, &table)?;
-        Ok(Bound::Update { plan, table })
+        let plan = self.with_types_of(plan, &table, &defaults)?;
+        let write = Write { kind: WriteKind::Update, table, plan, proposal: None };
+        self.with_returning(write, returning.as_ref())
     }
 
     /// Refuses clauses that PostgreSQL's writes do not have.
@@ -277,20 +336,33 @@ impl Binder<'_> {
         }
     }
 
-    /// Casts the new row to the types of the table.
-    fn with_types_of(&self, plan: LogicalPlan, table: &Relation) -> Result<LogicalPlan> {
+    /// Casts the new row to the types of the table; it takes over the names of the old one.
+    /// `defaults` are columns that get their DEFAULT.
+    fn with_types_of(
+        &self,
+        plan: LogicalPlan,
+        table: &Relation,
+        defaults: &[usize],
+    ) -> Result<LogicalPlan> {
         let fields = table.schema.fields();
+        let of_old = |index: usize| plan.schema().qualified_field(index);
         let exprs = plan
             .schema()
             .iter()
             .enumerate()
-            .map(|(index, (qualifier, field))| {
-                let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
-                if index < fields.len() {
-                    return Ok(column);
-                }
-                let target = &fields[index - fields.len()];
-                Ok(assigned(column, target, plan.schema())?.alias(field.name()))
+            .map(|(index, it)| {
+                let column = Expr::Column(Column::from(it));
+                let Some(target) = index.checked_sub(fields.len()) else {
+                    let name = of_old(index).1.name();
+                    return Ok(column.alias_qualified(Some(TableReference::bare(OLD)), name));
+                };
+                let (qualifier, old) = of_old(target);
+                let value = match defaults.contains(&target) {
+                    true => default_of(table, target),
+                    false => column,
+                };
+                let new = assigned(value, &fields[target], plan.schema())?;
+                Ok(new.alias_qualified(qualifier.cloned(), old.name()))
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
@@ -364,10 +436,19 @@ impl Binder<'_> {
             }
             _ => error.at(position),
         })?;
-        let name = super::statement::Name { value: fold(last), position };
+        self.writable_named(&Name { value: fold(last), position }, changes)
+    }
+
+    /// The same of a name without a schema.
+    fn writable_named(&self, name: &Name, changes: bool) -> Result<Arc<Relation>> {
         let Some(relation) = self.catalog.get(&name.value) else {
-            return Err(self.undefined("relation", &name));
+            return Err(self.undefined("relation", name));
         };
+        let position = name.position;
+        if relation.name == COUNTERS {
+            let message = format!("\"{COUNTERS}\" belongs to the engine");
+            return Err(Error::new(ErrorKind::WrongObjectType, message).at(position));
+        }
         let wrong = |message: String| Error::new(ErrorKind::WrongObjectType, message).at(position);
         match relation.definition.as_ref() {
             Definition::Table(table) if table.connector.is_some() => {
@@ -390,53 +471,6 @@ impl Binder<'_> {
     }
 }
 
-/// A value cast to the type of its column, also if it has that type as far as is known: with the
-/// values of parameters it may have another one.
-fn assigned(value: Expr, column: &FieldRef, schema: &DFSchema) -> Result<Expr> {
-    Ok(match value.cast_to(column.data_type(), schema)? {
-        cast @ (Expr::Cast(_) | Expr::Literal(..)) => cast,
-        same => cast(same, column.data_type().clone()),
-    })
-}
-
-/// A quoted literal as a value of a column's type, if the type has texts of its own.
-fn typed_literal(expr: Expr, to: &DataType) -> Result<Expr> {
-    match &expr {
-        Expr::Literal(ScalarValue::Utf8(Some(_)), _) if !to.is_string() && has_input(to) => {
-            Ok(literal(expr, to)?)
-        }
-        _ => Ok(expr),
-    }
-}
-
-/// A parameter that is a value of a column has the column's type.
-fn typed_parameter(expr: Expr, column: &FieldRef) -> Expr {
-    match expr {
-        Expr::Placeholder(Placeholder { id, field: None }) => {
-            Expr::Placeholder(Placeholder::new_with_field(id, Some(Arc::clone(column))))
-        }
-        Expr::Alias(mut alias) => {
-            *alias.expr = typed_parameter(*alias.expr, column);
-            Expr::Alias(alias)
-        }
-        expr => expr,
-    }
-}
-
-/// A query whose n-th item is for a column, where there is one: a parameter alone has its type.
-fn with_typed_parameters<'a>(
-    plan: LogicalPlan,
-    column: impl Fn(usize) -> Option<&'a FieldRef>,
-) -> Result<LogicalPlan> {
-    let LogicalPlan::Projection(projection) = plan else { return Ok(plan) };
-    let items = projection.expr.into_iter().enumerate().map(|(index, expr)| match column(index) {
-        Some(column) => typed_parameter(expr, column),
-        None => expr,
-    });
-    let typed = Projection::try_new(items.collect(), projection.input)?;
-    Ok(LogicalPlan::Projection(typed))
-}
-
 /// The VALUES list that a query is, if it is nothing else.
 fn plain_values(query: &ast::Query) -> Option<&ast::Values> {
     let ast::Query { with: None, body, order_by: None, limit_clause: None, fetch: None, .. } =
@@ -451,42 +485,14 @@ fn plain_values(query: &ast::Query) -> Option<&ast::Values> {
     }
 }
 
-fn set_twice(schema: &Schema, index: usize) -> Error {
-    let message = format!("column \"{}\" is set twice", schema.field(index).name());
-    Error::new(ErrorKind::DuplicateColumn, message)
-}
-
-fn quoted(name: &str) -> ast::Ident {
-    ast::Ident::with_quote('"', name)
-}
-
-fn column(qualifier: &ast::Ident, name: &str) -> ast::Expr {
-    ast::Expr::CompoundIdentifier(vec![qualifier.clone(), quoted(name)])
-}
-
-fn item(qualifier: &ast::Ident, name: &str) -> ast::SelectItem {
-    ast::SelectItem::UnnamedExpr(column(qualifier, name))
-}
-
-fn aliased(qualifier: &ast::Ident, name: &str) -> ast::SelectItem {
-    let alias = quoted(&format!("new.{name}"));
-    ast::SelectItem::ExprWithAlias { expr: column(qualifier, name), alias }
-}
-
-/// `SELECT items FROM from WHERE selection`.
-fn select(
-    items: Vec<ast::SelectItem>,
-    from: Vec<ast::TableWithJoins>,
-    selection: Option<ast::Expr>,
-) -> Result<ast::Query> {
-    let ast::Statement::Query(mut query) = parse_postgres("SELECT 1")? else {
-        return Err(Error::internal("SELECT 1 is not a query"));
-    };
-    let ast::SetExpr::Select(select) = query.body.as_mut() else {
-        return Err(Error::internal("SELECT 1 is not a SELECT"));
-    };
-    select.projection = items;
-    select.from = from;
-    select.selection = selection;
-    Ok(*query)
+/// What a statement calls a table that it names so.
+fn reference_of(name: &ast::ObjectName) -> TableReference {
+    let parts = name.0.iter().filter_map(|part| part.as_ident()).map(fold);
+    match parts.collect::<Vec<_>>().as_slice() {
+        [schema, table] => TableReference::partial(schema.clone(), table.clone()),
+        [catalog, schema, table] => {
+            TableReference::full(catalog.clone(), schema.clone(), table.clone())
+        }
+        parts => TableReference::bare(parts.join(".")),
+    }
 }

@@ -19,7 +19,7 @@ const SETUP: &str = "CREATE TABLE t (k BIGINT PRIMARY KEY, v BIGINT, s TEXT, n N
      CREATE MATERIALIZED VIEW w AS SELECT v, count(*) AS n FROM t GROUP BY v;
      CREATE TABLE u (k BIGINT PRIMARY KEY, v BIGINT);";
 
-const STATEMENTS: [&str; 23] = [
+const STATEMENTS: [&str; 26] = [
     "INSERT INTO t VALUES ($1, $2, $3, $4, $5)",
     "INSERT INTO t (k, v) VALUES ($1, $2)",
     "INSERT INTO t (v, k) VALUES ($2 + 1, $1)",
@@ -43,6 +43,9 @@ const STATEMENTS: [&str; 23] = [
     "INSERT INTO u VALUES ($1, $2)",
     "SELECT a.k FROM t a JOIN u b ON a.k = b.k WHERE a.k = $1",
     "INSERT INTO u SELECT g, $1 FROM generate_series(1, 3) AS g WHERE g > $1",
+    "INSERT INTO t (k, v) VALUES ($1, $2) RETURNING *, k * 2, $2 AS two",
+    "UPDATE t SET v = v + $1 WHERE k = $2 RETURNING v, k AS v, s",
+    "DELETE FROM t WHERE k = $1 RETURNING t.*, v / $2",
 ];
 
 fn value(random: &mut StdRng, common: DataType) -> ScalarValue {

@@ -97,6 +97,71 @@ async fn every_acknowledged_update_of_a_counter_counts() {
     }
 }
 
+/// Each task counts and is told the new count: no two are told the same, whoever made the row.
+async fn told_counts(cluster: &Arc<Cluster>, tasks: usize, sql: &'static str) -> Vec<String> {
+    let tasks: Vec<_> = (0..tasks)
+        .map(|_| {
+            let cluster = Arc::clone(cluster);
+            tokio::spawn(async move {
+                let mut told = Vec::new();
+                for _ in 0..10 {
+                    told.extend(sorted(&cluster.run(sql).await.unwrap()));
+                }
+                told
+            })
+        })
+        .collect();
+    let mut told = Vec::new();
+    for task in tasks {
+        told.extend(task.await.unwrap());
+    }
+    told.sort_by_key(|count| count.parse::<u64>().unwrap());
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_acknowledged_upsert_counts_and_is_told_its_own_row() {
+    for layout in LAYOUTS {
+        let cluster = cluster(layout, "CREATE TABLE t (k BIGINT PRIMARY KEY, n BIGINT)").await;
+        let upsert = "INSERT INTO t VALUES (1, 1), (2, 1) ON CONFLICT (k)
+                      DO UPDATE SET n = t.n + excluded.n RETURNING n";
+        let told = told_counts(&cluster, 6, upsert).await;
+        let once = (1..=60).map(|count: u64| count.to_string());
+        let expected: Vec<String> = once.flat_map(|count| [count.clone(), count]).collect();
+        assert_eq!(told, expected, "{layout}");
+        let told = told_counts(&cluster, 6, "UPDATE t SET n = n + 1 WHERE k = 2 RETURNING n").await;
+        let expected: Vec<String> = (61..=120).map(|count: u64| count.to_string()).collect();
+        assert_eq!(told, expected, "{layout}");
+        cluster.stop().await.unwrap();
+    }
+}
+
+/// Of those that want to be first, one is, and its row stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_of_many_inserts_that_do_nothing_on_conflict_makes_a_row() {
+    for layout in LAYOUTS {
+        let cluster = cluster(layout, "CREATE TABLE t (k BIGINT PRIMARY KEY, n BIGINT)").await;
+        for round in 0..12 {
+            let insert = |n: usize| {
+                let sql = format!(
+                    "INSERT INTO t VALUES ({round}, {n}) ON CONFLICT DO NOTHING RETURNING n"
+                );
+                let cluster = Arc::clone(&cluster);
+                tokio::spawn(async move { sorted(&cluster.run(&sql).await.unwrap()) })
+            };
+            let tasks: Vec<_> = (0..6).map(insert).collect();
+            let mut told = Vec::new();
+            for task in tasks {
+                told.extend(task.await.unwrap());
+            }
+            let found = cluster.run(&format!("SELECT n FROM t WHERE k = {round}")).await.unwrap();
+            assert_eq!(told, sorted(&found), "{layout}");
+            assert_eq!(told.len(), 1, "{layout}");
+        }
+        cluster.stop().await.unwrap();
+    }
+}
+
 /// Without a key a row that is retracted twice would fail the table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_row_without_a_key_is_replaced_once() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, Definition, Relation};
+use crate::catalog::{COUNTERS, Catalog, Definition, Relation};
 
 /// A relation that clients can see in `pg_class`.
 pub(super) struct RelationRow {
@@ -40,6 +40,9 @@ pub(super) fn key(definition: &Definition) -> &[usize] {
 /// All relations with columns: tables, sources and errors tables as tables, views as views.
 pub(super) fn visible(catalog: &Catalog) -> Vec<RelationRow> {
     let row = |relation: &Arc<Relation>| {
+        if relation.name == COUNTERS {
+            return None;
+        }
         let relkind = match relation.definition.as_ref() {
             Definition::Table(_) | Definition::Source(_) | Definition::Errors => "r",
             Definition::View(_) => "m",

@@ -3,12 +3,19 @@
 use arrow::datatypes::DataType;
 use frazil_connector_api::SinkMode;
 
-use super::super::{Bound, bind, parameter_types, parse, visible_columns};
+use super::super::{Bound, Write, WriteKind, bind, parameter_types, parse, visible_columns};
 use super::support::{apply, bound, refused, shop};
 use crate::catalog::{Catalog, Definition};
 use crate::catalog::{ChangelogMode, RelationId};
 use crate::error::{ErrorKind, Result};
 use crate::plan::RelationSource;
+
+fn written(catalog: &Catalog, text: &str) -> Result<Write> {
+    match bound(catalog, text)? {
+        Bound::Write(write) => Ok(*write),
+        other => panic!("{text} is no write: {other:?}"),
+    }
+}
 
 #[test]
 fn binds_columns_and_key_of_a_table() {
@@ -92,12 +99,16 @@ fn tells_types_and_groups_that_do_not_fit() {
         ("SELECT id FROM orders UNION ALL SELECT id, name FROM customers", ErrorKind::InvalidSql),
         ("INSERT INTO log VALUES ('a', 1, 2)", ErrorKind::InvalidSql),
         ("INSERT INTO log VALUES ('a', 1), ('b')", ErrorKind::InvalidSql),
-        ("INSERT INTO log SELECT 'a'", ErrorKind::InvalidSql),
+        ("INSERT INTO log SELECT 'a', 1, 2", ErrorKind::InvalidSql),
         ("INSERT INTO orders (id, id) VALUES (1, 1)", ErrorKind::DuplicateColumn),
-        ("INSERT INTO orders DEFAULT VALUES", ErrorKind::Unsupported),
         ("CREATE TABLE t (a INT, a TEXT)", ErrorKind::DuplicateColumn),
         ("CREATE TABLE t (a MONEY)", ErrorKind::Unsupported),
-        ("CREATE TABLE t (a INT DEFAULT 5)", ErrorKind::Unsupported),
+        ("CREATE TABLE t (a INT DEFAULT b)", ErrorKind::Unsupported),
+        ("CREATE TABLE t (a INT DEFAULT (SELECT 1))", ErrorKind::Unsupported),
+        ("CREATE TABLE t (a INT DEFAULT sum(1))", ErrorKind::Grouping),
+        ("CREATE TABLE t (a INT DEFAULT 1 DEFAULT 2)", ErrorKind::Syntax),
+        ("CREATE TABLE t (a INT DEFAULT $1)", ErrorKind::UndefinedParameter),
+        ("CREATE TABLE t (a INT UNIQUE)", ErrorKind::Unsupported),
         ("CREATE TABLE orders (a INT)", ErrorKind::DuplicateTable),
         (
             "CREATE MATERIALIZED VIEW v AS SELECT count(*), count(*) FROM log",
@@ -129,11 +140,8 @@ fn tells_types_and_groups_that_do_not_fit() {
 #[test]
 fn binds_an_insert_to_all_columns_in_order() -> Result<()> {
     let catalog = shop();
-    let Bound::Insert { table, plan } =
-        bound(&catalog, "INSERT INTO orders (amount, id) VALUES (12.5, 1)")?
-    else {
-        panic!("not an insert")
-    };
+    let write = written(&catalog, "INSERT INTO orders (amount, id) VALUES (12.5, 1)")?;
+    let Write { kind: WriteKind::Insert, table, plan, .. } = write else { panic!("not an insert") };
     let types = |schema: &arrow::datatypes::Schema| {
         schema
             .fields()
@@ -147,9 +155,7 @@ fn binds_an_insert_to_all_columns_in_order() -> Result<()> {
 
 #[test]
 fn values_may_leave_the_last_columns_out() -> Result<()> {
-    let Bound::Insert { plan, .. } = bound(&shop(), "INSERT INTO log VALUES ('a'), ('b')")? else {
-        panic!("not an insert")
-    };
+    let Write { plan, .. } = written(&shop(), "INSERT INTO log VALUES ('a'), ('b')")?;
     assert_eq!(plan.schema().fields().len(), 2);
     Ok(())
 }
@@ -173,10 +179,7 @@ fn values_within_an_insert_have_columns_of_their_own() -> Result<()> {
         fields.map(|field| (field.name().clone(), field.data_type().clone())).collect::<Vec<_>>()
     };
     for source in sources {
-        let Bound::Insert { table, plan } = bound(&shop(), &format!("INSERT INTO log {source}"))?
-        else {
-            panic!("not an insert")
-        };
+        let Write { table, plan, .. } = written(&shop(), &format!("INSERT INTO log {source}"))?;
         assert_eq!(types(plan.schema().as_arrow()), types(&table.schema), "{source}");
     }
     Ok(())
@@ -194,16 +197,17 @@ fn tells_that_live_views_do_not_read_catalogs() {
 fn binds_an_update_to_old_and_new_rows() -> Result<()> {
     let catalog = shop();
     let text = "UPDATE orders AS o SET amount = o.amount * 2, status = 'x' WHERE id = 1";
-    let Bound::Update { table, plan } = bound(&catalog, text)? else { panic!("not an update") };
+    let Write { kind: WriteKind::Update, table, plan, .. } = written(&catalog, text)? else {
+        panic!("not an update")
+    };
     let count = table.schema.fields().len();
     assert_eq!(plan.schema().fields().len(), 2 * count);
     for (index, field) in table.schema.fields().iter().enumerate() {
         assert_eq!(plan.schema().field(index).data_type(), field.data_type());
         assert_eq!(plan.schema().field(count + index).data_type(), field.data_type());
     }
-    let Bound::Delete { table, plan } = bound(&catalog, "DELETE FROM orders WHERE id = 1")? else {
-        panic!("not a delete")
-    };
+    let write = written(&catalog, "DELETE FROM orders WHERE id = 1")?;
+    let Write { kind: WriteKind::Delete, table, plan, .. } = write else { panic!("not a delete") };
     assert_eq!(plan.schema().fields().len(), table.schema.fields().len());
     Ok(())
 }
@@ -217,9 +221,7 @@ fn keeps_parameters_and_tells_their_types() -> Result<()> {
         panic!("not a query")
     };
     assert_eq!(parameter_types(&plan)?, [Some(DataType::Int64), Some(DataType::Utf8)]);
-    let Bound::Insert { plan, .. } = bound(&catalog, "INSERT INTO log VALUES ($1, $2)")? else {
-        panic!("not an insert")
-    };
+    let Write { plan, .. } = written(&catalog, "INSERT INTO log VALUES ($1, $2)")?;
     assert_eq!(parameter_types(&plan)?, [Some(DataType::Utf8), Some(DataType::Int32)]);
     Ok(())
 }
