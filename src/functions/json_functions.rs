@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int32Array, StringArray};
 use arrow::datatypes::DataType;
+use datafusion::common::plan_err;
 use datafusion::common::utils::take_function_args;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
@@ -13,6 +14,7 @@ use datafusion::logical_expr::{
 
 use super::json_text::{length, type_of};
 use crate::error::{Error, ErrorKind};
+use crate::types::pg_name;
 
 /// A function of one JSONB value.
 ///
@@ -48,6 +50,16 @@ impl ScalarUDFImpl for JsonFunction {
         &self.signature
     }
 
+    /// A quoted literal is JSONB.
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        match types {
+            [only] if *only == DataType::LargeBinary || only.is_string() || only.is_null() => {
+                Ok(vec![DataType::LargeBinary])
+            }
+            _ => plan_err!("no function matches {}({})", self.name, names(types)),
+        }
+    }
+
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(self.returns.clone())
     }
@@ -65,7 +77,7 @@ impl ScalarUDFImpl for JsonFunction {
 /// `jsonb_typeof`, `jsonb_array_length`.
 pub(super) fn json_functions() -> [Arc<ScalarUDF>; 2] {
     let function = |name, returns, kernel| {
-        let signature = Signature::exact(vec![DataType::LargeBinary], Volatility::Immutable);
+        let signature = Signature::user_defined(Volatility::Immutable);
         Arc::new(ScalarUDF::from(JsonFunction { name, signature, returns, kernel }))
     };
     [
@@ -78,6 +90,10 @@ pub(super) fn json_functions() -> [Arc<ScalarUDF>; 2] {
             Ok(Arc::new(lengths.collect::<Result<Int32Array>>()?))
         }),
     ]
+}
+
+fn names(types: &[DataType]) -> String {
+    types.iter().map(pg_name).collect::<Vec<_>>().join(", ")
 }
 
 fn array_length(json: &str) -> Result<i32> {
