@@ -1,9 +1,9 @@
 //! Expressions that share a type: the items of a list, the results of CASE, the parts of BETWEEN.
 //!
 //! Floats stay floats beside decimals: a number with a point is a decimal, and the planner's types
-//! of `f > 0.2` would make a decimal of a float, too, one that is too small for 1e16 and has no NaN.
-//! PostgreSQL makes floats of both. A quoted literal has the type of the others, and a text does not
-//! stand beside a value that is none.
+//! of `f > 0.2` would make a decimal of a float, too: one that is too small for 1e16 and has no
+//! NaN. PostgreSQL makes floats of both. A quoted literal has the type of the others, and a text
+//! does not stand beside a value that is none.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ type Planned<T> = datafusion::error::Result<T>;
 /// Functions that give one of their arguments.
 pub(super) const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
 
-/// The plan with decimals cast to floats wherever they meet a float, and quoted literals of the type
-/// of what they meet.
+/// The plan with decimals cast to floats wherever they meet a float, and quoted literals of the
+/// type of what they meet.
 ///
 /// # Errors
 /// `UndefinedFunction` where a text meets something else, `InvalidValue` for a literal that is no

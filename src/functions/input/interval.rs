@@ -2,7 +2,7 @@
 
 use arrow::datatypes::IntervalMonthDayNano;
 
-use super::invalid_text;
+use super::invalid::invalid_text;
 use crate::error::{Error, ErrorKind, Result};
 
 const SECOND: f64 = 1e6;

@@ -1,19 +1,24 @@
 //! Texts as arrays: `{1,NULL,"a b"}`.
 
-use std::sync::Arc;
+use arrow::array::{Array, NullBufferBuilder, StringArray, StringBuilder};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 
-use arrow::array::{Array, ArrayRef, ListArray, NullBufferBuilder, StringArray, StringBuilder};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::FieldRef;
-
-use super::{invalid_text, read_texts};
+use super::invalid::invalid_text;
 use crate::error::{Error, Result};
+
+/// Arrays, with their items as texts.
+#[derive(Debug)]
+pub(super) struct TextLists {
+    pub(super) items: StringArray,
+    pub(super) offsets: OffsetBuffer<i32>,
+    pub(super) nulls: Option<NullBuffer>,
+}
 
 /// The arrays that texts stand for.
 ///
 /// # Errors
 /// `InvalidValue`; `Unsupported` for arrays of several dimensions.
-pub(super) fn read(texts: &StringArray, item: &FieldRef) -> Result<ArrayRef> {
+pub(super) fn split(texts: &StringArray) -> Result<TextLists> {
     let mut items = StringBuilder::new();
     let mut lengths = Vec::with_capacity(texts.len());
     let mut nulls = NullBufferBuilder::new(texts.len());
@@ -24,9 +29,8 @@ pub(super) fn read(texts: &StringArray, item: &FieldRef) -> Result<ArrayRef> {
             Some(text) => read_items(text, &mut items)?,
         });
     }
-    let items = read_texts(&(Arc::new(items.finish()) as ArrayRef), item.data_type())?;
     let offsets = OffsetBuffer::from_lengths(lengths);
-    Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, items, nulls.finish())?))
+    Ok(TextLists { items: items.finish(), offsets, nulls: nulls.finish() })
 }
 
 /// Appends the texts of an array's items; gives their number.

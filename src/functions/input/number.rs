@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use arrow::datatypes::DataType;
 
-use super::invalid_text;
+use super::invalid::invalid_text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::pg_name;
 

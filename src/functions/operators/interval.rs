@@ -9,8 +9,8 @@ use arrow::error::ArrowError;
 use datafusion::logical_expr::Expr;
 use sqlparser::ast::BinaryOperator;
 
-use super::Sides;
 use super::operand::INTERVAL;
+use super::sides::Sides;
 use crate::error::Error;
 use crate::functions::replacement::{Kernel, call, pairwise};
 

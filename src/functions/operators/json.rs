@@ -11,8 +11,8 @@ use arrow::error::ArrowError;
 use datafusion::logical_expr::Expr;
 use sqlparser::ast::BinaryOperator;
 
-use super::Sides;
 use super::operand::{Operand, as_type};
+use super::sides::Sides;
 use crate::error::Error;
 use crate::functions::json_text::{
     contains, has_key, item, joined, key_of, member, path, text_of, without_item, without_key,

@@ -10,7 +10,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 use sqlparser::ast::BinaryOperator;
 
-use super::Sides;
+use super::sides::Sides;
 use crate::functions::replacement::{Kernel, call, pairwise};
 
 /// Digits of a decimal.

@@ -7,10 +7,9 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::scalar::ScalarValue;
 
-use super::is_opaque;
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::{has_input, input};
-use crate::types::pg_name;
+use crate::types::{UUID, pg_name};
 
 pub(super) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
@@ -102,6 +101,11 @@ fn decimal_of(text: &str) -> DataType {
 /// A date, time or timestamp.
 pub(super) fn is_moment(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(..) | DataType::Time64(_))
+}
+
+/// Whether a type has neither an order nor arithmetic that the planner knows.
+pub(super) fn is_opaque(data_type: &DataType) -> bool {
+    *data_type == UUID || *data_type == DataType::LargeBinary
 }
 
 /// Types between which there are operators; a class of its own for each kind of value.

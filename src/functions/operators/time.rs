@@ -12,8 +12,8 @@ use arrow::error::ArrowError;
 use datafusion::logical_expr::{Expr, cast as cast_expr};
 use sqlparser::ast::BinaryOperator::{Minus, Plus};
 
-use super::Sides;
 use super::operand::INTERVAL;
+use super::sides::Sides;
 use crate::error::Error;
 use crate::functions::replacement::{Kernel, call, pairwise};
 

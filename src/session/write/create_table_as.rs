@@ -10,12 +10,12 @@ use frazil_connector_api::ChangeBatch;
 use super::table_rows::{all_rows, row_count, with_schema};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::uncancelled;
+use crate::session::Outcome;
 use crate::session::lake_table::LakeTables;
 use crate::session::query::Planned;
 use crate::session::query_runtime::copy;
 use crate::session::relation_schema::RelationSchema;
 use crate::session::shared::Shared;
-use crate::session::Outcome;
 use crate::sql::{self, Bound, CreateTableAs, Statement, visible_columns};
 use crate::types::type_name;
 

@@ -13,7 +13,8 @@ const DEPTH_MAX: usize = 127;
 
 /// Appends the canonical text of a JSON value: keys sorted by length and then by bytes, the last of
 /// several values of a key, one blank behind `:` and `,`, numbers without exponents and without
-/// zeros at the end of their fractions. It is the text of PostgreSQL's `jsonb`, but for these zeros.
+/// zeros at the end of their fractions. It is the text of PostgreSQL's `jsonb`, but for these
+/// zeros.
 ///
 /// **Law:** two texts have the same canonical text exactly if their values are equal as `jsonb`.
 ///

@@ -4,12 +4,6 @@
 //! resolved here has operands of the types that its operator is for. What is not named here the
 //! planner's own coercion decides, which agrees with PostgreSQL among numbers, texts and times.
 
-mod interval;
-mod json;
-mod numeric;
-mod operand;
-mod time;
-
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, DataFusionError, Diagnostic};
 use datafusion::error::Result;
@@ -17,10 +11,10 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast};
 use sqlparser::ast::BinaryOperator;
 
-use self::operand::{Operand, as_type};
-pub use self::operand::{literal, refuse_texts_beside_others};
-use crate::error::{Error, ErrorKind};
-use crate::types::UUID;
+use super::operand::{self, Operand, as_type, is_opaque};
+use super::sides::Sides;
+use super::{interval, json, numeric, time};
+use crate::error::Error;
 
 /// Plans operators.
 ///
@@ -35,7 +29,7 @@ use crate::types::UUID;
 /// | `numeric / numeric` | as many digits as fit, 20 behind the point if so many do |
 /// | `->`, `->>`, `#>`, `#>>`, `@>`, `<@`, `?`, `?|`, `?&`, `-`, `||` of JSONB | as PostgreSQL |
 #[derive(Debug)]
-pub(super) struct Operators;
+pub(in crate::functions) struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_binary_op(
@@ -58,15 +52,6 @@ impl ExprPlanner for Operators {
         })?;
         Ok(planned)
     }
-}
-
-/// An operator and its operands.
-struct Sides {
-    op: BinaryOperator,
-    left: Operand,
-    right: Operand,
-    left_expr: Expr,
-    right_expr: Expr,
 }
 
 type Planned = PlannerResult<RawBinaryExpr>;
@@ -158,24 +143,9 @@ impl Sides {
         Ok(Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))))
     }
 
-    /// The operands, which are not used again.
-    fn take(&mut self) -> (Expr, Expr) {
-        (std::mem::take(&mut self.left_expr), std::mem::take(&mut self.right_expr))
-    }
-
     fn unchanged(self) -> Planned {
         let Self { op, left_expr: left, right_expr: right, .. } = self;
         PlannerResult::Original(RawBinaryExpr { op, left, right })
-    }
-
-    /// The error of an operator that does not exist.
-    fn missing(&self) -> Error {
-        let (left, right) = (self.left.name(), self.right.name());
-        let message = format!("operator does not exist: {left} {} {right}", self.op);
-        Error::new(ErrorKind::UndefinedFunction, message).with_hint(
-            "no operator matches the given name and argument types: you might need to add \
-             explicit type casts",
-        )
     }
 }
 
@@ -201,9 +171,4 @@ fn is_arithmetic(op: &BinaryOperator) -> bool {
             | BinaryOperator::Divide
             | BinaryOperator::Modulo
     )
-}
-
-/// Whether a type has neither an order nor arithmetic that the planner knows.
-fn is_opaque(data_type: &DataType) -> bool {
-    *data_type == UUID || *data_type == DataType::LargeBinary
 }

@@ -3,22 +3,20 @@
 //! Quoted literals, casts of text and parameters in text form are all read here, so that one text
 //! has one meaning.
 
-mod interval;
-mod list;
-mod number;
-
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Decimal128Array, FixedSizeBinaryBuilder,
     Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    LargeBinaryBuilder, StringArray,
+    LargeBinaryBuilder, ListArray, StringArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, IntervalUnit};
 use frazil_format::{canonical_json, read_uuid};
 
-use super::replacement::read_bytes;
+use super::bytes::read_bytes;
+use super::invalid::invalid_text;
+use super::{interval, list, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::pg_name;
 
@@ -80,7 +78,13 @@ pub fn read_texts(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             let read = |text| interval::read(text);
             Arc::new(collected::<_, IntervalMonthDayNanoArray>(texts, read)?)
         }
-        DataType::List(item) => list::read(texts, item)?,
+        DataType::List(item) => {
+            let lists = list::split(texts)?;
+            let items: ArrayRef = Arc::new(lists.items);
+            let items = read_texts(&items, item.data_type())?;
+            let lists = ListArray::try_new(Arc::clone(item), lists.offsets, items, lists.nulls)?;
+            Arc::new(lists)
+        }
         DataType::FixedSizeBinary(16) => {
             let mut values = FixedSizeBinaryBuilder::with_capacity(texts.len(), 16);
             for text in texts {
@@ -152,12 +156,6 @@ fn boolean(text: &str) -> Option<bool> {
         _ if begins("false") || begins("no") => Some(false),
         _ => None,
     }
-}
-
-/// The error of a text that is no value of the type.
-fn invalid_text(text: &str, type_name: &str) -> Error {
-    let message = format!("invalid input syntax for type {type_name}: \"{text}\"");
-    Error::new(ErrorKind::InvalidValue, message)
 }
 
 fn invalid_json(text: &str, reason: &str) -> Error {
