@@ -24,7 +24,7 @@ pub(super) async fn describe(
             Ok(Description { params, columns })
         }
         StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
-            let Write { kind, table, plan, proposal } = write::bind(shared, statement).await?;
+            let Write { kind, table, plan, proposal, .. } = write::bind(shared, statement).await?;
             let proposed = proposal.as_ref().map(|proposal| &proposal.plan);
             let params = query::parameter_types(proposed.into_iter().chain([&plan]), given)?;
             let has_rows = plan.schema().fields().len() > kind.width(&table);

@@ -31,7 +31,7 @@ mod table_rows;
 use conflicts::beside_current;
 pub(super) use create_table_as::create_table_as;
 use numbers::numbered;
-use table_rows::{all_rows, part, row_count, with_schema};
+use table_rows::{all_rows, first_of_keys, part, row_count, with_schema};
 
 /// How often an UPDATE or DELETE reads before it gives up. From the second time on it holds the
 /// table's lock alone, so that only a write whose client has gone can still come between.
@@ -237,7 +237,10 @@ impl Replacement {
             let conflicts = self.conflicts(shared, &tables, proposal, read.snapshot()).await?;
             tables = tables.with_conflicts(Arc::new(conflicts));
         }
-        let rows = all_rows(self.plan.planned(shared, &tables, &self.params).await?).await?;
+        let mut rows = all_rows(self.plan.planned(shared, &tables, &self.params).await?).await?;
+        if matches!(&self.plan, WritePlan::Bound(write) if write.is_joined) {
+            rows.1 = first_of_keys(rows.1, &self.table)?;
+        }
         Ok(Attempt { lock, read, written: written(self.kind, &self.table, rows)? })
     }
 

@@ -81,6 +81,8 @@ pub struct Write {
     pub plan: LogicalPlan,
     /// With ON CONFLICT: the rows that `plan` finds beside those of their keys.
     pub proposal: Option<Proposal>,
+    /// With FROM or USING: a row of the table may be there several times, and the first counts.
+    pub is_joined: bool,
 }
 
 /// The rows of INSERT … ON CONFLICT.

@@ -28,7 +28,7 @@ pub use on_conflict::{CONFLICTS, conflicts_schema};
 
 use assignment::{OLD, assigned, set_twice, typed_literal, typed_parameter, with_typed_parameters};
 use defaults::{default_of, generated_always, is_always, is_default};
-use selection::{aliased, column, item, quoted, select};
+use selection::{aliased, column, everything, quoted, select};
 
 impl Binder<'_> {
     pub(super) fn insert(&self, insert: &ast::Insert) -> Result<Bound> {
@@ -43,7 +43,10 @@ impl Binder<'_> {
         self.check_insert(insert)?;
         let plan = self.inserted(&insert.columns, insert.source.as_deref(), &table, &target)?;
         let write = match &insert.on {
-            None => Write { kind: WriteKind::Insert, table, plan, proposal: None },
+            None => {
+                let kind = WriteKind::Insert;
+                Write { kind, table, plan, proposal: None, is_joined: false }
+            }
             Some(ast::OnInsert::OnConflict(on)) => self.merged(on, plan, table, &target)?,
             Some(_) => return Err(syntax("ON DUPLICATE KEY").at(self.statement.offset + 1)),
         };
@@ -227,20 +230,20 @@ impl Binder<'_> {
             limit,
         } = delete;
         let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = from;
-        if using.is_some() {
-            return Err(self.refused("USING").with_hint("use WHERE EXISTS (SELECT …)"));
-        }
         self.foreign(&[
             (!tables.is_empty() || from.len() != 1, "DELETE from several tables"),
             (output.is_some(), "OUTPUT"),
             (!order_by.is_empty(), "DELETE with ORDER BY"),
             (limit.is_some(), "DELETE with LIMIT"),
         ])?;
-        let (table, qualifier) = self.target(from.first())?;
-        let items = table.schema.fields().iter().map(|field| item(&qualifier, field.name()));
-        let query = select(items.collect(), from.clone(), selection.clone())?;
+        let (table, _) = self.target(from.first())?;
+        let others = using.as_deref().unwrap_or_default();
+        self.check_joined(&table, others)?;
+        let from = from.iter().chain(others).cloned().collect();
+        let query = select(vec![everything()], from, selection.clone())?;
         let plan = self.query(&query)?;
-        let write = Write { kind: WriteKind::Delete, table, plan, proposal: None };
+        let is_joined = !others.is_empty();
+        let write = Write { kind: WriteKind::Delete, table, plan, proposal: None, is_joined };
         self.with_returning(write, returning.as_ref())
     }
 
@@ -260,7 +263,7 @@ impl Binder<'_> {
             let source = Arc::new(relation_source(&table));
             let scan = LogicalPlanBuilder::scan(reference(&table.name), source, None)?;
             let (kind, plan) = (WriteKind::Delete, scan.build()?);
-            writes.push(Write { kind, table, plan, proposal: None });
+            writes.push(Write { kind, table, plan, proposal: None, is_joined: false });
         }
         Ok(writes)
     }
@@ -279,18 +282,20 @@ impl Binder<'_> {
             order_by,
             limit,
         } = update;
-        if from.is_some() {
-            return Err(self
-                .refused("UPDATE with FROM")
-                .with_hint("use SET x = (SELECT …) WHERE EXISTS (SELECT …)"));
-        }
+        let (is_before, others) = match from {
+            None => (false, [].as_slice()),
+            Some(ast::UpdateTableFromKind::AfterSet(others)) => (false, others.as_slice()),
+            Some(ast::UpdateTableFromKind::BeforeSet(others)) => (true, others.as_slice()),
+        };
         self.foreign(&[
+            (is_before, "FROM before SET"),
             (output.is_some(), "OUTPUT"),
             (or.is_some(), "UPDATE OR"),
             (!order_by.is_empty(), "UPDATE with ORDER BY"),
             (limit.is_some(), "UPDATE with LIMIT"),
         ])?;
         let (table, qualifier) = self.target(Some(target))?;
+        self.check_joined(&table, others)?;
         let fields = table.schema.fields();
         let mut assigned: Vec<Option<ast::Expr>> = vec![None; fields.len()];
         let mut defaults = Vec::new();
@@ -311,7 +316,6 @@ impl Binder<'_> {
                 return Err(set_twice(&table.schema, index).at(position));
             }
         }
-        let old = fields.iter().map(|field| item(&qualifier, field.name()));
         let new = fields.iter().zip(assigned).map(|(field, value)| match value {
             Some(expr) => {
                 let alias = quoted(&format!("new.{}", field.name()));
@@ -319,12 +323,13 @@ impl Binder<'_> {
             }
             None => aliased(&qualifier, field.name()),
         });
-        let items = old.chain(new).collect();
-        let query = select(items, vec![target.clone()], selection.clone())?;
-        let of_new = |index: usize| fields.get(index.checked_sub(fields.len())?);
-        let plan = with_typed_parameters(self.query(&query)?, of_new)?;
+        let items = new.chain([everything()]).collect();
+        let from = std::iter::once(target).chain(others).cloned().collect();
+        let query = select(items, from, selection.clone())?;
+        let plan = with_typed_parameters(self.query(&query)?, |index| fields.get(index))?;
         let plan = self.with_types_of(plan, &table, &defaults)?;
-        let write = Write { kind: WriteKind::Update, table, plan, proposal: None };
+        let is_joined = !others.is_empty();
+        let write = Write { kind: WriteKind::Update, table, plan, proposal: None, is_joined };
         self.with_returning(write, returning.as_ref())
     }
 
@@ -336,8 +341,19 @@ impl Binder<'_> {
         }
     }
 
-    /// Casts the new row to the types of the table; it takes over the names of the old one.
-    /// `defaults` are columns that get their DEFAULT.
+    /// Refuses to join a table whose rows cannot be told from each other: one may be met twice.
+    fn check_joined(&self, table: &Relation, others: &[ast::TableWithJoins]) -> Result<()> {
+        match others.is_empty() || table.upsert_key.is_some() {
+            true => Ok(()),
+            false => Err(self
+                .refused("FROM and USING for a table without a primary key")
+                .with_hint("use SET x = (SELECT …) and WHERE EXISTS (SELECT …)")),
+        }
+    }
+
+    /// Of new row, old row and columns of other tables: the old row first, then the new one, cast
+    /// to the types of the table and with the names of the old one, and the others. `defaults` are
+    /// columns that get their DEFAULT.
     fn with_types_of(
         &self,
         plan: LogicalPlan,
@@ -345,26 +361,23 @@ impl Binder<'_> {
         defaults: &[usize],
     ) -> Result<LogicalPlan> {
         let fields = table.schema.fields();
-        let of_old = |index: usize| plan.schema().qualified_field(index);
-        let exprs = plan
-            .schema()
-            .iter()
-            .enumerate()
-            .map(|(index, it)| {
-                let column = Expr::Column(Column::from(it));
-                let Some(target) = index.checked_sub(fields.len()) else {
-                    let name = of_old(index).1.name();
-                    return Ok(column.alias_qualified(Some(TableReference::bare(OLD)), name));
-                };
-                let (qualifier, old) = of_old(target);
-                let value = match defaults.contains(&target) {
-                    true => default_of(table, target),
-                    false => column,
-                };
-                let new = assigned(value, &fields[target], plan.schema())?;
-                Ok(new.alias_qualified(qualifier.cloned(), old.name()))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let column =
+            |index: usize| Expr::Column(Column::from(plan.schema().qualified_field(index)));
+        let mut exprs = Vec::with_capacity(plan.schema().fields().len());
+        for (index, field) in fields.iter().enumerate() {
+            let old = column(fields.len() + index);
+            exprs.push(old.alias_qualified(Some(TableReference::bare(OLD)), field.name()));
+        }
+        for (index, field) in fields.iter().enumerate() {
+            let (qualifier, old) = plan.schema().qualified_field(fields.len() + index);
+            let value = match defaults.contains(&index) {
+                true => default_of(table, index),
+                false => column(index),
+            };
+            let new = assigned(value, field, plan.schema())?;
+            exprs.push(new.alias_qualified(qualifier.cloned(), old.name()));
+        }
+        exprs.extend((2 * fields.len()..plan.schema().fields().len()).map(column));
         Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
     }
 

@@ -21,10 +21,12 @@ const AHEAD: i64 = 32;
 /// How often a write is tried again that others of the same counter came before.
 const ATTEMPTS_MAX: u32 = 100;
 
+type Leases = HashMap<(RelationId, usize), Arc<tokio::sync::Mutex<Lease>>>;
+
 /// The counters of identity columns, by table and column.
 #[derive(Debug, Default)]
 pub(in crate::session) struct Counters {
-    leases: Mutex<HashMap<(RelationId, usize), Arc<tokio::sync::Mutex<Lease>>>>,
+    leases: Mutex<Leases>,
 }
 
 /// The numbers `next..=limit` are ours: they are written down as given.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 
@@ -12,6 +12,7 @@ use crate::change::{batch_bytes, runs_by_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::query::Planned;
 use crate::session::query_error;
+use crate::state::KeyTable;
 
 /// Number of rows of batches.
 pub(super) fn row_count(rows: &[RecordBatch]) -> usize {
@@ -39,6 +40,26 @@ fn combined(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         run => Ok(concat_batches(&run[0].schema(), run)?),
     });
     combined.collect()
+}
+
+/// The first of the rows that begin with the same key of the table.
+pub(super) fn first_of_keys(
+    batches: Vec<RecordBatch>,
+    table: &Relation,
+) -> Result<Vec<RecordBatch>> {
+    let key = table.upsert_key.clone().unwrap_or_default();
+    let types = key.iter().map(|column| table.schema.field(*column).data_type().clone());
+    let mut keys = KeyTable::try_new(&types.collect::<Vec<_>>())?;
+    let (mut slots, mut is_seen) = (Vec::new(), Vec::new());
+    let firsts = batches.into_iter().map(|batch| {
+        let columns: Vec<_> = key.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+        keys.intern(&columns, batch.num_rows(), &mut slots)?;
+        is_seen.resize(keys.slot_count(), false);
+        let is_first = |slot: &u32| !std::mem::replace(&mut is_seen[*slot as usize], true);
+        let is_first: Vec<bool> = slots.iter().map(is_first).collect();
+        Ok(filter_record_batch(&batch, &BooleanArray::from(is_first))?)
+    });
+    firsts.collect()
 }
 
 /// Some columns of a batch, as rows of the table.

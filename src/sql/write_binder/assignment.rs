@@ -1,7 +1,6 @@
 //! Values for columns of a table.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema};
@@ -69,8 +68,11 @@ pub(super) fn with_typed_parameters<'a>(
 }
 
 /// Some columns of a schema.
-pub(super) fn columns_from(schema: &DFSchema, columns: Range<usize>) -> Result<DFSchema> {
-    let columns = schema.iter().skip(columns.start).take(columns.len());
+pub(super) fn columns_from(
+    schema: &DFSchema,
+    columns: impl Iterator<Item = usize>,
+) -> Result<DFSchema> {
+    let columns = columns.map(|index| schema.qualified_field(index));
     let columns = columns.map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
     Ok(DFSchema::new_with_metadata(columns.collect(), HashMap::new())?)
 }

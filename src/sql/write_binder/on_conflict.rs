@@ -60,12 +60,13 @@ impl Binder<'_> {
         let key = self.conflict_key(on, &table)?;
         let Some(key) = key.first() else {
             // Without a key nothing conflicts.
-            return Ok(Write { kind: WriteKind::Insert, table, plan: proposed, proposal: None });
+            let (kind, plan) = (WriteKind::Insert, proposed);
+            return Ok(Write { kind, table, plan, proposal: None, is_joined: false });
         };
         let updates = matches!(on.action, OnConflictAction::DoUpdate(_));
         let plan = self.conflicting(on, &table, target, *key)?;
         let proposal = Some(Proposal { plan: proposed, updates });
-        Ok(Write { kind: WriteKind::Merge, table, plan, proposal })
+        Ok(Write { kind: WriteKind::Merge, table, plan, proposal, is_joined: false })
     }
 
     /// What becomes of proposed rows, as a plan over [`CONFLICTS`]: the old row, NULL for a row

@@ -4,8 +4,9 @@
 //! UPDATE t SET a = a + 1 RETURNING id, a * 2  ─►  old row, new row, id, a * 2
 //! ```
 
+use arrow::datatypes::FieldRef;
 use datafusion::common::tree_node::TreeNode as _;
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::logical_expr::expr_rewriter::normalize_col_with_schemas_and_ambiguity_check;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::sql::planner::PlannerContext;
@@ -21,26 +22,31 @@ use super::selection::{plain_select, quoted, select};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Binder<'_> {
-    /// Puts the columns of RETURNING behind those of a write. Its expressions see the new row, or
-    /// the old one of DELETE.
+    /// Puts the columns of RETURNING behind those of a write, in the place of those of other
+    /// tables. Its expressions see these and the new row, or the old one of DELETE.
     pub(super) fn with_returning(
         &self,
         write: Write,
         items: Option<&Vec<SelectItem>>,
     ) -> Result<Bound> {
-        let Some(items) = items else { return Ok(Bound::Write(Box::new(write))) };
+        let all = write.plan.schema().fields().len();
+        let used = write.kind.width(&write.table);
+        if items.is_none() && all == used {
+            return Ok(Bound::Write(Box::new(write)));
+        }
         let width = write.table.schema.fields().len();
         let start = match write.kind {
             WriteKind::Insert | WriteKind::Delete => 0,
             WriteKind::Update | WriteKind::Merge => width,
         };
-        let row = columns_from(write.plan.schema(), start..start + width)?;
-        let mut expanded = Vec::with_capacity(items.len());
-        for item in items {
+        let row = columns_from(write.plan.schema(), (start..start + width).chain(used..all))?;
+        let mut expanded = Vec::new();
+        for item in items.into_iter().flatten() {
             expanded.extend(self.expanded(item, &row)?);
         }
         let items = self.planned_items(expanded, &row, "RETURNING")?;
-        let own = write.plan.schema().iter().map(|it| Expr::Column(Column::from(it)));
+        let own = write.plan.schema().iter().take(used);
+        let own = own.map(|it| Expr::Column(Column::from(it)));
         let items = items.into_iter().map(|(expr, name)| expr.alias(name));
         let exprs: Vec<Expr> = own.chain(items).collect();
         let plan = LogicalPlanBuilder::from(write.plan).project(exprs)?.build()?;
@@ -58,21 +64,23 @@ impl Binder<'_> {
                 options,
             ) if *options == plain => {
                 let last = name.0.last().and_then(|part| part.as_ident()).map(fold);
-                let is_row =
-                    |name: &str| row.iter().all(|(of, _)| of.is_some_and(|it| it.table() == name));
-                if !last.as_deref().is_some_and(is_row) {
+                let of = |(table, _): &(Option<&TableReference>, _)| {
+                    last.is_some() && table.map(TableReference::table) == last.as_deref()
+                };
+                let columns = row.iter().filter(of).map(qualified).collect::<Vec<_>>();
+                if columns.is_empty() {
                     let message = format!("missing FROM-clause entry for table \"{name}\"");
                     return Err(Error::new(ErrorKind::UndefinedTable, message)
                         .at(self.statement.offset + 1));
                 }
+                return Ok(columns);
             }
             SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. } => {
                 return Ok(vec![item.clone()]);
             }
             _ => return Err(syntax("an asterisk with options").at(self.statement.offset + 1)),
         }
-        let column = |name: &String| SelectItem::UnnamedExpr(ast::Expr::Identifier(quoted(name)));
-        Ok(row.fields().iter().map(|field| column(field.name())).collect())
+        Ok(row.iter().map(qualified).collect())
     }
 
     /// Expressions over the columns of one row, and a name of its own for each. `clause` is what
@@ -129,4 +137,11 @@ impl Binder<'_> {
             }
         }
     }
+}
+
+/// A column as an item of SELECT, by its whole name.
+fn qualified((table, field): (Option<&TableReference>, &FieldRef)) -> SelectItem {
+    let parts = table.map(TableReference::to_vec).unwrap_or_default();
+    let parts: Vec<_> = parts.iter().chain([field.name()]).map(|part| quoted(part)).collect();
+    SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(parts))
 }

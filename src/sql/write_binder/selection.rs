@@ -13,8 +13,9 @@ pub(super) fn column(qualifier: &ast::Ident, name: &str) -> ast::Expr {
     ast::Expr::CompoundIdentifier(vec![qualifier.clone(), quoted(name)])
 }
 
-pub(super) fn item(qualifier: &ast::Ident, name: &str) -> ast::SelectItem {
-    ast::SelectItem::UnnamedExpr(column(qualifier, name))
+/// `*`.
+pub(super) fn everything() -> ast::SelectItem {
+    ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default())
 }
 
 pub(super) fn aliased(qualifier: &ast::Ident, name: &str) -> ast::SelectItem {
