@@ -3,15 +3,16 @@
 use std::fmt::Debug;
 
 use futures::{Sink, SinkExt, StreamExt};
-use pgwire::api::ClientInfo;
 use pgwire::api::portal::Format;
 use pgwire::api::results::{QueryResponse, Response, Tag};
+use pgwire::api::{ClientInfo, DEFAULT_NAME};
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{NoticeResponse, TransactionStatus};
 
-use crate::error::Error;
-use crate::session::{Outcome, pg_fields, pg_rows};
+use crate::error::{Error, ErrorKind};
+use crate::session::{Outcome, Statement, pg_fields, pg_rows};
+use crate::sql::StatementKind;
 
 /// SQLSTATE of a statement in a transaction that has failed.
 const IN_FAILED_TRANSACTION: &str = "25P02";
@@ -33,6 +34,13 @@ pub(super) fn wire_error(error: Error) -> PgWireError {
     PgWireError::UserError(Box::new(error_info(&error)))
 }
 
+/// The error for a portal that does not exist.
+pub(super) fn no_portal(name: &str) -> PgWireError {
+    let name = if name == DEFAULT_NAME { "" } else { name };
+    let message = format!("portal \"{name}\" does not exist");
+    wire_error(Error::new(ErrorKind::UndefinedCursor, message))
+}
+
 /// What a statement gets in a transaction that has failed.
 pub(super) fn failed_transaction() -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new(
@@ -46,6 +54,7 @@ pub(super) fn failed_transaction() -> PgWireError {
 /// Sends notices and turns an outcome into a response.
 pub(super) async fn response<C>(
     client: &mut C,
+    statement: &Statement,
     outcome: Outcome,
     format: &Format,
 ) -> PgWireResult<Response>
@@ -65,7 +74,11 @@ where
                 })
                 .map(futures::stream::iter)
                 .flatten();
-            Ok(Response::Query(QueryResponse::new(fields, rows)))
+            let mut rows = QueryResponse::new(fields, rows);
+            if let StatementKind::Fetch(_) = &statement.kind {
+                rows.set_command_tag(statement.kind.tag());
+            }
+            Ok(Response::Query(rows))
         }
         Outcome::Command { tag, notices } => {
             for notice in notices {

@@ -83,10 +83,14 @@ where
     if matches!(status, TransactionStatus::Error) && !Session::ends_transaction(statement) {
         return Err(failed_transaction());
     }
+    let format = match session.sends_binary(statement) {
+        true => Format::UnifiedBinary,
+        false => Format::UnifiedText,
+    };
     let outcome = session.execute(statement, &[]).await.map_err(wire_error)?;
     let response = match &statement.kind {
         StatementKind::Copy(copy) => copy_out(client, outcome, &copy.format).await?,
-        _ => response(client, outcome, &Format::UnifiedText).await?,
+        _ => response(client, statement, outcome, &format).await?,
     };
     match response {
         Response::Query(rows) => send_query_response(client, rows, true).await.map(|()| status),

@@ -29,6 +29,10 @@ pub(super) async fn describe(
             let params = write::parameter_types(shared, statement, given).await?;
             Ok(Description { params, columns: None })
         }
+        StatementKind::Declare(declare) => {
+            let query = Box::pin(describe(shared, variables, &declare.query, given)).await?;
+            Ok(Description { columns: None, ..query })
+        }
         StatementKind::Show(what) => {
             let batch = show::show(&shared.engine, variables, what)?;
             Ok(Description { params: Vec::new(), columns: Some(batch.schema()) })

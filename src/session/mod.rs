@@ -36,5 +36,5 @@ pub use failure::query_error;
 pub use outcome::{Description, Outcome};
 pub use pg_rows::{pg_fields, pg_rows, pg_type, text_rows, type_modifier, type_name};
 pub use query_runtime::SPILL_DIRECTORY;
-pub use session_state::{Session, Sessions};
+pub use session_state::{PreparedStatement, Session, Sessions};
 pub use variables::{SERVER_VERSION, Variables};

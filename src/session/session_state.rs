@@ -18,9 +18,18 @@ use super::outcome::rows;
 use super::query_runtime::{Deadline, copy};
 use super::shared::Shared;
 use super::{Description, Outcome, Variables, query, show, write};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Engine, PipelineRunState};
-use crate::sql::{self, Bound, Drop, Statement, StatementKind, Transaction};
+use crate::sql::{
+    self, Bound, Declare, Discard, Drop, Execute, Prepare, Statement, StatementKind, Transaction,
+};
+
+mod cursors;
+mod prepared_statements;
+
+use cursors::Cursors;
+pub use prepared_statements::PreparedStatement;
+use prepared_statements::PreparedStatements;
 
 /// Makes sessions of one engine.
 #[derive(Debug, Clone)]
@@ -45,16 +54,20 @@ impl Sessions {
         Session {
             shared: Arc::clone(&self.shared),
             variables: Variables::default(),
+            prepared: PreparedStatements::default(),
+            cursors: Cursors::default(),
             written_in_transaction: None,
         }
     }
 }
 
-/// One client: its variables and its transaction.
+/// One client: its variables, prepared statements and cursors, and its transaction.
 #[derive(Debug)]
 pub struct Session {
     shared: Arc<Shared>,
     variables: Variables,
+    prepared: PreparedStatements,
+    cursors: Cursors,
     /// In a transaction: whether anything was written. A write is durable at once, so that a
     /// rollback must say that it undoes nothing.
     written_in_transaction: Option<bool>,
@@ -138,6 +151,15 @@ impl Session {
         statement: &Statement,
         given: &[Option<DataType>],
     ) -> Result<Description> {
+        if let StatementKind::Execute(execute) = &statement.kind {
+            let columns = self.prepared.get(&execute.name)?.description.columns.clone();
+            return Ok(Description { params: Vec::new(), columns });
+        }
+        if let StatementKind::Fetch(fetch) = &statement.kind {
+            let columns = self.cursors.get(&fetch.cursor)?.schema.clone();
+            let columns = (!fetch.is_move).then_some(columns);
+            return Ok(Description { params: Vec::new(), columns });
+        }
         let (shared, variables) = (Arc::clone(&self.shared), self.variables.clone());
         let (statement, given) = (copy(statement), given.to_vec());
         let queries = self.shared.queries().await?;
@@ -182,10 +204,35 @@ impl Session {
                 self.variables.reset(name.as_deref());
                 Ok(Outcome::command(tag))
             }
-            StatementKind::Discard => {
-                self.variables.reset(None);
+            StatementKind::Prepare(prepare) => self.prepare(prepare, tag).await,
+            StatementKind::Execute(execute) => self.run_prepared(execute).await,
+            StatementKind::Deallocate { name } => {
+                match name {
+                    Some(name) => self.prepared.remove(name)?,
+                    None => self.prepared.clear(),
+                }
                 Ok(Outcome::command(tag))
             }
+            StatementKind::Declare(declare) => self.declare(declare, params, tag).await,
+            StatementKind::Fetch(fetch) => self.cursors.get(&fetch.cursor)?.fetch(fetch).await,
+            StatementKind::Close { name } => {
+                match name {
+                    Some(name) => self.cursors.close(name)?,
+                    None => self.cursors.clear(),
+                }
+                Ok(Outcome::command(tag))
+            }
+            StatementKind::Discard(what) => {
+                if *what == Discard::All {
+                    self.refuse_in_transaction(tag)?;
+                    self.variables.reset(None);
+                    self.prepared.clear();
+                    self.cursors.clear();
+                }
+                Ok(Outcome::command(tag))
+            }
+            // Nothing is ever listened to.
+            StatementKind::Unlisten => Ok(Outcome::command(tag)),
             StatementKind::Copy(copy) => {
                 self.query(&copy.query, params).await.map_err(|error| {
                     // The query is bound in words of its own, so its places are not the text's.
@@ -211,10 +258,118 @@ impl Session {
         queries.run(async move { query::run(&shared, &variables, &statement, &params).await }).await
     }
 
+    async fn prepare(&mut self, prepare: &Prepare, tag: &str) -> Result<Outcome> {
+        let description = self.describe(&prepare.statement, &prepare.types).await?;
+        let statement = Some(copy(&prepare.statement));
+        let prepared = PreparedStatement { statement, description, told: Vec::new() };
+        self.prepared.insert(&prepare.name, Arc::new(prepared))?;
+        Ok(Outcome::command(tag))
+    }
+
+    /// Runs a prepared statement as the protocol's Bind and Execute do, with values from SQL.
+    async fn run_prepared(&mut self, execute: &Execute) -> Result<Outcome> {
+        let prepared = self.prepared.get(&execute.name)?;
+        let Some(statement) = prepared.statement.as_ref().filter(|it| it.kind.is_preparable())
+        else {
+            let what = prepared.statement.as_ref().map_or("an empty text", |it| it.kind.tag());
+            return Err(Error::unsupported(format!("EXECUTE of {what} is not supported")));
+        };
+        let params = self.arguments(execute, &prepared.description).await?;
+        let outcome = Box::pin(self.dispatch(statement, &params)).await;
+        // Its places are those of another text.
+        outcome.map_err(|error| Error { position: None, ..error })
+    }
+
+    /// The values of EXECUTE, in the types of the parameters.
+    async fn arguments(&self, execute: &Execute, of: &Description) -> Result<Vec<ScalarValue>> {
+        let shared = Arc::clone(&self.shared);
+        let (name, values) = (execute.name.clone(), execute.values.as_deref().map(copy));
+        let execute = Execute { name, values: values.map(Box::new) };
+        let params = of.params.clone();
+        let queries = self.shared.queries().await?;
+        queries.run(async move { query::arguments(&shared, &execute, &params).await }).await
+    }
+
+    async fn declare(
+        &mut self,
+        declare: &Declare,
+        params: &[ScalarValue],
+        tag: &str,
+    ) -> Result<Outcome> {
+        let is_of_transaction = self.written_in_transaction.is_some();
+        if !declare.is_held && !is_of_transaction {
+            let message = "DECLARE CURSOR can only be used in transaction blocks";
+            return Err(Error::new(ErrorKind::NoTransaction, message)
+                .with_hint("use BEGIN, or declare the cursor WITH HOLD"));
+        }
+        self.cursors.check_free(&declare.name)?;
+        let Outcome::Rows { schema, stream } = self.query(&declare.query, params).await? else {
+            return Err(Error::internal("the query of a cursor gave no rows"));
+        };
+        self.cursors.open(declare, schema, stream, is_of_transaction);
+        Ok(Outcome::command(tag))
+    }
+
+    /// True if FETCH is to send binary values also where the protocol does not ask for them.
+    pub fn sends_binary(&self, statement: &Statement) -> bool {
+        let StatementKind::Fetch(fetch) = &statement.kind else { return false };
+        self.cursors.get(&fetch.cursor).is_ok_and(|cursor| cursor.is_binary)
+    }
+
+    /// The columns of a cursor that DECLARE has opened.
+    ///
+    /// # Errors
+    /// `UndefinedCursor`.
+    pub fn cursor_columns(&self, name: &str) -> Result<SchemaRef> {
+        Ok(Arc::clone(&self.cursors.get(name)?.schema))
+    }
+
+    /// Closes a cursor, if there is one of the name.
+    pub fn drop_cursor(&mut self, name: &str) {
+        // To close what does not exist is no error of the protocol.
+        let _ = self.cursors.close(name);
+    }
+
+    fn refuse_in_transaction(&self, tag: &str) -> Result<()> {
+        if self.written_in_transaction.is_none() {
+            return Ok(());
+        }
+        let message = format!("{tag} cannot run inside a transaction block");
+        Err(Error::new(ErrorKind::InTransaction, message))
+    }
+
+    /// Keeps a statement of the protocol under a name; the empty name is free again at once.
+    ///
+    /// # Errors
+    /// `DuplicateStatement`.
+    pub fn keep_prepared(&mut self, name: &str, prepared: Arc<PreparedStatement>) -> Result<()> {
+        if name.is_empty() {
+            self.drop_prepared(name);
+        }
+        self.prepared.insert(name, prepared)
+    }
+
+    /// A prepared statement.
+    ///
+    /// # Errors
+    /// `UndefinedStatement`.
+    pub fn prepared(&self, name: &str) -> Result<Arc<PreparedStatement>> {
+        self.prepared.get(name)
+    }
+
+    /// Forgets a prepared statement, if there is one of the name.
+    pub fn drop_prepared(&mut self, name: &str) {
+        // To close what does not exist is no error of the protocol.
+        let _ = self.prepared.remove(name);
+    }
+
     fn transaction(&mut self, what: Transaction, tag: &str) -> Outcome {
         let before = match what {
             Transaction::Begin => self.written_in_transaction.replace(false),
-            Transaction::Commit | Transaction::Rollback => self.written_in_transaction.take(),
+            Transaction::Commit | Transaction::Rollback => {
+                self.cursors.end_transaction(what == Transaction::Commit);
+                self.written_in_transaction.take()
+            }
             // What was written stays: a savepoint is accepted, and only undone in name.
             Transaction::Savepoint | Transaction::Release | Transaction::RollbackTo => {
                 self.written_in_transaction
@@ -295,8 +450,9 @@ async fn run_pipeline(engine: &Engine, name: &str) -> Result<Outcome> {
         PipelineRunState::Empty => "there was nothing new".to_string(),
         PipelineRunState::Running => "still running".to_string(),
         PipelineRunState::Retrying { error, .. } | PipelineRunState::Failed { error } => {
-            return Err(Error::new(crate::error::ErrorKind::Unavailable, error)
-                .within(format!("pipeline \"{name}\"")));
+            return Err(
+                Error::new(ErrorKind::Unavailable, error).within(format!("pipeline \"{name}\""))
+            );
         }
     };
     Ok(Outcome::Command { tag: "RUN PIPELINE".to_string(), notices: vec![notice] })

@@ -79,8 +79,8 @@ pub enum Bound {
     RunPipeline(Arc<Relation>),
     /// Begins or ends a transaction.
     Transaction(Transaction),
-    /// Forgets what the session holds.
-    Discard,
+    /// Concerns what the session holds.
+    OfSession,
 }
 
 /// What EXPLAIN shows.
@@ -214,7 +214,18 @@ impl Binder<'_> {
                 return bind_with(self.catalog, &copy.query, self.scope.extra());
             }
             StatementKind::Transaction(transaction) => Bound::Transaction(*transaction),
-            StatementKind::Discard => Bound::Discard,
+            StatementKind::Prepare(prepare) => {
+                return bind_with(self.catalog, &prepare.statement, self.scope.extra());
+            }
+            StatementKind::Declare(declare) => {
+                return bind_with(self.catalog, &declare.query, self.scope.extra());
+            }
+            StatementKind::Execute(_)
+            | StatementKind::Deallocate { .. }
+            | StatementKind::Fetch(_)
+            | StatementKind::Close { .. }
+            | StatementKind::Discard(_)
+            | StatementKind::Unlisten => Bound::OfSession,
         })
     }
 

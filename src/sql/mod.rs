@@ -41,8 +41,9 @@ pub use query_binder::{parameter_types, with_final_types};
 pub use scope::{DATABASE, ExtraTables, NoExtraTables, SCHEMA};
 pub use statement::{
     ColumnList, Copy, CopyFormat, CreateCatalog, CreatePipeline, CreateRelation, CreateSink,
-    CreateView, Drop, FormatClause, IncludeClause, Name, ObjectKind, Resume, Show, SinkSource,
-    Statement, StatementKind, Transaction,
+    CreateView, Declare, Direction, Discard, Drop, Execute, Fetch, FormatClause, IncludeClause,
+    Name, ObjectKind, Prepare, Resume, Show, SinkSource, Statement, StatementKind, Transaction,
 };
 pub use stored::enter_stored;
 pub use syntax::{mended, no_parameter, parse_expression, parse_postgres, redacted, same_text};
+pub use write_binder::bind_arguments;

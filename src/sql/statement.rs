@@ -1,5 +1,6 @@
 //! [`Statement`]: what a client asked, not bound to any catalog yet.
 
+use arrow::datatypes::DataType;
 use frazil_connector_api::{Include, Options};
 use sqlparser::ast;
 
@@ -81,8 +82,98 @@ pub enum StatementKind {
     Copy(Box<Copy>),
     /// `BEGIN` and the like.
     Transaction(Transaction),
-    /// `DISCARD ALL`, `DEALLOCATE ALL`, `CLOSE ALL`, `UNLISTEN *`.
-    Discard,
+    /// `PREPARE name AS …`.
+    Prepare(Box<Prepare>),
+    /// `EXECUTE name (…)`.
+    Execute(Execute),
+    /// `DEALLOCATE name`, `DEALLOCATE ALL`.
+    Deallocate {
+        /// The prepared statement; `None` for all.
+        name: Option<String>,
+    },
+    /// `DECLARE name CURSOR FOR …`.
+    Declare(Box<Declare>),
+    /// `FETCH …`, `MOVE …`.
+    Fetch(Fetch),
+    /// `CLOSE name`, `CLOSE ALL`.
+    Close {
+        /// The cursor; `None` for all.
+        name: Option<String>,
+    },
+    /// `DISCARD ALL`, and `DISCARD` of what a session does not hold.
+    Discard(Discard),
+    /// `UNLISTEN *`.
+    Unlisten,
+}
+
+/// `PREPARE name (types) AS statement`.
+#[derive(Debug, Clone)]
+pub struct Prepare {
+    /// Name of the prepared statement.
+    pub name: String,
+    /// Types of `$1`, `$2` … as far as the text tells them; `None` for `unknown`.
+    pub types: Vec<Option<DataType>>,
+    /// A query or a write. Its text and its places are its own.
+    pub statement: Statement,
+}
+
+/// `EXECUTE name (values)`.
+#[derive(Debug, Clone)]
+pub struct Execute {
+    /// Name of the prepared statement.
+    pub name: String,
+    /// `VALUES (values)`; `None` without a list.
+    pub values: Option<Box<Statement>>,
+}
+
+/// `DECLARE name [BINARY] [NO SCROLL] CURSOR [WITH HOLD] FOR query`.
+#[derive(Debug, Clone)]
+pub struct Declare {
+    /// Name of the cursor.
+    pub name: String,
+    /// `BINARY`: values of the simple protocol are in binary form, too.
+    pub is_binary: bool,
+    /// `WITH HOLD`: it outlives the transaction.
+    pub is_held: bool,
+    /// The query. Its text and its places are its own.
+    pub query: Statement,
+}
+
+/// `FETCH direction FROM name`, `MOVE direction FROM name`.
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    /// Name of the cursor.
+    pub cursor: String,
+    /// Which rows.
+    pub direction: Direction,
+    /// `MOVE`: the rows are passed over.
+    pub is_move: bool,
+}
+
+/// Which rows FETCH gives. A number below zero goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The next `n`.
+    Forward(i64),
+    /// All that are left.
+    ForwardAll,
+    /// The `n`-th from the current one.
+    Relative(i64),
+    /// The `n`-th of all; from the end if `n` is below zero.
+    Absolute(i64),
+}
+
+/// What DISCARD lets go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discard {
+    /// `ALL`.
+    All,
+    /// `PLANS`.
+    Plans,
+    /// `SEQUENCES`.
+    Sequences,
+    /// `TEMP`.
+    Temp,
 }
 
 /// Statements of transactions.
@@ -368,6 +459,19 @@ impl StatementKind {
         self.created().is_some()
     }
 
+    /// True for what EXECUTE runs.
+    pub fn is_preparable(&self) -> bool {
+        matches!(
+            self,
+            Self::Query(_)
+                | Self::Insert(_)
+                | Self::Update(_)
+                | Self::Delete(_)
+                | Self::Explain(_)
+                | Self::Show(_)
+        )
+    }
+
     /// The command tag that Postgres sends for it, without row counts.
     pub fn tag(&self) -> &'static str {
         match self {
@@ -412,7 +516,20 @@ impl StatementKind {
             Self::Transaction(Transaction::Rollback | Transaction::RollbackTo) => "ROLLBACK",
             Self::Transaction(Transaction::Savepoint) => "SAVEPOINT",
             Self::Transaction(Transaction::Release) => "RELEASE",
-            Self::Discard => "DISCARD ALL",
+            Self::Prepare(_) => "PREPARE",
+            Self::Execute(_) => "EXECUTE",
+            Self::Deallocate { name: Some(_) } => "DEALLOCATE",
+            Self::Deallocate { name: None } => "DEALLOCATE ALL",
+            Self::Declare(_) => "DECLARE CURSOR",
+            Self::Fetch(Fetch { is_move: false, .. }) => "FETCH",
+            Self::Fetch(Fetch { is_move: true, .. }) => "MOVE",
+            Self::Close { name: Some(_) } => "CLOSE CURSOR",
+            Self::Close { name: None } => "CLOSE CURSOR ALL",
+            Self::Discard(Discard::All) => "DISCARD ALL",
+            Self::Discard(Discard::Plans) => "DISCARD PLANS",
+            Self::Discard(Discard::Sequences) => "DISCARD SEQUENCES",
+            Self::Discard(Discard::Temp) => "DISCARD TEMP",
+            Self::Unlisten => "UNLISTEN",
         }
     }
 }

@@ -155,7 +155,8 @@ fn parses_what_clients_send() {
         let StatementKind::Transaction(transaction) = one(text).kind else { panic!("{text}") };
         assert_eq!(transaction, expected);
     }
-    assert!(matches!(one("DISCARD ALL").kind, StatementKind::Discard));
+    assert!(matches!(one("DISCARD ALL").kind, StatementKind::Discard(Discard::All)));
+    assert!(matches!(one("UNLISTEN *").kind, StatementKind::Unlisten));
     assert!(matches!(one("FLUSH").kind, StatementKind::Flush));
     assert!(matches!(one("RUN PIPELINE p").kind, StatementKind::RunPipeline { .. }));
     assert!(matches!(one("RESET ALL").kind, StatementKind::Reset { name: None }));
