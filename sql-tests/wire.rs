@@ -11,7 +11,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::{Server, SqlError};
 
-fn run<T>(test: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().unwrap().block_on(test)
 }
 
@@ -209,7 +209,7 @@ fn if_exists_is_decided_once() {
 }
 
 /// A message of the protocol.
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap();
     [&[tag], length.to_be_bytes().as_slice(), body].concat()
 }
@@ -349,7 +349,7 @@ fn values_at_their_limits_are_sent_or_refused() {
 }
 
 /// The message that begins a session.
-fn startup() -> Vec<u8> {
+pub(super) fn startup() -> Vec<u8> {
     let body = [&196_608_u32.to_be_bytes()[..], b"user\0root\0database\0dev\0\0"].concat();
     let length = u32::try_from(body.len() + 4).unwrap();
     [&length.to_be_bytes()[..], &body].concat()

@@ -95,6 +95,14 @@ pub enum ErrorKind {
     NoTransaction,
     /// A statement that cannot run within a transaction.
     InTransaction,
+    /// Rows of COPY that are not in its format.
+    BadCopyFormat,
+    /// Bytes that are no text.
+    InvalidEncoding,
+    /// Bytes that are no value of a type.
+    InvalidBinary,
+    /// A message that the protocol does not have there.
+    ProtocolViolation,
 }
 
 impl ErrorKind {
@@ -143,6 +151,10 @@ impl ErrorKind {
             Self::NotInState => "55000",
             Self::NoTransaction => "25P01",
             Self::InTransaction => "25001",
+            Self::BadCopyFormat => "22P04",
+            Self::InvalidEncoding => "22021",
+            Self::InvalidBinary => "22P03",
+            Self::ProtocolViolation => "08P01",
         }
     }
 }

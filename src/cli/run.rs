@@ -181,7 +181,7 @@ async fn first_rows(session: &mut Session, query: &str) -> Result<Table> {
     let mut table = Table::default();
     let text = format!("{query} LIMIT {ROWS_SHOWN}");
     for statement in session.parse(&text)? {
-        if let Outcome::Rows { schema, mut stream } = session.execute(&statement, &[]).await? {
+        if let Outcome::Rows { schema, mut stream, .. } = session.execute(&statement, &[]).await? {
             table.columns = schema.fields().iter().map(|field| field.name().clone()).collect();
             while let Some(rows) = stream.next().await {
                 table.rows.extend(text_rows(&rows.map_err(query_error)?)?);

@@ -29,10 +29,10 @@ use pgwire::messages::extendedquery::{
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
 use super::copy::copy_out;
-use super::reply::{failed_transaction, no_portal, response, wire_error};
+use super::reply::{check_transaction, no_portal, response, wire_error};
 use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::{Error, ErrorKind};
-use crate::session::{Description, PreparedStatement, Session, pg_fields, pg_type};
+use crate::session::{Description, PreparedStatement, pg_fields, pg_type};
 use crate::sql::StatementKind;
 
 /// The name of the statement without one.
@@ -228,10 +228,7 @@ impl ExtendedQueryHandler for Wire {
     {
         let prepared = &portal.statement.statement;
         let Some(statement) = &prepared.statement else { return Ok(Response::EmptyQuery) };
-        let failed = matches!(client.transaction_status(), TransactionStatus::Error);
-        if failed && !Session::ends_transaction(statement) {
-            return Err(failed_transaction());
-        }
+        check_transaction(client, statement)?;
         let params = parameters(portal, &prepared.description)?;
         let session = self.session(client);
         let mut session = session.lock().await;
@@ -239,7 +236,7 @@ impl ExtendedQueryHandler for Wire {
         if let StatementKind::Copy(copy) = &statement.kind {
             return copy_out(client, outcome, &copy.format).await;
         }
-        response(client, statement, outcome, &portal.result_column_format).await
+        response(client, outcome, &portal.result_column_format).await
     }
 
     /// Sends rows as they come, as many as the client asks for.
@@ -258,6 +255,14 @@ impl ExtendedQueryHandler for Wire {
         let Some(portal) = client.portal_store().get_portal(name) else {
             return Err(no_portal(name));
         };
+        if let Some(statement) = &portal.statement.statement.statement
+            && let StatementKind::CopyIn(copy) = &statement.kind
+        {
+            check_transaction(client, statement)?;
+            let session = self.session(client);
+            let mut session = session.lock().await;
+            return self.begin_copy(client, &mut session, statement, copy, None).await;
+        }
         // As in PostgreSQL, where a number below zero is all rows, too.
         let max_rows = usize::try_from(message.max_rows).unwrap_or(0);
         let handle = cancel_handle(client);

@@ -11,8 +11,7 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{NoticeResponse, TransactionStatus};
 
 use crate::error::{Error, ErrorKind};
-use crate::session::{Outcome, Statement, pg_fields, pg_rows};
-use crate::sql::StatementKind;
+use crate::session::{Outcome, Session, Statement, pg_fields, pg_rows};
 
 /// SQLSTATE of a statement in a transaction that has failed.
 const IN_FAILED_TRANSACTION: &str = "25P02";
@@ -41,20 +40,26 @@ pub(super) fn no_portal(name: &str) -> PgWireError {
     wire_error(Error::new(ErrorKind::UndefinedCursor, message))
 }
 
-/// What a statement gets in a transaction that has failed.
-pub(super) fn failed_transaction() -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new(
+/// Refuses a statement in a transaction that has failed, unless it ends that.
+pub(super) fn check_transaction(
+    client: &impl ClientInfo,
+    statement: &Statement,
+) -> PgWireResult<()> {
+    let failed = matches!(client.transaction_status(), TransactionStatus::Error);
+    if !failed || Session::ends_transaction(statement) {
+        return Ok(());
+    }
+    Err(PgWireError::UserError(Box::new(ErrorInfo::new(
         "ERROR".to_string(),
         IN_FAILED_TRANSACTION.to_string(),
         "current transaction is aborted, commands ignored until end of transaction block"
             .to_string(),
-    )))
+    ))))
 }
 
 /// Sends notices and turns an outcome into a response.
 pub(super) async fn response<C>(
     client: &mut C,
-    statement: &Statement,
     outcome: Outcome,
     format: &Format,
 ) -> PgWireResult<Response>
@@ -64,7 +69,7 @@ where
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
     match outcome {
-        Outcome::Rows { schema, stream } => {
+        Outcome::Rows { schema, stream, tag } => {
             let fields = pg_fields(&schema, format).map_err(wire_error)?;
             let row_fields = fields.clone();
             let rows = stream
@@ -74,11 +79,9 @@ where
                 })
                 .map(futures::stream::iter)
                 .flatten();
-            let mut rows = QueryResponse::new(fields, rows);
-            if let StatementKind::Fetch(_) = &statement.kind {
-                rows.set_command_tag(statement.kind.tag());
-            }
-            Ok(Response::Query(rows))
+            let mut response = QueryResponse::new(fields, rows);
+            response.set_command_tag(tag);
+            Ok(Response::Query(response))
         }
         Outcome::Command { tag, notices } => {
             for notice in notices {

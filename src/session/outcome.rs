@@ -19,6 +19,8 @@ pub enum Outcome {
         schema: SchemaRef,
         /// The rows, all of one snapshot.
         stream: SendableRecordBatchStream,
+        /// PostgreSQL's command tag without the number of rows, such as `INSERT 0`.
+        tag: &'static str,
     },
     /// Done.
     Command {
@@ -45,12 +47,15 @@ impl fmt::Debug for Outcome {
     }
 }
 
+/// The tag of queries, and of all that answers as they do.
+pub(super) const SELECT: &str = "SELECT";
+
 /// One batch as an outcome.
 pub(super) fn rows(batch: RecordBatch) -> Result<Outcome> {
     let schema = batch.schema();
     let rows = stream::once(std::future::ready(Ok(batch)));
     let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
-    Ok(Outcome::Rows { schema, stream })
+    Ok(Outcome::Rows { schema, stream, tag: SELECT })
 }
 
 /// What a statement will take and give.

@@ -13,6 +13,7 @@ use futures::StreamExt;
 
 use super::cached_plans::{Asked, CachedPlan};
 use super::lake_table::LakeTables;
+use super::outcome::SELECT;
 use super::pg_catalog::{CatalogExtras, CatalogUse};
 use super::relation_schema::{RelationSchema, attached};
 use super::shared::Shared;
@@ -58,10 +59,10 @@ pub(super) async fn run(
         }
         None => plan(shared, variables, statement, params).await?.with_params(params)?,
     };
-    let Outcome::Rows { schema, stream } = planned.run().await? else {
+    let Outcome::Rows { schema, stream, tag } = planned.run().await? else {
         return Err(Error::internal("a query gave no rows"));
     };
-    Ok(Outcome::Rows { schema, stream: shared.queries().await?.ahead(stream).await? })
+    Ok(Outcome::Rows { schema, stream: shared.queries().await?.ahead(stream).await?, tag })
 }
 
 /// The values of EXECUTE for parameters of these types.
@@ -183,7 +184,7 @@ impl Planned {
             }
         };
         let stream = execute_stream(physical.map_err(query_error)?, task).map_err(query_error)?;
-        Ok(Outcome::Rows { schema, stream })
+        Ok(Outcome::Rows { schema, stream, tag: SELECT })
     }
 }
 

@@ -17,11 +17,13 @@ use super::failure::panic_error;
 use super::outcome::rows;
 use super::query_runtime::{Deadline, copy};
 use super::shared::Shared;
+use super::write::Load;
 use super::{Description, Outcome, Variables, query, show, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Engine, PipelineRunState};
 use crate::sql::{
-    self, Bound, Declare, Discard, Drop, Execute, Prepare, Statement, StatementKind, Transaction,
+    self, Bound, CopyIn, Declare, Discard, Drop, Execute, Prepare, Statement, StatementKind,
+    Transaction,
 };
 
 mod cursors;
@@ -130,13 +132,13 @@ impl Session {
             Some(deadline) => deadline.bound(dispatched).await,
         };
         match outcome? {
-            Outcome::Rows { schema, stream } => {
+            Outcome::Rows { schema, stream, tag } => {
                 let stream = guarded(Arc::clone(&schema), stream);
                 let stream = match deadline {
                     None => stream,
                     Some(deadline) => deadline.bound_rows(stream),
                 };
-                Ok(Outcome::Rows { schema, stream })
+                Ok(Outcome::Rows { schema, stream, tag })
             }
             command => Ok(command),
         }
@@ -239,6 +241,10 @@ impl Session {
                     Error { position: None, ..error }
                 })
             }
+            StatementKind::CopyIn(_) => Err(Error::unsupported(
+                "COPY FROM STDIN is not supported here",
+            )
+            .with_hint("use a client of a server that sends the rows, such as psql's \\copy")),
             StatementKind::Transaction(what) => Ok(self.transaction(*what, tag)),
             StatementKind::CreateTable(_)
             | StatementKind::CreateSource(_)
@@ -303,11 +309,23 @@ impl Session {
                 .with_hint("use BEGIN, or declare the cursor WITH HOLD"));
         }
         self.cursors.check_free(&declare.name)?;
-        let Outcome::Rows { schema, stream } = self.query(&declare.query, params).await? else {
+        let Outcome::Rows { schema, stream, .. } = self.query(&declare.query, params).await? else {
             return Err(Error::internal("the query of a cursor gave no rows"));
         };
         self.cursors.open(declare, schema, stream, is_of_transaction);
         Ok(Outcome::command(tag))
+    }
+
+    /// Begins COPY FROM, whose rows the client sends.
+    ///
+    /// # Errors
+    /// As those of INSERT.
+    pub async fn load(&mut self, statement: &Statement, copy: &CopyIn) -> Result<Load> {
+        let load = Load::begin(&self.shared, statement, copy).await?;
+        if let Some(written) = &mut self.written_in_transaction {
+            *written = true;
+        }
+        Ok(load)
     }
 
     /// True if FETCH is to send binary values also where the protocol does not ask for them.

@@ -24,6 +24,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{ReadToWrite, uncancelled};
 use crate::sql::{self, Bound, Statement};
 
+mod load;
+
+pub use load::{Load, LoadedRows};
+
 /// How often an UPDATE or DELETE reads before it gives up. From the second time on it holds the
 /// table's lock alone, so that only a write whose client has gone can still come between.
 const ATTEMPTS_MAX: u32 = 10;

@@ -31,7 +31,7 @@ impl EmbeddedClient {
                     reply.tag = tag;
                     reply.notices.extend(notices);
                 }
-                Outcome::Rows { schema, mut stream } => {
+                Outcome::Rows { schema, mut stream, .. } => {
                     let columns =
                         schema.fields().iter().map(|field| field.name().clone()).collect();
                     let mut table = Table { columns, rows: Vec::new() };

@@ -213,6 +213,7 @@ impl Binder<'_> {
             StatementKind::Copy(copy) => {
                 return bind_with(self.catalog, &copy.query, self.scope.extra());
             }
+            StatementKind::CopyIn(_) => Bound::OfSession,
             StatementKind::Transaction(transaction) => Bound::Transaction(*transaction),
             StatementKind::Prepare(prepare) => {
                 return bind_with(self.catalog, &prepare.statement, self.scope.extra());

@@ -80,6 +80,8 @@ pub enum StatementKind {
     },
     /// `COPY … TO STDOUT`.
     Copy(Box<Copy>),
+    /// `COPY … FROM STDIN`.
+    CopyIn(Box<CopyIn>),
     /// `BEGIN` and the like.
     Transaction(Transaction),
     /// `PREPARE name AS …`.
@@ -204,11 +206,33 @@ pub struct Copy {
     pub format: CopyFormat,
 }
 
-/// How rows are written as text, one a line.
+/// `COPY table (columns) FROM STDIN`.
+#[derive(Debug, Clone)]
+pub struct CopyIn {
+    /// The table.
+    pub table: ast::ObjectName,
+    /// Columns that the rows have; all without a list.
+    pub columns: Vec<ast::ObjectName>,
+    /// How the rows are written.
+    pub format: CopyFormat,
+}
+
+/// How COPY writes rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyKind {
+    /// Lines, with backslashes where needed.
+    Text,
+    /// Lines, with quotes where needed.
+    Csv,
+    /// The protocol's binary values.
+    Binary,
+}
+
+/// The format of COPY.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyFormat {
-    /// In quotes where needed, as in CSV; else with backslashes.
-    pub csv: bool,
+    /// Which of them.
+    pub kind: CopyKind,
     /// A first line with the columns' names.
     pub header: bool,
     /// Between values.
@@ -510,7 +534,7 @@ impl StatementKind {
             Self::Reset { .. } => "RESET",
             Self::Flush => "FLUSH",
             Self::RunPipeline { .. } => "RUN PIPELINE",
-            Self::Copy(_) => "COPY",
+            Self::Copy(_) | Self::CopyIn(_) => "COPY",
             Self::Transaction(Transaction::Begin) => "BEGIN",
             Self::Transaction(Transaction::Commit) => "COMMIT",
             Self::Transaction(Transaction::Rollback | Transaction::RollbackTo) => "ROLLBACK",

@@ -17,41 +17,11 @@ use super::clauses::syntax;
 use super::column_list::undefined_column;
 use super::parser::{check_place, fold};
 use super::query_binder::with_final_types;
-use super::scope::{NoExtraTables, Scope};
-use super::statement::{Execute, StatementKind};
 use super::syntax::parse_postgres;
-use crate::catalog::{Catalog, Definition, Relation};
+use crate::catalog::{Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::on_large_stack;
 
-/// The values of EXECUTE for the parameters of a statement: a row, cast as INSERT casts what it
-/// writes, so that a quoted literal reads alike.
-///
-/// # Errors
-/// `Syntax` for another number of values; what the values say.
-pub fn bind_arguments(
-    catalog: &Catalog,
-    execute: &Execute,
-    params: &[FieldRef],
-) -> Result<Option<LogicalPlan>> {
-    let list = execute.values.as_deref().and_then(|statement| match &statement.kind {
-        StatementKind::Query(query) => Some((statement, query, plain_values(query)?)),
-        _ => None,
-    });
-    let given =
-        list.as_ref().map_or(0, |(.., list)| list.rows.first().map_or(0, |it| it.content.len()));
-    let is_one = list.as_ref().is_some_and(|(.., list)| list.rows.len() == 1 && given > 0);
-    let is_row = execute.values.is_none() || is_one;
-    if given != params.len() || !is_row {
-        let name = &execute.name;
-        let message = format!("wrong number of parameters for prepared statement \"{name}\"");
-        let detail = format!("Expected {} parameters but got {given}.", params.len());
-        return Err(Error::new(ErrorKind::Syntax, message).with_detail(detail));
-    }
-    let Some((statement, query, _)) = list else { return Ok(None) };
-    let scope = Scope::new(catalog, &NoExtraTables);
-    on_large_stack(|| Binder { catalog, scope, statement }.row(query, params)).map(Some)
-}
+pub(super) mod loads;
 
 impl Binder<'_> {
     pub(super) fn insert(&self, insert: &ast::Insert) -> Result<Bound> {
@@ -205,17 +175,6 @@ impl Binder<'_> {
             LogicalPlanBuilder::values_with_schema(rows, &Arc::new(schema))?.build()
         })?;
         with_final_types(plan)
-    }
-
-    /// A VALUES list, cast to the types of columns.
-    fn row(&self, source: &ast::Query, columns: &[FieldRef]) -> Result<LogicalPlan> {
-        let plan = self.values(source, columns.to_vec())?;
-        let exprs = plan.schema().iter().zip(columns).map(|((qualifier, field), column)| {
-            let value = Expr::Column(Column::new(qualifier.cloned(), field.name()));
-            Ok(assigned(value, column, plan.schema())?.alias(column.name()))
-        });
-        let exprs = exprs.collect::<Result<Vec<_>>>()?;
-        Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
     }
 
     fn wrong_width(&self, given: usize, wanted: usize) -> Error {

@@ -157,7 +157,7 @@ impl Cursor {
         });
         let schema = Arc::clone(&self.schema);
         let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), fetched));
-        Ok(Outcome::Rows { schema, stream })
+        Ok(Outcome::Rows { schema, stream, tag: "FETCH" })
     }
 }
 
