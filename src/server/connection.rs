@@ -59,6 +59,9 @@ pub(super) async fn serve_connection(
             }
         };
         if let Err(error) = answered {
+            if !is_starting {
+                wire.session(&socket).lock().await.note_failure();
+            }
             process_error(&mut socket, error, waits_for_sync).await?;
         }
     }

@@ -29,7 +29,9 @@ use pgwire::messages::extendedquery::{
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
 use super::copy::copy_out;
-use super::reply::{check_transaction, no_portal, response, wire_error};
+use super::reply::{
+    check_transaction, no_portal, report_changes, response, variables_before, wire_error,
+};
 use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::{Error, ErrorKind};
 use crate::session::{Description, PreparedStatement, pg_fields, pg_type};
@@ -232,7 +234,9 @@ impl ExtendedQueryHandler for Wire {
         let params = parameters(portal, &prepared.description)?;
         let session = self.session(client);
         let mut session = session.lock().await;
+        let before = variables_before(&session, statement);
         let outcome = session.execute(statement, &params).await.map_err(wire_error)?;
+        report_changes(client, before, session.variables()).await?;
         if let StatementKind::Copy(copy) = &statement.kind {
             return copy_out(client, outcome, &copy.format).await;
         }

@@ -20,7 +20,7 @@ use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use pgwire::messages::simplequery::Query;
 
 use super::copy::copy_out;
-use super::reply::{check_transaction, response, wire_error};
+use super::reply::{check_transaction, report_changes, response, variables_before, wire_error};
 use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::Error;
 use crate::session::{Session, Statement};
@@ -107,7 +107,9 @@ where
         true => Format::UnifiedBinary,
         false => Format::UnifiedText,
     };
+    let before = variables_before(session, statement);
     let outcome = session.execute(statement, &[]).await.map_err(wire_error)?;
+    report_changes(client, before, session.variables()).await?;
     let response = match &statement.kind {
         StatementKind::Copy(copy) => copy_out(client, outcome, &copy.format).await?,
         _ => response(client, outcome, &format).await?,

@@ -17,21 +17,20 @@ use super::failure::panic_error;
 use super::outcome::rows;
 use super::query_runtime::{Deadline, copy};
 use super::shared::Shared;
-use super::write::Load;
 use super::{Description, Outcome, Variables, query, show, write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Engine, PipelineRunState};
-use crate::sql::{
-    self, Bound, CopyIn, Declare, Discard, Drop, Execute, Prepare, Statement, StatementKind,
-    Transaction,
-};
+use crate::sql::{self, Bound, Drop, Statement, StatementKind, Transaction};
 
 mod cursors;
+mod held;
 mod prepared_statements;
+mod transaction_settings;
 
 use cursors::Cursors;
 pub use prepared_statements::PreparedStatement;
 use prepared_statements::PreparedStatements;
+use transaction_settings::TransactionSettings;
 
 /// Makes sessions of one engine.
 #[derive(Debug, Clone)]
@@ -58,6 +57,7 @@ impl Sessions {
             variables: Variables::default(),
             prepared: PreparedStatements::default(),
             cursors: Cursors::default(),
+            transaction_settings: None,
             written_in_transaction: None,
         }
     }
@@ -70,6 +70,8 @@ pub struct Session {
     variables: Variables,
     prepared: PreparedStatements,
     cursors: Cursors,
+    /// In a transaction: the variables at its end.
+    transaction_settings: Option<Box<TransactionSettings>>,
     /// In a transaction: whether anything was written. A write is durable at once, so that a
     /// rollback must say that it undoes nothing.
     written_in_transaction: Option<bool>,
@@ -192,59 +194,24 @@ impl Session {
                 Ok(Outcome::Command { tag: tag.to_string(), notices })
             }
             StatementKind::RunPipeline { name } => run_pipeline(engine, &name.value).await,
-            StatementKind::Set { name, value, .. } => {
-                let notice = match value.as_slice() {
-                    [] => {
-                        self.variables.reset(Some(name));
-                        None
-                    }
-                    values => self.variables.set(name, &values.join(", "))?,
-                };
-                Ok(Outcome::Command { tag: tag.to_string(), notices: notice.into_iter().collect() })
-            }
-            StatementKind::Reset { name } => {
-                self.variables.reset(name.as_deref());
-                Ok(Outcome::command(tag))
-            }
-            StatementKind::Prepare(prepare) => self.prepare(prepare, tag).await,
-            StatementKind::Execute(execute) => self.run_prepared(execute).await,
-            StatementKind::Deallocate { name } => {
-                match name {
-                    Some(name) => self.prepared.remove(name)?,
-                    None => self.prepared.clear(),
-                }
-                Ok(Outcome::command(tag))
-            }
-            StatementKind::Declare(declare) => self.declare(declare, params, tag).await,
-            StatementKind::Fetch(fetch) => self.cursors.get(&fetch.cursor)?.fetch(fetch).await,
-            StatementKind::Close { name } => {
-                match name {
-                    Some(name) => self.cursors.close(name)?,
-                    None => self.cursors.clear(),
-                }
-                Ok(Outcome::command(tag))
-            }
-            StatementKind::Discard(what) => {
-                if *what == Discard::All {
-                    self.refuse_in_transaction(tag)?;
-                    self.variables.reset(None);
-                    self.prepared.clear();
-                    self.cursors.clear();
-                }
-                Ok(Outcome::command(tag))
-            }
-            // Nothing is ever listened to.
-            StatementKind::Unlisten => Ok(Outcome::command(tag)),
             StatementKind::Copy(copy) => {
                 self.query(&copy.query, params).await.map_err(|error| {
                     // The query is bound in words of its own, so its places are not the text's.
                     Error { position: None, ..error }
                 })
             }
-            StatementKind::CopyIn(_) => Err(Error::unsupported(
-                "COPY FROM STDIN is not supported here",
-            )
-            .with_hint("use a client of a server that sends the rows, such as psql's \\copy")),
+            StatementKind::Set { .. }
+            | StatementKind::Reset { .. }
+            | StatementKind::Prepare(_)
+            | StatementKind::Execute(_)
+            | StatementKind::Deallocate { .. }
+            | StatementKind::Declare(_)
+            | StatementKind::Fetch(_)
+            | StatementKind::Close { .. }
+            | StatementKind::Discard(_)
+            | StatementKind::Unlisten
+            | StatementKind::NoEffect(_)
+            | StatementKind::CopyIn(_) => self.of_session(statement, params).await,
             StatementKind::Transaction(what) => Ok(self.transaction(*what, tag)),
             StatementKind::CreateTable(_)
             | StatementKind::CreateSource(_)
@@ -264,141 +231,37 @@ impl Session {
         queries.run(async move { query::run(&shared, &variables, &statement, &params).await }).await
     }
 
-    async fn prepare(&mut self, prepare: &Prepare, tag: &str) -> Result<Outcome> {
-        let description = self.describe(&prepare.statement, &prepare.types).await?;
-        let statement = Some(copy(&prepare.statement));
-        let prepared = PreparedStatement { statement, description, told: Vec::new() };
-        self.prepared.insert(&prepare.name, Arc::new(prepared))?;
-        Ok(Outcome::command(tag))
-    }
-
-    /// Runs a prepared statement as the protocol's Bind and Execute do, with values from SQL.
-    async fn run_prepared(&mut self, execute: &Execute) -> Result<Outcome> {
-        let prepared = self.prepared.get(&execute.name)?;
-        let Some(statement) = prepared.statement.as_ref().filter(|it| it.kind.is_preparable())
-        else {
-            let what = prepared.statement.as_ref().map_or("an empty text", |it| it.kind.tag());
-            return Err(Error::unsupported(format!("EXECUTE of {what} is not supported")));
-        };
-        let params = self.arguments(execute, &prepared.description).await?;
-        let outcome = Box::pin(self.dispatch(statement, &params)).await;
-        // Its places are those of another text.
-        outcome.map_err(|error| Error { position: None, ..error })
-    }
-
-    /// The values of EXECUTE, in the types of the parameters.
-    async fn arguments(&self, execute: &Execute, of: &Description) -> Result<Vec<ScalarValue>> {
-        let shared = Arc::clone(&self.shared);
-        let (name, values) = (execute.name.clone(), execute.values.as_deref().map(copy));
-        let execute = Execute { name, values: values.map(Box::new) };
-        let params = of.params.clone();
-        let queries = self.shared.queries().await?;
-        queries.run(async move { query::arguments(&shared, &execute, &params).await }).await
-    }
-
-    async fn declare(
-        &mut self,
-        declare: &Declare,
-        params: &[ScalarValue],
-        tag: &str,
-    ) -> Result<Outcome> {
-        let is_of_transaction = self.written_in_transaction.is_some();
-        if !declare.is_held && !is_of_transaction {
-            let message = "DECLARE CURSOR can only be used in transaction blocks";
-            return Err(Error::new(ErrorKind::NoTransaction, message)
-                .with_hint("use BEGIN, or declare the cursor WITH HOLD"));
-        }
-        self.cursors.check_free(&declare.name)?;
-        let Outcome::Rows { schema, stream, .. } = self.query(&declare.query, params).await? else {
-            return Err(Error::internal("the query of a cursor gave no rows"));
-        };
-        self.cursors.open(declare, schema, stream, is_of_transaction);
-        Ok(Outcome::command(tag))
-    }
-
-    /// Begins COPY FROM, whose rows the client sends.
-    ///
-    /// # Errors
-    /// As those of INSERT.
-    pub async fn load(&mut self, statement: &Statement, copy: &CopyIn) -> Result<Load> {
-        let load = Load::begin(&self.shared, statement, copy).await?;
-        if let Some(written) = &mut self.written_in_transaction {
-            *written = true;
-        }
-        Ok(load)
-    }
-
-    /// True if FETCH is to send binary values also where the protocol does not ask for them.
-    pub fn sends_binary(&self, statement: &Statement) -> bool {
-        let StatementKind::Fetch(fetch) = &statement.kind else { return false };
-        self.cursors.get(&fetch.cursor).is_ok_and(|cursor| cursor.is_binary)
-    }
-
-    /// The columns of a cursor that DECLARE has opened.
-    ///
-    /// # Errors
-    /// `UndefinedCursor`.
-    pub fn cursor_columns(&self, name: &str) -> Result<SchemaRef> {
-        Ok(Arc::clone(&self.cursors.get(name)?.schema))
-    }
-
-    /// Closes a cursor, if there is one of the name.
-    pub fn drop_cursor(&mut self, name: &str) {
-        // To close what does not exist is no error of the protocol.
-        let _ = self.cursors.close(name);
-    }
-
-    fn refuse_in_transaction(&self, tag: &str) -> Result<()> {
-        if self.written_in_transaction.is_none() {
-            return Ok(());
-        }
-        let message = format!("{tag} cannot run inside a transaction block");
-        Err(Error::new(ErrorKind::InTransaction, message))
-    }
-
-    /// Keeps a statement of the protocol under a name; the empty name is free again at once.
-    ///
-    /// # Errors
-    /// `DuplicateStatement`.
-    pub fn keep_prepared(&mut self, name: &str, prepared: Arc<PreparedStatement>) -> Result<()> {
-        if name.is_empty() {
-            self.drop_prepared(name);
-        }
-        self.prepared.insert(name, prepared)
-    }
-
-    /// A prepared statement.
-    ///
-    /// # Errors
-    /// `UndefinedStatement`.
-    pub fn prepared(&self, name: &str) -> Result<Arc<PreparedStatement>> {
-        self.prepared.get(name)
-    }
-
-    /// Forgets a prepared statement, if there is one of the name.
-    pub fn drop_prepared(&mut self, name: &str) {
-        // To close what does not exist is no error of the protocol.
-        let _ = self.prepared.remove(name);
-    }
-
     fn transaction(&mut self, what: Transaction, tag: &str) -> Outcome {
+        let has_failed = self.transaction_settings.as_ref().is_some_and(|it| it.has_failed);
+        let (what, tag) = match what {
+            // As in PostgreSQL, a transaction that has failed is not committed.
+            Transaction::Commit if has_failed => (Transaction::Rollback, "ROLLBACK"),
+            what => (what, tag),
+        };
         let before = match what {
-            Transaction::Begin => self.written_in_transaction.replace(false),
+            Transaction::Begin => {
+                let start = || Box::new(TransactionSettings::new(&self.variables));
+                self.transaction_settings.get_or_insert_with(start);
+                self.written_in_transaction.replace(false)
+            }
             Transaction::Commit | Transaction::Rollback => {
-                self.cursors.end_transaction(what == Transaction::Commit);
+                self.end_transaction(what == Transaction::Commit);
                 self.written_in_transaction.take()
             }
             // What was written stays: a savepoint is accepted, and only undone in name.
             Transaction::Savepoint | Transaction::Release | Transaction::RollbackTo => {
+                if let Some(settings) = &mut self.transaction_settings {
+                    settings.has_failed &= what != Transaction::RollbackTo;
+                }
                 self.written_in_transaction
             }
-            Transaction::SetCharacteristics => return Outcome::command(tag),
+            Transaction::SetCharacteristics | Transaction::SetConstraints => {
+                return Outcome::command(tag);
+            }
         };
         let notice = match (what, before) {
             (Transaction::Begin, Some(_)) => "there is already a transaction in progress",
-            (Transaction::Begin | Transaction::SetCharacteristics, None) => {
-                return Outcome::command(tag);
-            }
+            (Transaction::Begin, None) => return Outcome::command(tag),
             (_, None) => "there is no transaction in progress",
             (Transaction::Rollback | Transaction::RollbackTo, Some(true)) => {
                 "each statement commits by itself: what was written is not undone"
@@ -428,7 +291,10 @@ async fn create(engine: &Engine, statement: &Statement) -> Result<Outcome> {
     }
     let notices = match &statement.kind {
         StatementKind::CreateTable(create) | StatementKind::CreateSource(create) => {
-            create.columns.as_ref().map(sql::unenforced).unwrap_or_default()
+            let mut notices = create.columns.as_ref().map(sql::unenforced).unwrap_or_default();
+            let ignored = |name: &String| format!("storage parameter \"{name}\" has no effect");
+            notices.extend(create.storage.iter().map(ignored));
+            notices
         }
         _ => Vec::new(),
     };

@@ -226,6 +226,7 @@ impl Binder<'_> {
             | StatementKind::Fetch(_)
             | StatementKind::Close { .. }
             | StatementKind::Discard(_)
+            | StatementKind::NoEffect(_)
             | StatementKind::Unlisten => Bound::OfSession,
         })
     }

@@ -42,8 +42,8 @@ pub use scope::{DATABASE, ExtraTables, NoExtraTables, SCHEMA};
 pub use statement::{
     ColumnList, Copy, CopyFormat, CopyIn, CopyKind, CreateCatalog, CreatePipeline, CreateRelation,
     CreateSink, CreateView, Declare, Direction, Discard, Drop, Execute, Fetch, FormatClause,
-    IncludeClause, Name, ObjectKind, Prepare, Resume, Show, SinkSource, Statement, StatementKind,
-    Transaction,
+    IncludeClause, Name, NoEffect, ObjectKind, Prepare, Resume, Show, SinkSource, Statement,
+    StatementKind, Transaction,
 };
 pub use stored::enter_stored;
 pub use syntax::{mended, no_parameter, parse_expression, parse_postgres, redacted, same_text};

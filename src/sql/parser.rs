@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::on_large_stack;
 
 mod cursor_parser;
+mod no_effect_parser;
 mod prepared_parser;
 
 /// Parses statements, which semicolons separate.
@@ -92,6 +93,11 @@ impl StatementParser<'_> {
             "DEALLOCATE" => self.deallocate(),
             "DISCARD" => self.discard(),
             "UNLISTEN" => self.unlisten(),
+            "VACUUM" => self.vacuum("VACUUM"),
+            "ANALYZE" | "ANALYSE" => self.vacuum("ANALYZE"),
+            "CHECKPOINT" => self.checkpoint(),
+            "COMMENT" => self.comment(),
+            "LOCK" => self.lock(),
             "DECLARE" => self.declare(),
             "FETCH" | "MOVE" => self.fetch(),
             "CLOSE" => self.close(),

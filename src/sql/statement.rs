@@ -106,6 +106,8 @@ pub enum StatementKind {
     Discard(Discard),
     /// `UNLISTEN *`.
     Unlisten,
+    /// `VACUUM`, `CREATE INDEX` and the like.
+    NoEffect(NoEffect),
 }
 
 /// `PREPARE name (types) AS statement`.
@@ -165,6 +167,17 @@ pub enum Direction {
     Absolute(i64),
 }
 
+/// A statement that PostgreSQL needs and this engine does not.
+#[derive(Debug, Clone)]
+pub struct NoEffect {
+    /// Its command tag.
+    pub tag: &'static str,
+    /// Relations that it names, which must exist.
+    pub relations: Vec<Name>,
+    /// Why it has no effect.
+    pub reason: &'static str,
+}
+
 /// What DISCARD lets go of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discard {
@@ -195,6 +208,8 @@ pub enum Transaction {
     RollbackTo,
     /// `SET TRANSACTION …`, `SET SESSION CHARACTERISTICS …`.
     SetCharacteristics,
+    /// `SET CONSTRAINTS …`: none can be deferred.
+    SetConstraints,
 }
 
 /// `COPY … TO STDOUT`.
@@ -282,6 +297,8 @@ pub struct CreateRelation {
     pub options: Options,
     /// `FORMAT … ENCODE …`.
     pub format: Option<FormatClause>,
+    /// PostgreSQL's storage parameters in WITH, which have no effect.
+    pub storage: Vec<String>,
 }
 
 /// `INCLUDE timestamp AS name`: what a message tells besides its value.
@@ -538,6 +555,7 @@ impl StatementKind {
             Self::Transaction(Transaction::Begin) => "BEGIN",
             Self::Transaction(Transaction::Commit) => "COMMIT",
             Self::Transaction(Transaction::Rollback | Transaction::RollbackTo) => "ROLLBACK",
+            Self::Transaction(Transaction::SetConstraints) => "SET CONSTRAINTS",
             Self::Transaction(Transaction::Savepoint) => "SAVEPOINT",
             Self::Transaction(Transaction::Release) => "RELEASE",
             Self::Prepare(_) => "PREPARE",
@@ -554,6 +572,7 @@ impl StatementKind {
             Self::Discard(Discard::Sequences) => "DISCARD SEQUENCES",
             Self::Discard(Discard::Temp) => "DISCARD TEMP",
             Self::Unlisten => "UNLISTEN",
+            Self::NoEffect(statement) => statement.tag,
         }
     }
 }
