@@ -284,7 +284,7 @@ fn copy_writes_all_rows_or_none() {
         let copy = "COPY t FROM STDIN";
         for (rows, code) in [
             ("1\t2\tx\n2\t3\ty\n3\tx\tz\n", "22P02"),
-            ("1\t2\tx\n2\t99999999999\ty\n", "22003"),
+            ("1\t2\tx\n2\t99999999999\ty\n", "22P02"),
             ("1\t2\tx\n2\t3\t\\N\n", "23502"),
             ("1\t2\tx\n2\t3\n", "22P04"),
             ("1\t2\tx\n2\t3\tx\ty\n", "22P04"),
@@ -295,6 +295,8 @@ fn copy_writes_all_rows_or_none() {
             let answer = server.sorted("SELECT count(*) FROM t").await.unwrap();
             assert_eq!(answer, [["0"]], "{rows:?}");
         }
+        // What fails before rows are asked for.
+        let mut raw = Raw::new(&server);
         for (sql, code) in [
             ("COPY nothere FROM STDIN", "42P01"),
             ("COPY t (nope) FROM STDIN", "42703"),
@@ -305,11 +307,9 @@ fn copy_writes_all_rows_or_none() {
             ("COPY t FROM STDIN (QUOTE 'a')", "0A000"),
             ("COPY t FROM STDIN (FORMAT csv, DELIMITER ';', NULL ';')", "0A000"),
         ] {
-            let error = refused(&server, sql, "").await;
-            assert!(error.starts_with(code), "{sql}: {error}");
+            assert_eq!(raw.query(sql), [format!("E{code}").as_str(), "ZI"], "{sql}");
         }
         // A client that gives up, or goes away.
-        let mut raw = Raw::new(&server);
         raw.send(&[query(copy)]);
         assert_eq!(raw.read_until(b'G').len(), 1);
         let answer = raw.ask(&[message(b'd', b"1\t2\tx\n"), message(b'f', b"enough\0")]);
@@ -339,12 +339,14 @@ fn copy_in_a_simple_query_tells_where_it_fails() {
         raw.read_until(b'G');
         assert_eq!(raw.ask(&[rows("5\n"), done()]), ["E23502 COPY t, line 1", "ZE"]);
         assert_eq!(raw.query("COPY t FROM STDIN"), ["E25P02", "ZE"]);
-        assert_eq!(raw.query("COMMIT"), ["ROLLBACK", "ZI"]);
+        // The notice says that the first COPY is not undone.
+        assert_eq!(raw.query("COMMIT"), ["N", "ROLLBACK", "ZI"]);
         // What comes behind an error is thrown away.
         for (text, place) in [
             ("7\t8\n9\tx\n", "E22P02 COPY t, line 2, column b: \"x\""),
             ("7\t8\nx\ty\nz\t1\n", "E22P02 COPY t, line 2, column a: \"x\""),
-            ("7\t8\n\n", "E22P04 COPY t, line 2"),
+            ("7\t8\n\n", "E22P04 COPY t, line 2: \"\""),
+            ("7\t8\n9\t1\t2\n", "E22P04 COPY t, line 2: \"9\t1\t2\""),
         ] {
             raw.send(&[query("COPY t FROM STDIN")]);
             raw.read_until(b'G');
@@ -355,6 +357,13 @@ fn copy_in_a_simple_query_tells_where_it_fails() {
             }
         }
         assert_eq!(raw.query("SELECT count(*) FROM t"), ["T", "D2", "SELECT 1", "ZI"]);
+        // The time of a statement is that of its rows, too.
+        assert_eq!(raw.query("SET statement_timeout = '20ms'"), ["SET", "ZI"]);
+        raw.send(&[query("COPY t FROM STDIN")]);
+        raw.read_until(b'G');
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(raw.ask(&[rows("8\t8\n"), done()]), ["E57014", "ZI"]);
+        assert_eq!(raw.query("RESET statement_timeout"), ["RESET", "ZI"]);
         // A place deep in rows that are cast together.
         let many: String = (10..5000).map(|a| format!("{a}\t{a}\n")).collect();
         raw.send(&[query("COPY t FROM STDIN")]);
@@ -426,5 +435,49 @@ fn a_copy_beyond_the_memory_of_queries_is_refused() {
         assert_eq!(server.sorted("SELECT count(*) FROM t").await.unwrap(), [["0"]]);
         assert_eq!(load(&server, "COPY t FROM STDIN", &pieces[..5]).await.unwrap(), 5000);
         assert_eq!(server.sorted("SELECT count(*) FROM t").await.unwrap(), [["5000"]]);
+    });
+}
+
+#[test]
+fn changed_settings_are_reported() {
+    run(async {
+        let server = Server::start().await;
+        let mut raw = Raw::new(&server);
+        assert_eq!(raw.query("SET application_name = 'a'"), ["S", "SET", "ZI"]);
+        assert_eq!(raw.query("SET application_name = 'a'"), ["SET", "ZI"]);
+        assert_eq!(raw.query("SET lock_timeout = 5"), ["SET", "ZI"]);
+        assert_eq!(raw.query("BEGIN; SET LOCAL application_name = 'b'").len(), 4);
+        assert_eq!(raw.query("COMMIT"), ["S", "COMMIT", "ZI"]);
+        assert_eq!(raw.query("DISCARD ALL"), ["S", "DISCARD ALL", "ZI"]);
+        // A notice says what has no effect.
+        assert_eq!(raw.query("VACUUM"), ["N", "VACUUM", "ZI"]);
+    });
+}
+
+#[test]
+fn options_of_the_start_are_settings() {
+    run(async {
+        let server = Server::start().await;
+        let connect = |options: &str| {
+            let mut config = tokio_postgres::Config::new();
+            config.host("127.0.0.1").port(server.port).user("root").dbname("dev").options(options);
+            async move {
+                let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+                tokio::spawn(connection);
+                Ok::<_, tokio_postgres::Error>(client)
+            }
+        };
+        let client = connect("-c statement_timeout=7s -c application_name=mine").await.unwrap();
+        for reset in ["SET application_name = 'x'", "RESET ALL", "DISCARD ALL"] {
+            client.batch_execute(reset).await.unwrap();
+        }
+        for (name, value) in [("statement_timeout", "7s"), ("application_name", "mine")] {
+            let row = client.query_one(&format!("SHOW {name}"), &[]).await.unwrap();
+            assert_eq!(row.get::<_, &str>(0), value);
+        }
+        for (wrong, code) in [("-c statement_timeout=soon", "22023"), ("--what", "42601")] {
+            let error = connect(wrong).await.err().unwrap();
+            assert_eq!(SqlError::from(error).code, code);
+        }
     });
 }

@@ -27,6 +27,8 @@ pub enum ErrorKind {
     AmbiguousColumn,
     /// A column named twice.
     DuplicateColumn,
+    /// A constraint or a setting that does not exist.
+    UndefinedObject,
     /// A function or operator that does not exist for these types.
     UndefinedFunction,
     /// A column that is neither grouped nor aggregated.
@@ -116,6 +118,7 @@ impl ErrorKind {
             Self::UndefinedColumn => "42703",
             Self::AmbiguousColumn => "42702",
             Self::DuplicateColumn => "42701",
+            Self::UndefinedObject => "42704",
             Self::UndefinedFunction => "42883",
             Self::Grouping => "42803",
             Self::InvalidSql => "42601",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures::channel::oneshot;
 use futures::{Sink, SinkExt};
-use pgwire::api::query::{send_execution_response, send_ready_for_query};
+use pgwire::api::query::send_execution_response;
 use pgwire::api::results::Tag;
 use pgwire::api::{ClientInfo, PgWireConnectionState};
 use pgwire::error::{PgWireError, PgWireResult};
@@ -81,7 +81,7 @@ impl Wire {
         })?;
         let reader = match is_binary {
             true => Reader::Binary(BinaryReader::new(columns).map_err(wire_error)?),
-            false => Reader::Text(TextReader::new(copy.format.clone(), columns)),
+            false => Reader::Text(TextReader::new(copy.format.clone(), load.table(), columns)),
         };
         let cancelled = match cancel_handle(client) {
             Some(handle) => Some(handle.start_query().await),
@@ -158,11 +158,13 @@ impl CopiedRows {
 
     /// Reads bytes; casts the rows that are read once they are many.
     async fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        let read = match &mut self.reader {
-            Reader::Text(reader) => reader.push(bytes),
-            Reader::Binary(reader) => reader.push(bytes),
-        };
-        read.map_err(|error| self.placed(error))?;
+        match &mut self.reader {
+            Reader::Text(reader) => reader.push(bytes)?,
+            Reader::Binary(reader) => {
+                let read = reader.push(bytes);
+                read.map_err(|error| placed(error, &self.load, reader))?;
+            }
+        }
         match self.reader.bytes() {
             waiting if waiting < CAST_BYTES => self.load.hold(waiting),
             _ => self.cast().await,
@@ -176,23 +178,20 @@ impl CopiedRows {
 
     /// Writes all rows and tells how many they are.
     async fn finish(mut self) -> Result<usize> {
-        let read = match &mut self.reader {
-            Reader::Text(reader) => reader.finish(),
-            Reader::Binary(reader) => reader.finish(),
-        };
-        read.map_err(|error| self.placed(error))?;
+        match &mut self.reader {
+            Reader::Text(reader) => reader.finish()?,
+            Reader::Binary(reader) => {
+                reader.finish().map_err(|error| placed(error, &self.load, reader))?;
+            }
+        }
         self.cast().await?;
         self.load.finish().await
     }
+}
 
-    /// An error of the format with its line.
-    fn placed(&self, error: Error) -> Error {
-        let line = match &self.reader {
-            Reader::Text(reader) => reader.line(),
-            Reader::Binary(reader) => reader.line(),
-        };
-        error.within(format!("COPY {}, line {line}", self.load.table()))
-    }
+/// An error of the binary format with its row.
+fn placed(error: Error, load: &Load, reader: &BinaryReader) -> Error {
+    error.within(format!("COPY {}, line {}", load.table(), reader.line()))
 }
 
 impl Reader {

@@ -38,4 +38,4 @@ pub use pg_rows::{numeric_text, pg_fields, pg_rows, pg_type, text_rows, type_mod
 pub use query_runtime::SPILL_DIRECTORY;
 pub use session_state::{PreparedStatement, Session, Sessions};
 pub use variables::{SERVER_VERSION, Variables};
-pub use write::{Load, LoadedRows};
+pub use write::{Load, LoadedRows, shown};

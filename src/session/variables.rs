@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
+mod postgres_names;
+
+use postgres_names::is_of_postgres;
+
 /// Version that clients see; they choose their catalog queries by it.
 pub const SERVER_VERSION: &str = "15.0";
 
@@ -115,11 +119,11 @@ impl Variables {
         self.values.get(&canonical(name)).map(String::as_str)
     }
 
-    /// Sets a value; gives a notice if nothing here knows the name. Such a value is kept, so that
-    /// a client reads back what it set.
+    /// Sets a value; gives a notice if it is one of PostgreSQL that has no effect here. It is kept
+    /// all the same, so that a client reads back what it set.
     ///
     /// # Errors
-    /// `InvalidParameter` for another value of what is fixed.
+    /// `InvalidParameter` for another value of what is fixed; `UndefinedObject`.
     pub fn set(&mut self, name: &str, value: &str) -> Result<Option<String>> {
         let key = canonical(name);
         let fixed = FIXED.iter().find(|(known, _)| known.eq_ignore_ascii_case(&key));
@@ -142,10 +146,23 @@ impl Variables {
                 "use a number of milliseconds, or one with a unit: us, ms, s, min, h, d",
             ));
         }
-        let known = KNOWN.iter().any(|(known, _)| known.eq_ignore_ascii_case(&key));
+        self.check(name)?;
+        let has_effect = is_known(&key) || is_custom(&key);
         self.values.insert(key, value.to_string());
-        let notice = || format!("parameter \"{name}\" is not known and has no effect");
-        Ok((!known).then(notice))
+        Ok((!has_effect).then(|| format!("parameter \"{name}\" has no effect")))
+    }
+
+    /// Refuses a name that neither this engine nor PostgreSQL knows. Those with a dot belong to
+    /// whom it may concern.
+    ///
+    /// # Errors
+    /// `UndefinedObject`.
+    pub(super) fn check(&self, name: &str) -> Result<()> {
+        let key = canonical(name);
+        match is_known(&key) || is_custom(&key) || is_of_postgres(&key) {
+            true => Ok(()),
+            false => Err(unrecognized(name)),
+        }
     }
 
     /// How long a statement may take; none for no limit.
@@ -209,6 +226,20 @@ impl Variables {
     }
 }
 
+fn is_known(key: &str) -> bool {
+    KNOWN.iter().any(|(known, _)| known.eq_ignore_ascii_case(key))
+}
+
+fn is_custom(key: &str) -> bool {
+    key.contains('.')
+}
+
+/// The error of a name that nobody knows.
+pub(super) fn unrecognized(name: &str) -> Error {
+    let message = format!("unrecognized configuration parameter \"{name}\"");
+    Error::new(ErrorKind::UndefinedObject, message)
+}
+
 fn not_fixed(name: &str, value: &str, always: &str) -> Error {
     if name == "role" {
         let message = format!("role \"{value}\" does not exist");
@@ -260,16 +291,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_name_is_kept_with_a_notice() {
+    fn names_are_those_of_postgres_or_have_a_dot() {
         let mut variables = Variables::default();
-        let notice = variables.set("streaming_parallelism", "4").unwrap();
-        assert_eq!(
-            notice.as_deref(),
-            Some("parameter \"streaming_parallelism\" is not known and has no effect")
-        );
-        assert_eq!(variables.get("STREAMING_PARALLELISM"), Some("4"));
-        variables.reset(Some("streaming_parallelism"));
-        assert_eq!(variables.get("streaming_parallelism"), None);
+        let notice = variables.set("Enable_SeqScan", "off").unwrap();
+        assert_eq!(notice.as_deref(), Some("parameter \"Enable_SeqScan\" has no effect"));
+        assert_eq!(variables.get("enable_seqscan"), Some("off"));
+        variables.reset(Some("enable_seqscan"));
+        assert_eq!(variables.get("enable_seqscan"), None);
+        assert_eq!(variables.set("my.tenant", "7").unwrap(), None);
+        assert_eq!(variables.get("MY.tenant"), Some("7"));
+        let error = variables.set("statment_timeout", "5s").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UndefinedObject);
+        assert!(variables.check("work_mem").is_ok() && variables.check("nothere").is_err());
     }
 
     #[test]

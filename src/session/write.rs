@@ -26,7 +26,7 @@ use crate::sql::{self, Bound, Statement};
 
 mod load;
 
-pub use load::{Load, LoadedRows};
+pub use load::{Load, LoadedRows, shown};
 
 /// How often an UPDATE or DELETE reads before it gives up. From the second time on it holds the
 /// table's lock alone, so that only a write whose client has gone can still come between.

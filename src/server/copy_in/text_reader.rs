@@ -8,7 +8,7 @@ use memchr::{memchr, memchr2, memchr3};
 
 use super::line_end::LineEnd;
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::LoadedRows;
+use crate::session::{LoadedRows, shown};
 use crate::sql::{CopyFormat, CopyKind};
 
 /// What alone on a line ends the data.
@@ -20,6 +20,7 @@ pub(super) const ROW_BYTES_MAX: usize = 256 << 20;
 #[derive(Debug)]
 pub(super) struct TextReader {
     format: CopyFormat,
+    table: String,
     columns: Vec<FieldRef>,
     ends: LineEnd,
     /// The line that has begun.
@@ -41,12 +42,14 @@ struct Rows {
 }
 
 impl TextReader {
-    pub(super) fn new(format: CopyFormat, columns: Vec<FieldRef>) -> Self {
+    pub(super) fn new(format: CopyFormat, table: &str, columns: Vec<FieldRef>) -> Self {
+        let table = table.to_string();
         let values = columns.iter().map(|_| StringBuilder::new()).collect();
         let rows = Rows { values, lines: Vec::new(), bytes: 0, scratch: Vec::new() };
         let ends = LineEnd::new(&format);
         let pending = Vec::new();
-        Self { format, columns, ends, pending, has_returns: None, line: 0, is_done: false, rows }
+        let (has_returns, line, is_done) = (None, 0, false);
+        Self { format, table, columns, ends, pending, has_returns, line, is_done, rows }
     }
 
     /// Bytes that are read but not taken.
@@ -57,7 +60,7 @@ impl TextReader {
     /// Reads more bytes.
     ///
     /// # Errors
-    /// `BadCopyFormat`, `InvalidEncoding`, `ValueTooLarge`; the line is told apart.
+    /// `BadCopyFormat`, `InvalidEncoding` with the line; `ValueTooLarge`.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if self.is_done {
             return Ok(());
@@ -69,7 +72,7 @@ impl TextReader {
             let line = &pending[start..start + end];
             self.line += inner + 1;
             start += end + 1;
-            self.read_line(line)?;
+            self.read_line(line).map_err(|error| self.placed(error, line))?;
             if self.is_done {
                 return Ok(());
             }
@@ -93,13 +96,24 @@ impl TextReader {
         }
         self.line += 1;
         if self.ends.is_quoted() {
-            return Err(bad("unterminated CSV quoted field"));
+            let error = bad("unterminated CSV quoted field");
+            return Err(self.placed(error, &self.pending));
         }
         let mut line = std::mem::take(&mut self.pending);
         if self.has_returns == Some(true) {
             line.push(b'\r');
         }
-        self.read_line(&line)
+        self.read_line(&line).map_err(|error| self.placed(error, &line))
+    }
+
+    /// An error with its line, as PostgreSQL shows it.
+    fn placed(&self, error: Error, line: &[u8]) -> Error {
+        let (table, number) = (&self.table, self.line);
+        let place = format!("COPY {table}, line {number}");
+        match std::str::from_utf8(line) {
+            Ok(line) => error.within(format!("{place}: {}", shown(line.trim_end_matches('\r')))),
+            Err(_) => error.within(place),
+        }
     }
 
     /// The rows that were read since the last call.
@@ -107,11 +121,6 @@ impl TextReader {
         let columns = self.rows.values.iter_mut().map(|it| Arc::new(it.finish()) as ArrayRef);
         self.rows.bytes = 0;
         LoadedRows { columns: columns.collect(), lines: std::mem::take(&mut self.rows.lines) }
-    }
-
-    /// The line that an error is about.
-    pub(super) fn line(&self) -> u64 {
-        self.line
     }
 
     fn read_line(&mut self, line: &[u8]) -> Result<()> {
@@ -376,10 +385,10 @@ mod tests {
         bytes: &[u8],
         size: usize,
     ) -> std::result::Result<Vec<String>, (u64, String)> {
-        let mut reader = TextReader::new(format.clone(), columns(count));
+        let mut reader = TextReader::new(format.clone(), "t", columns(count));
         let mut pieces = bytes.chunks(size);
         let done = pieces.try_for_each(|piece| reader.push(piece)).and_then(|()| reader.finish());
-        done.map_err(|error| (reader.line(), error.message))?;
+        done.map_err(|error| (reader.line, error.message))?;
         let rows = reader.take();
         let value = |row: usize, column: &ArrayRef| {
             let column = column.as_string::<i32>();

@@ -22,9 +22,14 @@ impl Session {
         let tag = statement.kind.tag();
         match &statement.kind {
             StatementKind::Set { name, value, local } => return self.set(name, value, *local),
-            StatementKind::Reset { name } => {
-                self.variables.reset(name.as_deref());
+            StatementKind::Reset { name: None } => {
+                self.variables.reset(None);
                 self.keep_variables();
+            }
+            StatementKind::Reset { name: Some(name) } => {
+                self.variables.check(name)?;
+                self.variables.reset(Some(name));
+                self.keep_variable(name);
             }
             StatementKind::Prepare(prepare) => return self.prepare(prepare, tag).await,
             StatementKind::Execute(execute) => return self.run_prepared(execute).await,
@@ -59,7 +64,10 @@ impl Session {
         let mut changed = self.variables.clone();
         let mut notices = Vec::new();
         match value {
-            [] => changed.reset(Some(name)),
+            [] => {
+                changed.check(name)?;
+                changed.reset(Some(name));
+            }
             values => notices.extend(changed.set(name, &values.join(", "))?),
         }
         if local && self.transaction_settings.is_none() {
@@ -145,7 +153,8 @@ impl Session {
     /// # Errors
     /// As those of INSERT.
     pub async fn load(&mut self, statement: &Statement, copy: &CopyIn) -> Result<Load> {
-        let load = Load::begin(&self.shared, statement, copy).await?;
+        let timeout = self.variables.statement_timeout();
+        let load = Load::begin(&self.shared, statement, copy, timeout).await?;
         if let Some(written) = &mut self.written_in_transaction {
             *written = true;
         }

@@ -8,20 +8,22 @@
 //! written at once. What is kept is charged to the memory of queries.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::LogicalPlanBuilder;
-use datafusion::physical_plan::{collect, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use frazil_connector_api::ChangeBatch;
 
 use crate::catalog::Relation;
 use crate::change::batch_bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::query_error;
+use crate::session::query_runtime::Deadline;
 use crate::session::shared::Shared;
 use crate::sql::{self, CopyIn, Statement};
 
@@ -41,6 +43,7 @@ pub struct Load {
     target: Target,
     rows: Vec<RecordBatch>,
     held: MemoryReservation,
+    deadline: Option<Deadline>,
 }
 
 /// The table, and which of its columns the rows have.
@@ -55,12 +58,14 @@ impl Load {
         shared: &Arc<Shared>,
         statement: &Statement,
         copy: &CopyIn,
+        timeout: Option<Duration>,
     ) -> Result<Self> {
         let (table, columns) = sql::bind_load(&shared.engine.catalog(), statement, copy)?;
         let memory = shared.queries().await?.planner().memory();
         let held = MemoryConsumer::new("COPY").register(&memory.memory_pool);
         let target = Target { table, columns };
-        Ok(Self { shared: Arc::clone(shared), target, rows: Vec::new(), held })
+        let (shared, deadline) = (Arc::clone(shared), timeout.map(Deadline::after));
+        Ok(Self { shared, target, rows: Vec::new(), held, deadline })
     }
 
     /// Name of the table.
@@ -78,13 +83,16 @@ impl Load {
     ///
     /// # Errors
     /// What a value says that is none of its column's type, with its line and column;
-    /// `NotNullViolation`; `StateTooLarge`.
+    /// `NotNullViolation`; `StateTooLarge`; `Cancelled` at the timeout of statements.
     pub async fn push(&mut self, rows: LoadedRows, waiting: usize) -> Result<()> {
         if !rows.lines.is_empty() {
             let (shared, target) = (Arc::clone(&self.shared), self.target.clone());
             let queries = self.shared.queries().await?;
-            let step = async move { target.converted(&shared, &rows).await };
-            self.rows.push(queries.run(step).await?);
+            let step = queries.run(async move { target.converted(&shared, &rows).await });
+            self.rows.push(match &mut self.deadline {
+                Some(deadline) => deadline.bound(step).await?,
+                None => step.await?,
+            });
         }
         self.hold(waiting)
     }
@@ -175,7 +183,7 @@ impl Target {
                 "COPY {}, line {}, column {name}: {}",
                 self.table.name,
                 rows.lines[row],
-                shown(values, row)
+                shown_value(values, row)
             )));
         }
         Ok(found)
@@ -217,18 +225,15 @@ impl Target {
 }
 
 /// A value as it is shown in the place of an error.
-fn shown(values: &ArrayRef, row: usize) -> String {
+fn shown_value(values: &ArrayRef, row: usize) -> String {
     match values.data_type() {
-        DataType::Utf8 => {
-            let text = arrow::array::AsArray::as_string::<i32>(values).value(row);
-            quoted(text)
-        }
+        DataType::Utf8 => shown(values.as_string::<i32>().value(row)),
         _ => "a binary value".to_string(),
     }
 }
 
-/// A text in quotes, cut off where it is long.
-fn quoted(text: &str) -> String {
+/// A text in quotes as it is shown in the place of an error, cut off where it is long.
+pub fn shown(text: &str) -> String {
     const LETTERS_MAX: usize = 100;
     match text.char_indices().nth(LETTERS_MAX) {
         Some((end, _)) => format!("\"{}...\"", &text[..end]),
