@@ -62,7 +62,7 @@ impl Wire {
     pub(super) async fn begin_copy<C>(
         &self,
         client: &mut C,
-        session: &mut Session,
+        session: &Session,
         statement: &Statement,
         copy: &CopyIn,
         rest: Option<Vec<Statement>>,
@@ -123,6 +123,7 @@ impl Wire {
             PgWireFrontendMessage::CopyDone(_) => {
                 let rest = rows.rest.take();
                 let count = rows.finish().await.map_err(wire_error)?;
+                self.session(client).lock().await.note_load();
                 send_execution_response(client, Tag::new("COPY").with_rows(count)).await?;
                 client.set_state(PgWireConnectionState::ReadyForQuery);
                 let Some(rest) = rest else { return Ok(()) };

@@ -264,8 +264,8 @@ impl ExtendedQueryHandler for Wire {
         {
             check_transaction(client, statement)?;
             let session = self.session(client);
-            let mut session = session.lock().await;
-            return self.begin_copy(client, &mut session, statement, copy, None).await;
+            let session = session.lock().await;
+            return self.begin_copy(client, &session, statement, copy, None).await;
         }
         // As in PostgreSQL, where a number below zero is all rows, too.
         let max_rows = usize::try_from(message.max_rows).unwrap_or(0);

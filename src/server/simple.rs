@@ -79,7 +79,7 @@ impl Wire {
             check_transaction(client, &statement)?;
             if let StatementKind::CopyIn(copy) = &statement.kind {
                 let rest = Some(statements.collect());
-                return self.begin_copy(client, &mut session, &statement, copy, rest).await;
+                return self.begin_copy(client, &session, &statement, copy, rest).await;
             }
             let handle = cancel_handle(client);
             // An error is sent by the caller, who takes the status from the client.

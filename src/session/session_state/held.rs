@@ -152,13 +152,16 @@ impl Session {
     ///
     /// # Errors
     /// As those of INSERT.
-    pub async fn load(&mut self, statement: &Statement, copy: &CopyIn) -> Result<Load> {
+    pub async fn load(&self, statement: &Statement, copy: &CopyIn) -> Result<Load> {
         let timeout = self.variables.statement_timeout();
-        let load = Load::begin(&self.shared, statement, copy, timeout).await?;
+        Load::begin(&self.shared, statement, copy, timeout).await
+    }
+
+    /// Notes that rows of a [`Self::load`] were written.
+    pub fn note_load(&mut self) {
         if let Some(written) = &mut self.written_in_transaction {
             *written = true;
         }
-        Ok(load)
     }
 
     /// True if FETCH is to send binary values also where the protocol does not ask for them.
