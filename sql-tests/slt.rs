@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test runner that tells its seed")]
 
 mod churn;
+mod protocol;
 mod stored;
 mod wire;
 

@@ -14,7 +14,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::{Server, SqlError};
 
-fn run<T>(test: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().unwrap().block_on(test)
 }
 
@@ -212,7 +212,7 @@ fn if_exists_is_decided_once() {
 }
 
 /// A message of the protocol.
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap();
     [&[tag], length.to_be_bytes().as_slice(), body].concat()
 }
@@ -554,7 +554,7 @@ fn values_keep_their_types_in_binary_form() {
 }
 
 /// The message that begins a session.
-fn startup() -> Vec<u8> {
+pub(super) fn startup() -> Vec<u8> {
     let body = [&196_608_u32.to_be_bytes()[..], b"user\0root\0database\0dev\0\0"].concat();
     let length = u32::try_from(body.len() + 4).unwrap();
     [&length.to_be_bytes()[..], &body].concat()

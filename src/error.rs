@@ -29,7 +29,7 @@ pub enum ErrorKind {
     DuplicateColumn,
     /// Columns that are no key.
     InvalidColumnReference,
-    /// A constraint that does not exist.
+    /// A constraint or a setting that does not exist.
     UndefinedObject,
     /// A function or operator that does not exist for these types.
     UndefinedFunction,
@@ -95,6 +95,24 @@ pub enum ErrorKind {
     Corrupt,
     /// A fault of ours.
     Internal,
+    /// A prepared statement that does not exist.
+    UndefinedStatement,
+    /// A prepared statement that exists already.
+    DuplicateStatement,
+    /// A cursor that does not exist.
+    UndefinedCursor,
+    /// A cursor that exists already.
+    DuplicateCursor,
+    /// What is there cannot do this, such as a cursor that would have to go back.
+    NotInState,
+    /// A statement of transactions outside of one.
+    NoTransaction,
+    /// A statement that cannot run within a transaction.
+    InTransaction,
+    /// Rows of COPY that are not in its format.
+    BadCopyFormat,
+    /// A message that the protocol does not have there.
+    ProtocolViolation,
 }
 
 impl ErrorKind {
@@ -143,6 +161,15 @@ impl ErrorKind {
             Self::Shutdown => "57P01",
             Self::Corrupt => "XX001",
             Self::Internal => "XX000",
+            Self::UndefinedStatement => "26000",
+            Self::DuplicateStatement => "42P05",
+            Self::UndefinedCursor => "34000",
+            Self::DuplicateCursor => "42P03",
+            Self::NotInState => "55000",
+            Self::NoTransaction => "25P01",
+            Self::InTransaction => "25001",
+            Self::BadCopyFormat => "22P04",
+            Self::ProtocolViolation => "08P01",
         }
     }
 }

@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use futures::{Sink, SinkExt};
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use pgwire::api::query::{
-    ExtendedQueryHandler, send_execution_response, send_partial_query_response,
+    ExtendedQueryHandler, send_describe_response, send_execution_response,
+    send_partial_query_response,
 };
-use pgwire::api::results::{FieldInfo, QueryResponse, Response};
+use pgwire::api::results::{DescribePortalResponse, FieldInfo, QueryResponse, Response};
 use pgwire::api::stmt::{QueryParser, StoredStatement};
 use pgwire::api::store::PortalStore;
 use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, PgWireConnectionState, Type};
@@ -18,25 +19,24 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{
-    Describe, Execute, Parse, ParseComplete, TARGET_TYPE_BYTE_STATEMENT,
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete,
+    TARGET_TYPE_BYTE_STATEMENT,
 };
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
 use super::copy::copy_out;
 use super::parameters::parameters;
-use super::reply::{failed_transaction, response, wire_error};
+use super::reply::{
+    check_transaction, no_portal, report_changes, response, variables_before, wire_error,
+};
 use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::{Error, ErrorKind};
-use crate::session::{Description, Session, Statement, pg_fields, wire_type};
+use crate::session::{Description, PreparedStatement, pg_fields, wire_type};
 use crate::sql::StatementKind;
 use crate::types::of_pg;
 
-/// A prepared statement; `statement` is none for an empty text.
-#[derive(Debug)]
-pub(super) struct PreparedStatement {
-    statement: Option<Statement>,
-    description: Description,
-}
+/// The name of the statement without one.
+const UNNAMED: &str = "";
 
 #[async_trait]
 impl QueryParser for Wire {
@@ -62,12 +62,14 @@ impl QueryParser for Wire {
         }
         let Some(statement) = statements.pop() else {
             let description = Description::default();
-            return Ok(Arc::new(PreparedStatement { statement: None, description }));
+            let told = types.to_vec();
+            return Ok(Arc::new(PreparedStatement { statement: None, description, told }));
         };
         let given: Vec<Option<DataType>> =
             types.iter().map(|given| given.as_ref().and_then(of_pg)).collect();
         let description = session.describe(&statement, &given).await.map_err(wire_error)?;
-        Ok(Arc::new(PreparedStatement { statement: Some(statement), description }))
+        let told = types.to_vec();
+        Ok(Arc::new(PreparedStatement { statement: Some(statement), description, told }))
     }
 
     fn get_parameter_types(&self, prepared: &Arc<PreparedStatement>) -> PgWireResult<Vec<Type>> {
@@ -114,8 +116,24 @@ impl ExtendedQueryHandler for Wire {
             }
         }
         let stored = StoredStatement::parse(client, &message, self.query_parser()).await?;
-        client.portal_store().put_statement(Arc::new(stored));
+        let name = message.name.as_deref().unwrap_or(UNNAMED);
+        let session = self.session(client);
+        session.lock().await.keep_prepared(name, stored.statement).map_err(wire_error)?;
         client.send(PgWireBackendMessage::ParseComplete(ParseComplete::new())).await?;
+        Ok(())
+    }
+
+    async fn on_bind<C>(&self, client: &mut C, message: Bind) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let name = message.statement_name.as_deref().unwrap_or(UNNAMED);
+        let portal = Portal::try_new(&message, self.stored(client, name).await?)?;
+        client.portal_store().put_portal(Arc::new(portal));
+        client.send(PgWireBackendMessage::BindComplete(BindComplete::new())).await?;
         Ok(())
     }
 
@@ -128,17 +146,41 @@ impl ExtendedQueryHandler for Wire {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
-        let is_statement = message.target_type == TARGET_TYPE_BYTE_STATEMENT;
-        let stored = is_statement.then(|| client.portal_store().get_statement(name)).flatten();
-        let Some(stored) = stored.filter(|it| it.statement.description.columns.is_none()) else {
-            return self._on_describe(client, message).await;
-        };
+        if message.target_type != TARGET_TYPE_BYTE_STATEMENT {
+            let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+            return match client.portal_store().get_portal(name) {
+                None => self.describe_cursor(client, name).await,
+                Some(_) => self._on_describe(client, message).await,
+            };
+        }
+        let stored = self.stored(client, message.name.as_deref().unwrap_or(UNNAMED)).await?;
         let described = self.do_describe_statement(client, &stored).await?;
+        if stored.statement.description.columns.is_some() {
+            return send_describe_response(client, &described).await;
+        }
         let oids = described.parameters.iter().map(Type::oid).collect();
         let parameters = ParameterDescription::new(oids);
         client.feed(PgWireBackendMessage::ParameterDescription(parameters)).await?;
         client.send(PgWireBackendMessage::NoData(NoData::new())).await?;
+        Ok(())
+    }
+
+    async fn on_close<C>(&self, client: &mut C, message: Close) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            let session = self.session(client);
+            session.lock().await.drop_prepared(message.name.as_deref().unwrap_or(UNNAMED));
+        } else {
+            let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+            client.portal_store().rm_portal(name);
+            self.session(client).lock().await.drop_cursor(name);
+        }
+        client.send(PgWireBackendMessage::CloseComplete(CloseComplete::new())).await?;
         Ok(())
     }
 
@@ -156,15 +198,14 @@ impl ExtendedQueryHandler for Wire {
     {
         let prepared = &portal.statement.statement;
         let Some(statement) = &prepared.statement else { return Ok(Response::EmptyQuery) };
-        let failed = matches!(client.transaction_status(), TransactionStatus::Error);
-        if failed && !Session::ends_transaction(statement) {
-            return Err(failed_transaction());
-        }
+        check_transaction(client, statement)?;
         let told = &portal.statement.parameter_types;
         let params = parameters(portal, told, &prepared.description)?;
         let session = self.session(client);
         let mut session = session.lock().await;
+        let before = variables_before(&session, statement);
         let outcome = session.execute(statement, &params).await.map_err(wire_error)?;
+        report_changes(client, before, session.variables()).await?;
         if let StatementKind::Copy(copy) = &statement.kind {
             return copy_out(client, outcome, &copy.format).await;
         }
@@ -185,8 +226,16 @@ impl ExtendedQueryHandler for Wire {
         client.set_state(PgWireConnectionState::QueryInProgress);
         let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
         let Some(portal) = client.portal_store().get_portal(name) else {
-            return Err(PgWireError::PortalNotFound(name.to_owned()));
+            return Err(no_portal(name));
         };
+        if let Some(statement) = &portal.statement.statement.statement
+            && let StatementKind::CopyIn(copy) = &statement.kind
+        {
+            check_transaction(client, statement)?;
+            let session = self.session(client);
+            let session = session.lock().await;
+            return self.begin_copy(client, &session, statement, copy, None).await;
+        }
         // As in PostgreSQL, where a number below zero is all rows, too.
         let max_rows = usize::try_from(message.max_rows).unwrap_or(0);
         let handle = cancel_handle(client);
@@ -198,6 +247,33 @@ impl ExtendedQueryHandler for Wire {
 }
 
 impl Wire {
+    /// A prepared statement of the session, as the protocol's messages take it.
+    async fn stored<C: ClientInfo>(
+        &self,
+        client: &C,
+        name: &str,
+    ) -> PgWireResult<Arc<StoredStatement<Arc<PreparedStatement>>>> {
+        let session = self.session(client);
+        let prepared = session.lock().await.prepared(name).map_err(wire_error)?;
+        let told = prepared.told.clone();
+        Ok(Arc::new(StoredStatement::new(name.to_owned(), prepared, told)))
+    }
+
+    /// Describes a cursor of DECLARE, as drivers do that know it by its name only.
+    async fn describe_cursor<C>(&self, client: &mut C, name: &str) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let session = self.session(client);
+        let columns = session.lock().await.cursor_columns(name);
+        let columns = columns.map_err(|_| no_portal(name))?;
+        let fields = pg_fields(&columns, &Format::UnifiedText).map_err(wire_error)?;
+        let described = DescribePortalResponse::new(fields.as_ref().clone());
+        send_describe_response(client, &described).await
+    }
+
     /// Runs a portal, or continues it, and sends what it gives; tells the state of the transaction
     /// after it.
     async fn answer<C>(

@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use pgwire::tokio::process_socket;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::connection::serve_connection;
 use super::wire_handlers::WireHandlers;
 use crate::error::Result;
 use crate::job::Engine;
@@ -34,7 +34,7 @@ pub async fn serve(
                     let handlers = Arc::clone(&handlers);
                     tracing::debug!(%peer, "client connected");
                     connections.spawn(async move {
-                        if let Err(error) = process_socket(socket, None, handlers).await {
+                        if let Err(error) = serve_connection(socket, &handlers).await {
                             tracing::debug!(%peer, %error, "connection ended");
                         }
                     });

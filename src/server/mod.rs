@@ -9,7 +9,9 @@
 //!
 //! Not here: SQL. The wire knows statements as text and outcomes as rows.
 
+mod connection;
 mod copy;
+mod copy_in;
 mod extended;
 mod listener;
 mod parameters;

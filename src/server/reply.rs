@@ -3,15 +3,17 @@
 use std::fmt::Debug;
 
 use futures::{Sink, SinkExt, StreamExt};
-use pgwire::api::ClientInfo;
 use pgwire::api::portal::Format;
 use pgwire::api::results::{QueryResponse, Response, Tag};
+use pgwire::api::{ClientInfo, DEFAULT_NAME};
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{NoticeResponse, TransactionStatus};
+use pgwire::messages::startup::ParameterStatus;
 
-use crate::error::Error;
-use crate::session::{Outcome, pg_fields, pg_rows};
+use crate::error::{Error, ErrorKind};
+use crate::session::{Outcome, Session, Statement, Variables, pg_fields, pg_rows};
+use crate::sql::StatementKind;
 
 /// SQLSTATE of a statement in a transaction that has failed.
 const IN_FAILED_TRANSACTION: &str = "25P02";
@@ -33,14 +35,60 @@ pub(super) fn wire_error(error: Error) -> PgWireError {
     PgWireError::UserError(Box::new(error_info(&error)))
 }
 
-/// What a statement gets in a transaction that has failed.
-pub(super) fn failed_transaction() -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new(
+/// The error for a portal that does not exist.
+pub(super) fn no_portal(name: &str) -> PgWireError {
+    let name = if name == DEFAULT_NAME { "" } else { name };
+    let message = format!("portal \"{name}\" does not exist");
+    wire_error(Error::new(ErrorKind::UndefinedCursor, message))
+}
+
+/// The variables before a statement that may change those that clients are told of.
+pub(super) fn variables_before(session: &Session, statement: &Statement) -> Option<Variables> {
+    let may_change = matches!(
+        statement.kind,
+        StatementKind::Set { .. }
+            | StatementKind::Reset { .. }
+            | StatementKind::Discard(_)
+            | StatementKind::Transaction(_)
+    );
+    may_change.then(|| session.variables().clone())
+}
+
+/// Tells the client of variables that a statement has changed.
+pub(super) async fn report_changes<C>(
+    client: &mut C,
+    before: Option<Variables>,
+    now: &Variables,
+) -> PgWireResult<()>
+where
+    C: Sink<PgWireBackendMessage> + Unpin + Send,
+    C::Error: Debug,
+    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+{
+    let Some(before) = before else { return Ok(()) };
+    let changed = now.reported().filter(|(name, value)| before.get(name) != Some(*value));
+    for (name, value) in changed {
+        let status = ParameterStatus::new(name.to_string(), value.to_string());
+        client.feed(PgWireBackendMessage::ParameterStatus(status)).await?;
+    }
+    Ok(())
+}
+
+/// Refuses a statement in a transaction that has failed, unless it ends that.
+pub(super) fn check_transaction(
+    client: &impl ClientInfo,
+    statement: &Statement,
+) -> PgWireResult<()> {
+    let failed = matches!(client.transaction_status(), TransactionStatus::Error);
+    if !failed || Session::ends_transaction(statement) {
+        return Ok(());
+    }
+    Err(PgWireError::UserError(Box::new(ErrorInfo::new(
         "ERROR".to_string(),
         IN_FAILED_TRANSACTION.to_string(),
         "current transaction is aborted, commands ignored until end of transaction block"
             .to_string(),
-    )))
+    ))))
 }
 
 /// Sends notices and turns an outcome into a response.
@@ -83,9 +131,6 @@ where
 fn command_response(tag: &str, status: TransactionStatus) -> Response {
     match tag {
         "BEGIN" | "START TRANSACTION" => Response::TransactionStart(Tag::new(tag)),
-        "COMMIT" if matches!(status, TransactionStatus::Error) => {
-            Response::TransactionEnd(Tag::new("ROLLBACK"))
-        }
         // In a transaction, and so that one goes on that ROLLBACK TO has taken out of its failure.
         "SAVEPOINT" | "RELEASE" if !matches!(status, TransactionStatus::Idle) => {
             Response::TransactionStart(Tag::new(tag))

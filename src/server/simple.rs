@@ -20,7 +20,7 @@ use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use pgwire::messages::simplequery::Query;
 
 use super::copy::copy_out;
-use super::reply::{failed_transaction, response, wire_error};
+use super::reply::{check_transaction, report_changes, response, variables_before, wire_error};
 use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::Error;
 use crate::session::{Session, Statement};
@@ -40,20 +40,12 @@ impl SimpleQueryHandler for Wire {
         }
         client.set_state(PgWireConnectionState::QueryInProgress);
         let session = self.session(client);
-        let mut session = session.lock().await;
-        let statements = session.parse(&query.query).map_err(wire_error)?;
+        let statements = session.lock().await.parse(&query.query).map_err(wire_error)?;
         if statements.is_empty() {
             let empty = EmptyQueryResponse::new();
             client.feed(PgWireBackendMessage::EmptyQueryResponse(empty)).await?;
         }
-        for statement in &statements {
-            let handle = cancel_handle(client);
-            // An error is sent by the caller, who takes the status from the client.
-            let status = unless_cancelled(handle, answer(client, &mut session, statement)).await?;
-            client.set_transaction_status(status);
-        }
-        client.set_state(PgWireConnectionState::ReadyForQuery);
-        send_ready_for_query(client, client.transaction_status()).await
+        self.answer_all(client, statements).await
     }
 
     /// Not called: [`Self::on_query`] answers statement by statement.
@@ -65,6 +57,37 @@ impl SimpleQueryHandler for Wire {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         Err(wire_error(Error::internal("a text was not answered statement by statement")))
+    }
+}
+
+impl Wire {
+    /// Answers the statements of a text, up to one for which the client is to send rows.
+    pub(super) async fn answer_all<C>(
+        &self,
+        client: &mut C,
+        statements: Vec<Statement>,
+    ) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let session = self.session(client);
+        let mut session = session.lock().await;
+        let mut statements = statements.into_iter();
+        while let Some(statement) = statements.next() {
+            check_transaction(client, &statement)?;
+            if let StatementKind::CopyIn(copy) = &statement.kind {
+                let rest = Some(statements.collect());
+                return self.begin_copy(client, &session, &statement, copy, rest).await;
+            }
+            let handle = cancel_handle(client);
+            // An error is sent by the caller, who takes the status from the client.
+            let status = unless_cancelled(handle, answer(client, &mut session, &statement)).await?;
+            client.set_transaction_status(status);
+        }
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        send_ready_for_query(client, client.transaction_status()).await
     }
 }
 
@@ -80,13 +103,16 @@ where
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
     let status = client.transaction_status();
-    if matches!(status, TransactionStatus::Error) && !Session::ends_transaction(statement) {
-        return Err(failed_transaction());
-    }
+    let format = match session.sends_binary(statement) {
+        true => Format::UnifiedBinary,
+        false => Format::UnifiedText,
+    };
+    let before = variables_before(session, statement);
     let outcome = session.execute(statement, &[]).await.map_err(wire_error)?;
+    report_changes(client, before, session.variables()).await?;
     let response = match &statement.kind {
         StatementKind::Copy(copy) => copy_out(client, outcome, &copy.format).await?,
-        _ => response(client, outcome, &Format::UnifiedText).await?,
+        _ => response(client, outcome, &format).await?,
     };
     match response {
         Response::Query(rows) => send_query_response(client, rows, true).await.map(|()| status),

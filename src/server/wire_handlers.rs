@@ -31,6 +31,11 @@ impl WireHandlers {
         let connections = Arc::new(ConnectionManager::new());
         Self { wire: Arc::new(Wire { sessions: Sessions::new(engine), connections }) }
     }
+
+    /// What answers the messages of all phases.
+    pub(super) fn wire(&self) -> &Arc<Wire> {
+        &self.wire
+    }
 }
 
 impl Wire {

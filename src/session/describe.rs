@@ -34,6 +34,10 @@ pub(super) async fn describe(
             };
             Ok(Description { params, columns })
         }
+        StatementKind::Declare(declare) => {
+            let query = Box::pin(describe(shared, variables, &declare.query, given)).await?;
+            Ok(Description { columns: None, ..query })
+        }
         StatementKind::Show(what) => {
             let batch = show::show(&shared.engine, variables, what)?;
             Ok(Description { params: Vec::new(), columns: Some(batch.schema()) })

@@ -13,6 +13,7 @@ use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::data::DataRow;
 
 use self::numeric::Numeric;
+pub use self::numeric::numeric_text;
 use self::pg_binary::PgBinary;
 use self::pg_text::PgText;
 use crate::error::{Error, ErrorKind, Result, caught};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use chrono::{DateTime, Utc};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
@@ -10,6 +10,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
 
 use super::cached_plans::{Asked, CachedPlan};
 use super::lake_table::LakeTables;
@@ -22,7 +23,7 @@ use super::{Outcome, Variables, explain, query_error};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::plan::{BatchPlanner, physical_plan};
-use crate::sql::{self, Bound, CONFLICTS, Statement, StatementKind};
+use crate::sql::{self, Bound, CONFLICTS, Execute, Statement, StatementKind};
 
 /// A plan whose tables are those of one snapshot, and what plans how it is run.
 pub(super) struct Planned {
@@ -62,6 +63,36 @@ pub(super) async fn run(
     let (schema, stream) = planned.run().await?;
     let stream = shared.queries().await?.ahead(stream).await?;
     Ok(Outcome::Rows { schema, stream, tag: SELECT })
+}
+
+/// The values of EXECUTE for parameters of these types.
+///
+/// # Errors
+/// `Syntax` for another number of values; what the values say.
+pub(super) async fn arguments(
+    shared: &Shared,
+    execute: &Execute,
+    types: &[Option<DataType>],
+) -> Result<Vec<ScalarValue>> {
+    let catalog = shared.engine.catalog();
+    let field = |(at, data_type): (usize, &Option<DataType>)| {
+        let data_type = data_type.clone().unwrap_or(DataType::Utf8);
+        Arc::new(Field::new(format!("${}", at + 1), data_type, true))
+    };
+    let params: Vec<FieldRef> = types.iter().enumerate().map(field).collect();
+    let Some(plan) = sql::bind_arguments(&catalog, execute, &params)? else {
+        return Ok(Vec::new());
+    };
+    let tables = RelationSchema::new(catalog, shared.engine.snapshot());
+    let (_, mut stream) = Planned::attach(shared, &tables, plan).await?.run().await?;
+    while let Some(row) = stream.next().await {
+        let row = row.map_err(query_error)?;
+        if row.num_rows() > 0 {
+            let values = row.columns().iter().map(|column| ScalarValue::try_from_array(column, 0));
+            return values.collect::<std::result::Result<_, _>>().map_err(query_error);
+        }
+    }
+    Err(Error::internal("values gave no row"))
 }
 
 /// Types of `$1`, `$2` …: what the first of the plans wants that wants something, else what the

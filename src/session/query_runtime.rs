@@ -165,6 +165,7 @@ impl<T> Drop for Abandoned<T> {
 }
 
 /// How long a statement may take, from its start to its last row.
+#[derive(Debug)]
 pub(super) struct Deadline {
     sleep: std::pin::Pin<Box<tokio::time::Sleep>>,
 }

@@ -18,9 +18,19 @@ use super::outcome::{SELECT, rows};
 use super::query_runtime::{Deadline, copy};
 use super::shared::Shared;
 use super::{Description, Outcome, Variables, query, show, write};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Engine, PipelineRunState};
 use crate::sql::{self, Bound, Drop, Statement, StatementKind, Transaction};
+
+mod cursors;
+mod held;
+mod prepared_statements;
+mod transaction_settings;
+
+use cursors::Cursors;
+pub use prepared_statements::PreparedStatement;
+use prepared_statements::PreparedStatements;
+use transaction_settings::TransactionSettings;
 
 /// Makes sessions of one engine.
 #[derive(Debug, Clone)]
@@ -45,16 +55,23 @@ impl Sessions {
         Session {
             shared: Arc::clone(&self.shared),
             variables: Variables::default(),
+            prepared: PreparedStatements::default(),
+            cursors: Cursors::default(),
+            transaction_settings: None,
             written_in_transaction: None,
         }
     }
 }
 
-/// One client: its variables and its transaction.
+/// One client: its variables, prepared statements and cursors, and its transaction.
 #[derive(Debug)]
 pub struct Session {
     shared: Arc<Shared>,
     variables: Variables,
+    prepared: PreparedStatements,
+    cursors: Cursors,
+    /// In a transaction: the variables at its end.
+    transaction_settings: Option<Box<TransactionSettings>>,
     /// In a transaction: whether anything was written. A write is durable at once, so that a
     /// rollback must say that it undoes nothing.
     written_in_transaction: Option<bool>,
@@ -138,6 +155,15 @@ impl Session {
         statement: &Statement,
         given: &[Option<DataType>],
     ) -> Result<Description> {
+        if let StatementKind::Execute(execute) = &statement.kind {
+            let columns = self.prepared.get(&execute.name)?.description.columns.clone();
+            return Ok(Description { params: Vec::new(), columns });
+        }
+        if let StatementKind::Fetch(fetch) = &statement.kind {
+            let columns = self.cursors.get(&fetch.cursor)?.schema.clone();
+            let columns = (!fetch.is_move).then_some(columns);
+            return Ok(Description { params: Vec::new(), columns });
+        }
         let (shared, variables) = (Arc::clone(&self.shared), self.variables.clone());
         let (statement, given) = (copy(statement), given.to_vec());
         let queries = self.shared.queries().await?;
@@ -180,30 +206,24 @@ impl Session {
                 Ok(Outcome::Command { tag: tag.to_string(), notices })
             }
             StatementKind::RunPipeline { name } => run_pipeline(engine, &name.value).await,
-            StatementKind::Set { name, value, .. } => {
-                let notice = match value.as_slice() {
-                    [] => {
-                        self.variables.reset(Some(name));
-                        None
-                    }
-                    values => self.variables.set(name, &values.join(", "))?,
-                };
-                Ok(Outcome::Command { tag: tag.to_string(), notices: notice.into_iter().collect() })
-            }
-            StatementKind::Reset { name } => {
-                self.variables.reset(name.as_deref());
-                Ok(Outcome::command(tag))
-            }
-            StatementKind::Discard => {
-                self.variables.reset(None);
-                Ok(Outcome::command(tag))
-            }
             StatementKind::Copy(copy) => {
                 self.query(&copy.query, params).await.map_err(|error| {
                     // The query is bound in words of its own, so its places are not the text's.
                     Error { position: None, ..error }
                 })
             }
+            StatementKind::Set { .. }
+            | StatementKind::Reset { .. }
+            | StatementKind::Prepare(_)
+            | StatementKind::Execute(_)
+            | StatementKind::Deallocate { .. }
+            | StatementKind::Declare(_)
+            | StatementKind::Fetch(_)
+            | StatementKind::Close { .. }
+            | StatementKind::Discard(_)
+            | StatementKind::Unlisten
+            | StatementKind::NoEffect(_)
+            | StatementKind::CopyIn(_) => self.of_session(statement, params).await,
             StatementKind::Transaction(what) => Ok(self.transaction(*what, tag)),
             StatementKind::CreateTable(_)
             | StatementKind::CreateSource(_)
@@ -224,20 +244,36 @@ impl Session {
     }
 
     fn transaction(&mut self, what: Transaction, tag: &str) -> Outcome {
+        let has_failed = self.transaction_settings.as_ref().is_some_and(|it| it.has_failed);
+        let (what, tag) = match what {
+            // As in PostgreSQL, a transaction that has failed is not committed.
+            Transaction::Commit if has_failed => (Transaction::Rollback, "ROLLBACK"),
+            what => (what, tag),
+        };
         let before = match what {
-            Transaction::Begin => self.written_in_transaction.replace(false),
-            Transaction::Commit | Transaction::Rollback => self.written_in_transaction.take(),
+            Transaction::Begin => {
+                let start = || Box::new(TransactionSettings::new(&self.variables));
+                self.transaction_settings.get_or_insert_with(start);
+                self.written_in_transaction.replace(false)
+            }
+            Transaction::Commit | Transaction::Rollback => {
+                self.end_transaction(what == Transaction::Commit);
+                self.written_in_transaction.take()
+            }
             // What was written stays: a savepoint is accepted, and only undone in name.
             Transaction::Savepoint | Transaction::Release | Transaction::RollbackTo => {
+                if let Some(settings) = &mut self.transaction_settings {
+                    settings.has_failed &= what != Transaction::RollbackTo;
+                }
                 self.written_in_transaction
             }
-            Transaction::SetCharacteristics => return Outcome::command(tag),
+            Transaction::SetCharacteristics | Transaction::SetConstraints => {
+                return Outcome::command(tag);
+            }
         };
         let notice = match (what, before) {
             (Transaction::Begin, Some(_)) => "there is already a transaction in progress",
-            (Transaction::Begin | Transaction::SetCharacteristics, None) => {
-                return Outcome::command(tag);
-            }
+            (Transaction::Begin, None) => return Outcome::command(tag),
             (_, None) => "there is no transaction in progress",
             (Transaction::Rollback | Transaction::RollbackTo, Some(true)) => {
                 "each statement commits by itself: what was written is not undone"
@@ -267,7 +303,10 @@ async fn create(engine: &Engine, statement: &Statement) -> Result<Outcome> {
     }
     let notices = match &statement.kind {
         StatementKind::CreateTable(create) | StatementKind::CreateSource(create) => {
-            create.columns.as_ref().map(sql::unenforced).unwrap_or_default()
+            let mut notices = create.columns.as_ref().map(sql::unenforced).unwrap_or_default();
+            let ignored = |name: &String| format!("storage parameter \"{name}\" has no effect");
+            notices.extend(create.storage.iter().map(ignored));
+            notices
         }
         _ => Vec::new(),
     };
@@ -307,8 +346,9 @@ async fn run_pipeline(engine: &Engine, name: &str) -> Result<Outcome> {
         PipelineRunState::Empty => "there was nothing new".to_string(),
         PipelineRunState::Running => "still running".to_string(),
         PipelineRunState::Retrying { error, .. } | PipelineRunState::Failed { error } => {
-            return Err(Error::new(crate::error::ErrorKind::Unavailable, error)
-                .within(format!("pipeline \"{name}\"")));
+            return Err(
+                Error::new(ErrorKind::Unavailable, error).within(format!("pipeline \"{name}\""))
+            );
         }
     };
     Ok(Outcome::Command { tag: "RUN PIPELINE".to_string(), notices: vec![notice] })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 
 use super::Variables;
+use super::variables::unrecognized;
 use crate::catalog::{Catalog, Definition, Relation, RelationId};
 use crate::dataflow::FieldNotice;
 use crate::error::{Error, ErrorKind, Result};
@@ -101,13 +102,9 @@ fn columns(relation: &Relation) -> Vec<Column> {
 }
 
 fn variable(variables: &Variables, name: &str) -> Result<RecordBatch> {
-    let value = variables.get(name).ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidParameter,
-            format!("unrecognized configuration parameter \"{name}\""),
-        )
-        .with_hint("SHOW ALL lists what there is")
-    })?;
+    let value = variables
+        .get(name)
+        .ok_or_else(|| unrecognized(name).with_hint("SHOW ALL lists what there is"))?;
     let name =
         variables.iter().map(|(name, _)| name).find(|known| known.eq_ignore_ascii_case(name));
     Ok(RecordBatch::try_from_iter([(name.unwrap_or("setting"), texts([value]))])?)

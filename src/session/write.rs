@@ -33,6 +33,10 @@ pub(super) use create_table_as::create_table_as;
 use numbers::numbered;
 use table_rows::{all_rows, first_of_keys, part, row_count, with_schema};
 
+mod load;
+
+pub use load::{Load, LoadedRows, shown};
+
 /// How often an UPDATE or DELETE reads before it gives up. From the second time on it holds the
 /// table's lock alone, so that only a write whose client has gone can still come between.
 const ATTEMPTS_MAX: u32 = 10;

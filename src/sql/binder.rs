@@ -65,8 +65,8 @@ pub enum Bound {
     RunPipeline(Arc<Relation>),
     /// Begins or ends a transaction.
     Transaction(Transaction),
-    /// Forgets what the session holds.
-    Discard,
+    /// Concerns what the session holds.
+    OfSession,
 }
 
 /// INSERT, UPDATE, DELETE: a query, and what its rows do to a table.
@@ -269,8 +269,21 @@ impl Binder<'_> {
             StatementKind::Copy(copy) => {
                 return bind_with(self.catalog, &copy.query, self.scope.extra());
             }
+            StatementKind::CopyIn(_) => Bound::OfSession,
             StatementKind::Transaction(transaction) => Bound::Transaction(*transaction),
-            StatementKind::Discard => Bound::Discard,
+            StatementKind::Prepare(prepare) => {
+                return bind_with(self.catalog, &prepare.statement, self.scope.extra());
+            }
+            StatementKind::Declare(declare) => {
+                return bind_with(self.catalog, &declare.query, self.scope.extra());
+            }
+            StatementKind::Execute(_)
+            | StatementKind::Deallocate { .. }
+            | StatementKind::Fetch(_)
+            | StatementKind::Close { .. }
+            | StatementKind::Discard(_)
+            | StatementKind::NoEffect(_)
+            | StatementKind::Unlisten => Bound::OfSession,
         })
     }
 

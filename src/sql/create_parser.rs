@@ -14,6 +14,24 @@ use super::statement::{
 };
 use crate::error::{Error, ErrorKind};
 
+/// PostgreSQL's storage parameters of tables; those of autovacuum begin alike.
+const STORAGE: [&str; 4] =
+    ["fillfactor", "parallel_workers", "toast_tuple_target", "user_catalog_table"];
+const AUTOVACUUM: [&str; 2] = ["autovacuum_", "toast."];
+
+/// Takes PostgreSQL's storage parameters out of the options.
+fn without_storage(mut options: Options) -> (Options, Vec<String>) {
+    let is_storage = |name: &str| {
+        STORAGE.contains(&name) || AUTOVACUUM.iter().any(|start| name.starts_with(start))
+    };
+    let names = options.iter().map(|(name, _)| name.to_string());
+    let storage: Vec<String> = names.filter(|name| is_storage(name)).collect();
+    for name in &storage {
+        options.take(name);
+    }
+    (options, storage)
+}
+
 impl StatementParser<'_> {
     pub(super) fn create(&mut self) -> Parsed<StatementKind> {
         self.expect("CREATE")?;
@@ -43,9 +61,10 @@ impl StatementParser<'_> {
                 .with_hint("DROP first, then CREATE")
                 .at(position)
                 .into()),
-            "TEMP" | "TEMPORARY" | "UNLOGGED" | "INDEX" | "UNIQUE" | "SCHEMA" | "DATABASE"
-            | "FUNCTION" | "SECRET" | "CONNECTION" | "USER" | "ROLE" | "EXTENSION" | "TYPE"
-            | "SEQUENCE" | "SUBSCRIPTION" => Err(self.unsupported_statement().at(position).into()),
+            "INDEX" | "UNIQUE" => self.create_index(),
+            "TEMP" | "TEMPORARY" | "UNLOGGED" | "SCHEMA" | "DATABASE" | "FUNCTION" | "SECRET"
+            | "CONNECTION" | "USER" | "ROLE" | "EXTENSION" | "TYPE" | "SEQUENCE"
+            | "SUBSCRIPTION" => Err(self.unsupported_statement().at(position).into()),
             _ => self.expected(
                 "TABLE, SOURCE, MATERIALIZED VIEW, VIEW, SINK, PIPELINE or CATALOG after CREATE",
             ),
@@ -91,7 +110,17 @@ impl StatementParser<'_> {
         if format.is_some() && options.iter().next().is_none() {
             options = self.with_options()?;
         }
-        Ok(CreateRelation { name, if_not_exists, columns, includes, append_only, options, format })
+        let (options, storage) = without_storage(options);
+        Ok(CreateRelation {
+            name,
+            if_not_exists,
+            columns,
+            includes,
+            append_only,
+            options,
+            format,
+            storage,
+        })
     }
 
     /// `INCLUDE timestamp AS sent INCLUDE header 'trace' AS trace …`.
@@ -352,8 +381,9 @@ impl StatementParser<'_> {
         let Some(kind) = self.object_kind() else {
             let word = self.word(0).unwrap_or_default();
             return match word.as_str() {
-                "SCHEMA" | "DATABASE" | "INDEX" | "FUNCTION" | "SECRET" | "CONNECTION" | "USER"
-                | "ROLE" | "SUBSCRIPTION" => Err(self.unsupported_statement().into()),
+                "INDEX" => self.drop_index(),
+                "SCHEMA" | "DATABASE" | "FUNCTION" | "SECRET" | "CONNECTION" | "USER" | "ROLE"
+                | "SUBSCRIPTION" => Err(self.unsupported_statement().into()),
                 "MATERIALIZED" => {
                     self.inner.next_token();
                     self.expected("VIEW")

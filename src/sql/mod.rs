@@ -41,10 +41,12 @@ pub use postgres_syntax::with_planner_syntax;
 pub use query_binder::{parameter_types, with_final_types};
 pub use scope::{DATABASE, ExtraTables, NoExtraTables, SCHEMA};
 pub use statement::{
-    ColumnList, Copy, CopyFormat, CreateCatalog, CreatePipeline, CreateRelation, CreateSink,
-    CreateTableAs, CreateView, Drop, FormatClause, IncludeClause, Name, ObjectKind, Resume, Show,
-    SinkSource, Statement, StatementKind, Transaction, Truncate,
+    ColumnList, Copy, CopyFormat, CopyIn, CopyKind, CreateCatalog, CreatePipeline, CreateRelation,
+    CreateSink, CreateTableAs, CreateView, Declare, Direction, Discard, Drop, Execute, Fetch,
+    FormatClause, IncludeClause, Name, NoEffect, ObjectKind, Prepare, Resume, Show, SinkSource,
+    Statement, StatementKind, Transaction, Truncate,
 };
 pub use stored::enter_stored;
 pub use syntax::{mended, no_parameter, parse_expression, parse_postgres, redacted, same_text};
+pub use write_binder::loads::{bind_arguments, bind_load, loaded_rows};
 pub use write_binder::{CONFLICTS, conflicts_schema};

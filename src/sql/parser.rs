@@ -12,6 +12,10 @@ use super::syntax_error::translate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::on_large_stack;
 
+mod cursor_parser;
+mod no_effect_parser;
+mod prepared_parser;
+
 /// Parses statements, which semicolons separate.
 ///
 /// # Errors
@@ -84,8 +88,19 @@ impl StatementParser<'_> {
             }
             "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" => self.transaction(&word),
             "SAVEPOINT" | "RELEASE" => self.transaction(&word),
-            "DISCARD" | "DEALLOCATE" | "CLOSE" | "UNLISTEN" => self.discard(&word),
-            "DECLARE" | "FETCH" | "MOVE" => Err(self.cursor().into()),
+            "PREPARE" => self.prepare(),
+            "EXECUTE" => self.execute(),
+            "DEALLOCATE" => self.deallocate(),
+            "DISCARD" => self.discard(),
+            "UNLISTEN" => self.unlisten(),
+            "VACUUM" => self.vacuum("VACUUM"),
+            "ANALYZE" | "ANALYSE" => self.vacuum("ANALYZE"),
+            "CHECKPOINT" => self.checkpoint(),
+            "COMMENT" => self.comment(),
+            "LOCK" => self.lock(),
+            "DECLARE" => self.declare(),
+            "FETCH" | "MOVE" => self.fetch(),
+            "CLOSE" => self.close(),
             "COPY" => self.copy(),
             "TRUNCATE" => self.truncate(),
             _ => self.postgres_statement(),
@@ -201,22 +216,6 @@ impl StatementParser<'_> {
             _ if back => Transaction::RollbackTo,
             _ => Transaction::Rollback,
         }))
-    }
-
-    /// Rows are read as they are computed, so that nothing is there to go back and forth in.
-    fn cursor(&self) -> Error {
-        Error::unsupported("cursors in SQL are not supported").at(self.piece.offset + 1).with_hint(
-            "send the query itself and take its rows in pieces: the driver's fetch size, or \\set \
-             FETCH_COUNT 0 in psql",
-        )
-    }
-
-    fn discard(&mut self, word: &str) -> Parsed<StatementKind> {
-        self.inner.next_token();
-        if self.take("ALL") || (word == "UNLISTEN" && self.inner.consume_token(&Token::Mul)) {
-            return Ok(StatementKind::Discard);
-        }
-        Err(self.unsupported_statement().into())
     }
 
     /// The character in the statement's text, from 0, where the rest begins.

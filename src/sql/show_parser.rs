@@ -64,34 +64,61 @@ impl StatementParser<'_> {
 
     pub(super) fn set(&mut self) -> Parsed<StatementKind> {
         self.expect("SET")?;
-        let characteristics = self.word(0).is_some_and(|word| word == "TRANSACTION")
-            || (self.word(0).is_some_and(|word| word == "SESSION")
-                && self.word(1).is_some_and(|word| word == "CHARACTERISTICS"));
+        let characteristics = ["TRANSACTION", "CONSTRAINTS"]
+            .iter()
+            .any(|word| self.word(0).is_some_and(|next| next == *word))
+            || self.take_all(&["SESSION", "CHARACTERISTICS"]);
         if characteristics {
+            let is_constraints = self.word(0).is_some_and(|word| word == "CONSTRAINTS");
             while self.inner.next_token().token != Token::EOF {}
-            return Ok(StatementKind::Transaction(Transaction::SetCharacteristics));
+            return Ok(StatementKind::Transaction(match is_constraints {
+                true => Transaction::SetConstraints,
+                false => Transaction::SetCharacteristics,
+            }));
         }
         let local = self.take("LOCAL");
-        if !local {
+        if !local && self.word(1).is_none_or(|word| word != "AUTHORIZATION") {
             self.take("SESSION");
         }
-        let name = if self.take_all(&["TIME", "ZONE"]) {
-            "timezone".to_string()
-        } else {
-            let name = self.variable()?;
-            if !self.inner.consume_token(&Token::Eq) && !self.take("TO") {
-                return self.expected("= or TO");
-            }
-            name
+        let (name, is_special) = match self.special_variable() {
+            Some(name) => (name.to_string(), true),
+            None => (self.variable()?, false),
         };
-        if self.take("DEFAULT") {
+        if !self.inner.consume_token(&Token::Eq) && !self.take("TO") && !is_special {
+            return self.expected("= or TO");
+        }
+        let is_default = self.take("DEFAULT")
+            || (name == "timezone" && self.take("LOCAL"))
+            // SET NAMES alone.
+            || (is_special && self.inner.peek_token_ref().token == Token::EOF);
+        if is_default {
             return Ok(StatementKind::Set { name, value: Vec::new(), local });
+        }
+        if name == "timezone" && self.take("INTERVAL") {
+            let value = self.variable_value()?;
+            // HOUR TO MINUTE and the like.
+            while let Token::Word(_) = self.inner.peek_token_ref().token {
+                self.inner.next_token();
+            }
+            return Ok(StatementKind::Set { name, value: vec![value], local });
         }
         let mut value = vec![self.variable_value()?];
         while self.inner.consume_token(&Token::Comma) {
             value.push(self.variable_value()?);
         }
         Ok(StatementKind::Set { name, value, local })
+    }
+
+    /// Takes a variable that has words of its own.
+    fn special_variable(&mut self) -> Option<&'static str> {
+        let special: [(&[&str], &str); 5] = [
+            (&["TIME", "ZONE"], "timezone"),
+            (&["NAMES"], "client_encoding"),
+            (&["ROLE"], "role"),
+            (&["SESSION", "AUTHORIZATION"], "session_authorization"),
+            (&["SCHEMA"], "search_path"),
+        ];
+        special.into_iter().find_map(|(words, name)| self.take_all(words).then_some(name))
     }
 
     fn variable_value(&mut self) -> Parsed<String> {
@@ -114,7 +141,10 @@ impl StatementParser<'_> {
         if self.take("ALL") {
             return Ok(StatementKind::Reset { name: None });
         }
-        let name = self.variable()?;
+        let name = match self.special_variable() {
+            Some(name) => name.to_string(),
+            None => self.variable()?,
+        };
         Ok(StatementKind::Reset { name: Some(name) })
     }
 }

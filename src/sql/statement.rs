@@ -1,5 +1,6 @@
 //! [`Statement`]: what a client asked, not bound to any catalog yet.
 
+use arrow::datatypes::DataType;
 use frazil_connector_api::{Include, Options};
 use sqlparser::ast;
 
@@ -83,10 +84,115 @@ pub enum StatementKind {
     },
     /// `COPY … TO STDOUT`.
     Copy(Box<Copy>),
+    /// `COPY … FROM STDIN`.
+    CopyIn(Box<CopyIn>),
     /// `BEGIN` and the like.
     Transaction(Transaction),
-    /// `DISCARD ALL`, `DEALLOCATE ALL`, `CLOSE ALL`, `UNLISTEN *`.
-    Discard,
+    /// `PREPARE name AS …`.
+    Prepare(Box<Prepare>),
+    /// `EXECUTE name (…)`.
+    Execute(Execute),
+    /// `DEALLOCATE name`, `DEALLOCATE ALL`.
+    Deallocate {
+        /// The prepared statement; `None` for all.
+        name: Option<String>,
+    },
+    /// `DECLARE name CURSOR FOR …`.
+    Declare(Box<Declare>),
+    /// `FETCH …`, `MOVE …`.
+    Fetch(Fetch),
+    /// `CLOSE name`, `CLOSE ALL`.
+    Close {
+        /// The cursor; `None` for all.
+        name: Option<String>,
+    },
+    /// `DISCARD ALL`, and `DISCARD` of what a session does not hold.
+    Discard(Discard),
+    /// `UNLISTEN *`.
+    Unlisten,
+    /// `VACUUM`, `CREATE INDEX` and the like.
+    NoEffect(NoEffect),
+}
+
+/// `PREPARE name (types) AS statement`.
+#[derive(Debug, Clone)]
+pub struct Prepare {
+    /// Name of the prepared statement.
+    pub name: String,
+    /// Types of `$1`, `$2` … as far as the text tells them; `None` for `unknown`.
+    pub types: Vec<Option<DataType>>,
+    /// A query or a write. Its text and its places are its own.
+    pub statement: Statement,
+}
+
+/// `EXECUTE name (values)`.
+#[derive(Debug, Clone)]
+pub struct Execute {
+    /// Name of the prepared statement.
+    pub name: String,
+    /// `VALUES (values)`; `None` without a list.
+    pub values: Option<Box<Statement>>,
+}
+
+/// `DECLARE name [BINARY] [NO SCROLL] CURSOR [WITH HOLD] FOR query`.
+#[derive(Debug, Clone)]
+pub struct Declare {
+    /// Name of the cursor.
+    pub name: String,
+    /// `BINARY`: values of the simple protocol are in binary form, too.
+    pub is_binary: bool,
+    /// `WITH HOLD`: it outlives the transaction.
+    pub is_held: bool,
+    /// The query. Its text and its places are its own.
+    pub query: Statement,
+}
+
+/// `FETCH direction FROM name`, `MOVE direction FROM name`.
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    /// Name of the cursor.
+    pub cursor: String,
+    /// Which rows.
+    pub direction: Direction,
+    /// `MOVE`: the rows are passed over.
+    pub is_move: bool,
+}
+
+/// Which rows FETCH gives. A number below zero goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The next `n`.
+    Forward(i64),
+    /// All that are left.
+    ForwardAll,
+    /// The `n`-th from the current one.
+    Relative(i64),
+    /// The `n`-th of all; from the end if `n` is below zero.
+    Absolute(i64),
+}
+
+/// A statement that PostgreSQL needs and this engine does not.
+#[derive(Debug, Clone)]
+pub struct NoEffect {
+    /// Its command tag.
+    pub tag: &'static str,
+    /// Relations that it names, which must exist.
+    pub relations: Vec<Name>,
+    /// Why it has no effect.
+    pub reason: &'static str,
+}
+
+/// What DISCARD lets go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discard {
+    /// `ALL`.
+    All,
+    /// `PLANS`.
+    Plans,
+    /// `SEQUENCES`.
+    Sequences,
+    /// `TEMP`.
+    Temp,
 }
 
 /// Statements of transactions.
@@ -106,6 +212,8 @@ pub enum Transaction {
     RollbackTo,
     /// `SET TRANSACTION …`, `SET SESSION CHARACTERISTICS …`.
     SetCharacteristics,
+    /// `SET CONSTRAINTS …`: none can be deferred.
+    SetConstraints,
 }
 
 /// `COPY … TO STDOUT`.
@@ -117,11 +225,33 @@ pub struct Copy {
     pub format: CopyFormat,
 }
 
-/// How rows are written as text, one a line.
+/// `COPY table (columns) FROM STDIN`.
+#[derive(Debug, Clone)]
+pub struct CopyIn {
+    /// The table.
+    pub table: ast::ObjectName,
+    /// Columns that the rows have; all without a list.
+    pub columns: Vec<ast::ObjectName>,
+    /// How the rows are written.
+    pub format: CopyFormat,
+}
+
+/// How COPY writes rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyKind {
+    /// Lines, with backslashes where needed.
+    Text,
+    /// Lines, with quotes where needed.
+    Csv,
+    /// The protocol's binary values.
+    Binary,
+}
+
+/// The format of COPY.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyFormat {
-    /// In quotes where needed, as in CSV; else with backslashes.
-    pub csv: bool,
+    /// Which of them.
+    pub kind: CopyKind,
     /// A first line with the columns' names.
     pub header: bool,
     /// Between values.
@@ -171,6 +301,8 @@ pub struct CreateRelation {
     pub options: Options,
     /// `FORMAT … ENCODE …`.
     pub format: Option<FormatClause>,
+    /// PostgreSQL's storage parameters in WITH, which have no effect.
+    pub storage: Vec<String>,
 }
 
 /// `TRUNCATE name, … [RESTART IDENTITY]`.
@@ -397,6 +529,19 @@ impl StatementKind {
         self.created().is_some()
     }
 
+    /// True for what EXECUTE runs.
+    pub fn is_preparable(&self) -> bool {
+        matches!(
+            self,
+            Self::Query(_)
+                | Self::Insert(_)
+                | Self::Update(_)
+                | Self::Delete(_)
+                | Self::Explain(_)
+                | Self::Show(_)
+        )
+    }
+
     /// The command tag that Postgres sends for it, without row counts.
     pub fn tag(&self) -> &'static str {
         match self {
@@ -437,13 +582,28 @@ impl StatementKind {
             Self::Reset { .. } => "RESET",
             Self::Flush => "FLUSH",
             Self::RunPipeline { .. } => "RUN PIPELINE",
-            Self::Copy(_) => "COPY",
+            Self::Copy(_) | Self::CopyIn(_) => "COPY",
             Self::Transaction(Transaction::Begin) => "BEGIN",
             Self::Transaction(Transaction::Commit) => "COMMIT",
             Self::Transaction(Transaction::Rollback | Transaction::RollbackTo) => "ROLLBACK",
+            Self::Transaction(Transaction::SetConstraints) => "SET CONSTRAINTS",
             Self::Transaction(Transaction::Savepoint) => "SAVEPOINT",
             Self::Transaction(Transaction::Release) => "RELEASE",
-            Self::Discard => "DISCARD ALL",
+            Self::Prepare(_) => "PREPARE",
+            Self::Execute(_) => "EXECUTE",
+            Self::Deallocate { name: Some(_) } => "DEALLOCATE",
+            Self::Deallocate { name: None } => "DEALLOCATE ALL",
+            Self::Declare(_) => "DECLARE CURSOR",
+            Self::Fetch(Fetch { is_move: false, .. }) => "FETCH",
+            Self::Fetch(Fetch { is_move: true, .. }) => "MOVE",
+            Self::Close { name: Some(_) } => "CLOSE CURSOR",
+            Self::Close { name: None } => "CLOSE CURSOR ALL",
+            Self::Discard(Discard::All) => "DISCARD ALL",
+            Self::Discard(Discard::Plans) => "DISCARD PLANS",
+            Self::Discard(Discard::Sequences) => "DISCARD SEQUENCES",
+            Self::Discard(Discard::Temp) => "DISCARD TEMP",
+            Self::Unlisten => "UNLISTEN",
+            Self::NoEffect(statement) => statement.tag,
         }
     }
 }

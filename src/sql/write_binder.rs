@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 mod assignment;
 mod defaults;
+pub(super) mod loads;
 mod on_conflict;
 mod returning;
 mod selection;

@@ -15,7 +15,7 @@ use super::object_ids as ids;
 use super::relation_rows::{RelationRow, visible};
 use super::value_functions::{array_to_string, expand_array, json_build_object, like_escape};
 use crate::catalog::Catalog;
-use crate::error::{Error, ErrorKind};
+use crate::session::variables::unrecognized;
 use crate::session::{SERVER_VERSION, Variables};
 
 /// PostgreSQL's number of its encoding UTF8.
@@ -76,10 +76,7 @@ fn current_setting(variables: Variables) -> ScalarUDF {
             None => Ok(None),
             Some((_, Some(value))) => Ok(Some(value.to_string())),
             Some((_, None)) if quiet => Ok(None),
-            Some((name, None)) => Err(DataFusionError::External(Box::new(Error::new(
-                ErrorKind::InvalidParameter,
-                format!("unrecognized configuration parameter \"{name}\""),
-            )))),
+            Some((name, None)) => Err(DataFusionError::External(Box::new(unrecognized(name)))),
         };
         let values = names.as_string::<i32>().iter().map(value).collect::<Result<StringArray>>()?;
         Ok(Arc::new(values))

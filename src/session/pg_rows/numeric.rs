@@ -8,6 +8,8 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 type Encoded = Result<IsNull, Box<dyn std::error::Error + Send + Sync>>;
 
 const SIGN_NEGATIVE: u16 = 0x4000;
+/// The largest scale of PostgreSQL.
+const SCALE_MAX: u16 = 16_383;
 
 /// `unscaled * 10^-scale`.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +49,45 @@ impl Numeric {
         let groups: Vec<i16> = (0..all.len() / 4).map(group).collect();
         (groups, i16::try_from(before).unwrap_or(i16::MAX))
     }
+}
+
+/// The text of a numeric in binary form: NaN and infinities have theirs. None if it is damaged.
+pub fn numeric_text(bytes: &[u8]) -> Option<String> {
+    let (head, groups) = bytes.split_at_checked(8)?;
+    let word = |at: usize| u16::from_be_bytes([head[2 * at], head[2 * at + 1]]);
+    let (count, weight, sign, scale) = (word(0), word(1) as i16, word(2), word(3));
+    let minus = match sign {
+        0 => "",
+        SIGN_NEGATIVE => "-",
+        0xc000 => return Some("NaN".to_string()),
+        0xd000 => return Some("Infinity".to_string()),
+        0xf000 => return Some("-Infinity".to_string()),
+        _ => return None,
+    };
+    if groups.len() != 2 * usize::from(count) || scale > SCALE_MAX {
+        return None;
+    }
+    let groups: Vec<u16> = groups.chunks(2).map(|it| u16::from_be_bytes([it[0], it[1]])).collect();
+    if groups.iter().any(|group| *group > 9999) {
+        return None;
+    }
+    let group = |power: i32| {
+        let at = usize::try_from(i32::from(weight) - power).ok();
+        at.and_then(|at| groups.get(at)).copied().unwrap_or(0)
+    };
+    let whole: String = (0..=i32::from(weight).max(0)).rev().map(group).map(four).collect();
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    if scale == 0 {
+        return Some(format!("{minus}{whole}"));
+    }
+    let places = scale.div_ceil(4);
+    let fraction: String = (1..=places).map(|place| four(group(-i32::from(place)))).collect();
+    Some(format!("{minus}{whole}.{}", &fraction[..usize::from(scale)]))
+}
+
+fn four(group: u16) -> String {
+    format!("{group:04}")
 }
 
 impl ToSqlText for Numeric {
@@ -98,6 +139,20 @@ mod tests {
         assert_eq!(text(-5, 2), "-0.05");
         assert_eq!(text(7, 0), "7");
         assert_eq!(text(i128::MAX, 2), "1701411834604692317316873037158841057.27");
+    }
+
+    #[test]
+    fn binary_is_read_back() {
+        for (unscaled, scale) in
+            [(123_456, 2), (-5, 4), (0, 2), (10_000, 0), (7, 9), (-99_990_000, 3), (i128::MAX, 20)]
+        {
+            let text = Numeric { unscaled, scale }.text();
+            assert_eq!(numeric_text(&binary(unscaled, scale)), Some(text));
+        }
+        assert_eq!(numeric_text(&[0, 0, 0, 0, 192, 0, 0, 0]).as_deref(), Some("NaN"));
+        assert_eq!(numeric_text(&[0, 1, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(numeric_text(&[0, 1, 0, 0, 0, 0, 0, 0, 255, 0]), None);
+        assert_eq!(numeric_text(&[]), None);
     }
 
     #[test]

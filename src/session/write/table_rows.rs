@@ -33,7 +33,7 @@ pub(super) async fn all_rows(planned: Planned) -> Result<(SchemaRef, Vec<RecordB
 }
 
 /// Small batches put together.
-fn combined(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+pub(super) fn combined(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
     let runs = runs_by_bytes(batches.len(), |at| batch_bytes(&batches[at]));
     let combined = runs.into_iter().map(|run| match &batches[run] {
         [only] => Ok(only.clone()),

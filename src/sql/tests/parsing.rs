@@ -1,6 +1,10 @@
 //! What [`parse`] takes, and where it says that it does not.
 
-use super::super::{ObjectKind, Show, SinkSource, StatementKind, Transaction, parse};
+use arrow::datatypes::DataType;
+
+use super::super::{
+    CopyKind, Direction, Discard, ObjectKind, Show, SinkSource, StatementKind, Transaction, parse,
+};
 use super::support::one;
 use crate::error::ErrorKind;
 
@@ -155,7 +159,8 @@ fn parses_what_clients_send() {
         let StatementKind::Transaction(transaction) = one(text).kind else { panic!("{text}") };
         assert_eq!(transaction, expected);
     }
-    assert!(matches!(one("DISCARD ALL").kind, StatementKind::Discard));
+    assert!(matches!(one("DISCARD ALL").kind, StatementKind::Discard(Discard::All)));
+    assert!(matches!(one("UNLISTEN *").kind, StatementKind::Unlisten));
     assert!(matches!(one("FLUSH").kind, StatementKind::Flush));
     assert!(matches!(one("RUN PIPELINE p").kind, StatementKind::RunPipeline { .. }));
     assert!(matches!(one("RESET ALL").kind, StatementKind::Reset { name: None }));
@@ -165,6 +170,16 @@ fn parses_what_clients_send() {
         ("SET TIME ZONE 'UTC'", "timezone", vec!["UTC"]),
         ("SET application_name TO DEFAULT", "application_name", vec![]),
         ("SET x = -5", "x", vec!["-5"]),
+        ("SET TIME ZONE INTERVAL '+00:00' HOUR TO MINUTE", "timezone", vec!["+00:00"]),
+        ("SET TIME ZONE LOCAL", "timezone", vec![]),
+        ("SET LOCAL TIME ZONE 0", "timezone", vec!["0"]),
+        ("SET NAMES 'utf8'", "client_encoding", vec!["utf8"]),
+        ("SET NAMES", "client_encoding", vec![]),
+        ("SET ROLE postgres", "role", vec!["postgres"]),
+        ("SET SESSION ROLE NONE", "role", vec!["NONE"]),
+        ("SET SESSION AUTHORIZATION DEFAULT", "session_authorization", vec![]),
+        ("SET SCHEMA 'public'", "search_path", vec!["public"]),
+        ("SET SESSION statement_timeout TO 5", "statement_timeout", vec!["5"]),
     ];
     for (text, expected, values) in sets {
         let StatementKind::Set { name, value, .. } = one(text).kind else { panic!("{text}") };
@@ -176,6 +191,61 @@ fn parses_what_clients_send() {
 }
 
 #[test]
+fn a_statement_within_another_keeps_its_text_and_places() {
+    let StatementKind::Prepare(prepare) =
+        one("PREPARE p (int, unknown, numeric(5, 1)) AS  SELECT $1").kind
+    else {
+        panic!("no PREPARE")
+    };
+    let types = [Some(DataType::Int32), None, Some(DataType::Decimal128(5, 1))];
+    assert_eq!((prepare.name.as_str(), prepare.types.as_slice()), ("p", types.as_slice()));
+    assert_eq!((prepare.statement.text.as_str(), prepare.statement.offset), ("SELECT $1", 44));
+    let StatementKind::Declare(declare) =
+        one("DECLARE \"C\" BINARY NO SCROLL CURSOR WITH HOLD FOR (VALUES (1))").kind
+    else {
+        panic!("no DECLARE")
+    };
+    assert_eq!((declare.name.as_str(), declare.is_binary, declare.is_held), ("C", true, true));
+    assert_eq!(declare.query.text, "(VALUES (1))");
+    for (text, position) in [
+        ("PREPARE p AS SELECT (1", 23),
+        ("DECLARE c CURSOR FOR SELECT 1 +", 32),
+        ("EXECUTE p (1, +)", 16),
+        ("PREPARE p AS DROP TABLE t", 14),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert_eq!((error.kind, error.position), (ErrorKind::Syntax, Some(position)), "{text}");
+    }
+}
+
+#[test]
+fn parses_which_rows_are_fetched() {
+    for (text, direction) in [
+        ("FETCH c", Direction::Forward(1)),
+        ("FETCH next", Direction::Forward(1)),
+        ("FETCH NEXT FROM c", Direction::Forward(1)),
+        ("FETCH FROM c", Direction::Forward(1)),
+        ("FETCH 5 IN c", Direction::Forward(5)),
+        ("FETCH -5 c", Direction::Forward(-5)),
+        ("MOVE ALL c", Direction::ForwardAll),
+        ("FETCH FORWARD c", Direction::Forward(1)),
+        ("FETCH FORWARD 7 FROM c", Direction::Forward(7)),
+        ("FETCH FORWARD ALL FROM c", Direction::ForwardAll),
+        ("FETCH BACKWARD 2 FROM c", Direction::Forward(-2)),
+        ("FETCH PRIOR FROM c", Direction::Forward(-1)),
+        ("FETCH FIRST FROM c", Direction::Absolute(1)),
+        ("FETCH LAST FROM c", Direction::Absolute(-1)),
+        ("FETCH ABSOLUTE -3 FROM c", Direction::Absolute(-3)),
+        ("FETCH RELATIVE 3 FROM c", Direction::Relative(3)),
+    ] {
+        let StatementKind::Fetch(fetch) = one(text).kind else { panic!("{text}") };
+        assert_eq!((fetch.direction, fetch.is_move), (direction, text.starts_with("MOVE")));
+        assert_eq!(fetch.cursor, if text == "FETCH next" { "next" } else { "c" }, "{text}");
+    }
+    assert_eq!(parse("FETCH 3000000000 FROM c").unwrap_err().position, Some(7));
+}
+
+#[test]
 fn parses_copies_as_queries() {
     let copy = |text: &str| {
         let StatementKind::Copy(copy) = one(text).kind else { panic!("{text}") };
@@ -183,10 +253,11 @@ fn parses_copies_as_queries() {
     };
     let (query, format) = copy("COPY shop (id, \"Name\") TO STDOUT");
     assert_eq!(query, "SELECT id, \"Name\" FROM shop");
-    assert_eq!((format.csv, format.delimiter, format.null.as_str()), (false, '\t', "\\N"));
+    let told = (format.kind, format.delimiter, format.null.as_str());
+    assert_eq!(told, (CopyKind::Text, '\t', "\\N"));
     let (query, format) = copy("COPY (SELECT 1) TO STDOUT WITH (FORMAT csv, HEADER true)");
     assert_eq!(query, "SELECT 1");
-    assert_eq!((format.csv, format.header, format.delimiter), (true, true, ','));
+    assert_eq!((format.kind, format.header, format.delimiter), (CopyKind::Csv, true, ','));
     assert_eq!(copy("COPY t TO STDOUT CSV HEADER DELIMITER ';'").1.delimiter, ';');
 }
 
@@ -242,14 +313,15 @@ fn refuses_what_is_understood_but_not_supported() {
     let cases = [
         ("CREATE SOURCE s (at TIMESTAMP, WATERMARK FOR at AS at) WITH (connector = 'x')", 32),
         ("CREATE TABLE t (a INT) INCLUDE payload AS k WITH (connector = 'x')", 32),
-        ("CREATE INDEX i ON t (a)", 8),
+        ("CREATE UNIQUE INDEX i ON t (a)", 8),
+        ("LOCK TABLE t", 1),
+        ("PREPARE TRANSACTION 'x'", 1),
         ("CREATE OR REPLACE VIEW v AS SELECT 1", 8),
         ("ALTER TABLE t ADD COLUMN a INT", 1),
         ("EXPLAIN ANALYZE SELECT 1", 9),
-        ("DECLARE c CURSOR FOR SELECT 1", 1),
-        ("COPY t FROM STDIN", 1),
+        ("DECLARE c SCROLL CURSOR FOR SELECT 1", 11),
+        ("COPY t FROM 'file'", 1),
         ("COPY t TO 'file'", 1),
-        ("COPY t TO STDOUT WITH (FORMAT binary)", 1),
     ];
     for (text, position) in cases {
         let error = parse(text).unwrap_err();
