@@ -29,6 +29,8 @@ pub enum ErrorKind {
     DuplicateColumn,
     /// Columns that are no key.
     InvalidColumnReference,
+    /// Two tables of a statement with one name.
+    DuplicateAlias,
     /// A constraint or a setting that does not exist.
     UndefinedObject,
     /// A function or operator that does not exist for these types.
@@ -127,6 +129,7 @@ impl ErrorKind {
             Self::AmbiguousColumn => "42702",
             Self::DuplicateColumn => "42701",
             Self::InvalidColumnReference => "42P10",
+            Self::DuplicateAlias => "42712",
             Self::UndefinedObject => "42704",
             Self::UndefinedFunction => "42883",
             Self::Grouping => "42803",

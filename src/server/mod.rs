@@ -9,6 +9,7 @@
 //!
 //! Not here: SQL. The wire knows statements as text and outcomes as rows.
 
+mod binary_values;
 mod connection;
 mod copy;
 mod copy_in;
@@ -18,6 +19,7 @@ mod parameters;
 mod reply;
 mod simple;
 mod startup;
+mod utf8;
 mod wire_handlers;
 
 pub use listener::serve;

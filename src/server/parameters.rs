@@ -8,23 +8,22 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
 use arrow::compute::CastOptions;
-use arrow::datatypes::{DataType, IntervalMonthDayNano};
+use arrow::datatypes::DataType;
 use bytes::Buf;
 use datafusion::scalar::ScalarValue::{self, self as Value};
 use pgwire::api::portal::Portal;
 use pgwire::error::PgWireResult;
 use tokio_postgres::types::{Kind, Type};
 
+use super::binary_values::BinaryValues;
 use super::reply::wire_error;
+use super::utf8;
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::{has_input, read_texts};
 use crate::session::{Description, query_error};
 use crate::types::{of_pg, pg_type};
 
-/// From 1970-01-01 to 2000-01-01, from where Postgres counts.
-const EPOCH_DAYS: i32 = 10_957;
-const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
-const NUMERIC_NEGATIVE: u16 = 0x4000;
+/// Digits of a decimal.
 const NUMERIC_DIGITS: u8 = 38;
 
 /// The values of a portal's parameters.
@@ -73,7 +72,7 @@ fn parameter(
 
 /// The value that a text stands for.
 fn text(bytes: &[u8], to: &DataType) -> Result<ScalarValue> {
-    let text = utf8(bytes)?;
+    let text = utf8::text(bytes)?;
     // A decimal has as many digits as it is written with.
     if to.is_decimal() {
         return decimal_text(text);
@@ -116,12 +115,6 @@ fn as_wanted(value: ScalarValue, wanted: Option<&DataType>) -> Result<ScalarValu
     value.cast_to(wanted).map_err(query_error)
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str> {
-    str::from_utf8(bytes).map_err(|_| {
-        Error::new(ErrorKind::InvalidEncoding, "invalid byte sequence for encoding \"UTF8\"")
-    })
-}
-
 fn malformed(pg: &Type) -> Error {
     let message = format!("incorrect binary data format for type {}", pg.name());
     Error::new(ErrorKind::InvalidBinary, message)
@@ -129,100 +122,38 @@ fn malformed(pg: &Type) -> Error {
 
 /// The value that bytes in a type's binary form stand for.
 fn binary(pg: &Type, bytes: &[u8]) -> Result<ScalarValue> {
-    let bad = || malformed(pg);
-    let far = || Error::new(ErrorKind::OutOfRange, format!("{} out of range", pg.name()));
-    Ok(match *pg {
-        Type::BOOL => Value::Boolean(Some(i8::from_be_bytes(fixed(bytes, pg)?) != 0)),
-        Type::INT2 => Value::Int16(Some(i16::from_be_bytes(fixed(bytes, pg)?))),
-        Type::INT4 => Value::Int32(Some(i32::from_be_bytes(fixed(bytes, pg)?))),
-        Type::INT8 => Value::Int64(Some(i64::from_be_bytes(fixed(bytes, pg)?))),
-        Type::OID => Value::Int64(Some(i64::from(u32::from_be_bytes(fixed(bytes, pg)?)))),
-        Type::FLOAT4 => Value::Float32(Some(f32::from_be_bytes(fixed(bytes, pg)?))),
-        Type::FLOAT8 => Value::Float64(Some(f64::from_be_bytes(fixed(bytes, pg)?))),
-        Type::BYTEA => Value::Binary(Some(bytes.to_vec())),
-        Type::UUID => Value::FixedSizeBinary(16, Some(fixed::<16>(bytes, pg)?.to_vec())),
-        Type::JSONB => match bytes {
-            [1, json @ ..] => text(json, &DataType::LargeBinary)?,
-            _ => return Err(bad()),
-        },
-        Type::DATE => {
-            let days = i32::from_be_bytes(fixed(bytes, pg)?).checked_add(EPOCH_DAYS);
-            Value::Date32(Some(days.ok_or_else(far)?))
-        }
-        Type::TIME => Value::Time64Microsecond(Some(i64::from_be_bytes(fixed(bytes, pg)?))),
-        Type::TIMESTAMP | Type::TIMESTAMPTZ => {
-            let micros = i64::from_be_bytes(fixed(bytes, pg)?).checked_add(EPOCH_MICROS);
-            let zone = (*pg == Type::TIMESTAMPTZ).then(|| Arc::from("UTC"));
-            Value::TimestampMicrosecond(Some(micros.ok_or_else(far)?), zone)
-        }
-        Type::INTERVAL => {
-            let mut bytes = &fixed::<16>(bytes, pg)?[..];
-            let nanos = bytes.get_i64().checked_mul(1000).ok_or_else(far)?;
-            let (days, months) = (bytes.get_i32(), bytes.get_i32());
-            Value::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(months, days, nanos)))
-        }
-        Type::NUMERIC => numeric(bytes)?,
-        _ => match pg.kind() {
-            Kind::Array(item) => list(pg, item, bytes)?,
-            _ if of_pg(pg) == Some(DataType::Utf8) || *pg == Type::UNKNOWN => {
-                Value::Utf8(Some(utf8(bytes)?.to_string()))
-            }
-            _ => {
-                let message = format!("parameters of type {} are not supported", pg.name());
-                return Err(Error::unsupported(message).with_hint("send it as text"));
-            }
-        },
-    })
-}
-
-fn fixed<const LENGTH: usize>(bytes: &[u8], pg: &Type) -> Result<[u8; LENGTH]> {
-    <[u8; LENGTH]>::try_from(bytes).map_err(|_| malformed(pg))
-}
-
-/// Groups of four digits, highest first.
-fn numeric(mut bytes: &[u8]) -> Result<ScalarValue> {
-    let bad = || malformed(&Type::NUMERIC);
-    if bytes.len() < 8 {
-        return Err(bad());
+    if let Kind::Array(item) = pg.kind() {
+        return list(pg, item, bytes);
     }
-    let (count, weight) = (bytes.get_u16(), bytes.get_i16());
-    let (sign, scale) = (bytes.get_u16(), bytes.get_u16());
-    if bytes.len() != 2 * usize::from(count) {
-        return Err(bad());
+    if *pg == Type::OID {
+        let bytes = <[u8; 4]>::try_from(bytes).map_err(|_| malformed(pg))?;
+        return Ok(ScalarValue::from(i64::from(u32::from_be_bytes(bytes))));
     }
-    let is_negative = match sign {
-        0 => false,
-        NUMERIC_NEGATIVE => true,
-        _ => {
-            let message = "a numeric that is NaN or infinite is not supported";
-            return Err(Error::unsupported(message).with_hint("use double precision for it"));
-        }
+    let data_type = match *pg {
+        Type::UNKNOWN => DataType::Utf8,
+        _ => of_pg(pg).ok_or_else(|| unsupported(pg))?,
     };
-    let overflow = || Error::new(ErrorKind::OutOfRange, "numeric field overflow");
-    let scale = u8::try_from(scale).ok().filter(|it| *it <= NUMERIC_DIGITS).ok_or_else(overflow)?;
-    let mut value: i128 = 0;
-    for at in 0..i32::from(count) {
-        let group = i128::from(bytes.get_i16());
-        // The group's last digit stands for ten to this power, in units of the last digit.
-        let power = 4 * (i32::from(weight) - at) + i32::from(scale);
-        let part = match u32::try_from(power) {
-            Ok(power) => 10_i128.checked_pow(power).and_then(|unit| group.checked_mul(unit)),
-            Err(_) => Some(group / 10_i128.pow(power.unsigned_abs().min(38))),
-        };
-        let sum = part.and_then(|part| value.checked_add(part));
-        value = sum.filter(|sum| *sum < 10_i128.pow(NUMERIC_DIGITS.into())).ok_or_else(overflow)?;
+    let mut values = BinaryValues::of(&data_type)?;
+    values.append(bytes).map_err(|error| match error.kind {
+        ErrorKind::InvalidBinary => malformed(pg),
+        _ => error,
+    })?;
+    let value = ScalarValue::try_from_array(&values.finish(), 0).map_err(query_error)?;
+    match &value {
+        Value::Utf8(Some(text)) => self::text(text.as_bytes(), &data_type),
+        _ => Ok(value),
     }
-    let value = if is_negative { -value } else { value };
-    Ok(Value::Decimal128(Some(value), NUMERIC_DIGITS, scale.cast_signed()))
+}
+
+fn unsupported(pg: &Type) -> Error {
+    let message = format!("parameters of type {} are not supported", pg.name());
+    Error::unsupported(message).with_hint("send it as text")
 }
 
 /// An array of one dimension.
 fn list(pg: &Type, item: &Type, mut bytes: &[u8]) -> Result<ScalarValue> {
     let bad = || malformed(pg);
-    let item_type = of_pg(item).ok_or_else(|| {
-        let message = format!("parameters of type {} are not supported", pg.name());
-        Error::unsupported(message).with_hint("send it as text")
-    })?;
+    let item_type = of_pg(item).ok_or_else(|| unsupported(pg))?;
     let mut next = |length: usize| -> Result<&[u8]> {
         let (head, rest) = bytes.split_at_checked(length).ok_or_else(bad)?;
         bytes = rest;
@@ -275,7 +206,7 @@ mod tests {
         assert_eq!(numeric(&[0, 1, 255, 254, 0, 0, 0, 8, 0, 1]), decimal(1, 8));
         assert_eq!(numeric(&[0, 0, 0, 0, 0, 0, 0, 0]), decimal(0, 0));
         let at = binary(&Type::TIMESTAMPTZ, &0_i64.to_be_bytes()).unwrap();
-        assert_eq!(at, Value::TimestampMicrosecond(Some(EPOCH_MICROS), Some("UTC".into())));
+        assert_eq!(at, Value::TimestampMicrosecond(Some(946_684_800_000_000), Some("UTC".into())));
         let bytes = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 21, 0, 0, 0, 2, 0, 0, 0, 1];
         let items = [0, 0, 0, 2, 0, 7, 255, 255, 255, 255];
         let list = binary(&Type::INT2_ARRAY, &[&bytes[..], &items[..]].concat()).unwrap();
@@ -296,7 +227,8 @@ mod tests {
         }
         let far = i64::MAX.to_be_bytes();
         assert_eq!(binary(&Type::TIMESTAMP, &far).unwrap_err().kind.sqlstate(), "22003");
-        assert_eq!(text(&[0xff], &DataType::Utf8).unwrap_err().kind.sqlstate(), "22021");
+        let error = text(&[0xff], &DataType::Utf8).unwrap_err();
+        assert_eq!(error.kind.sqlstate(), "22021");
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl StatementParser<'_> {
         let parsed = syntax::parse_statement(&mut self.inner)?;
         syntax::check_limits(&parsed, self.places())?;
         Ok(match parsed {
-            ast::Statement::Query(query) => StatementKind::Query(query),
+            ast::Statement::Query(query) => with_insert(query),
             ast::Statement::Insert(insert) => StatementKind::Insert(Box::new(insert)),
             ast::Statement::Update(update) => StatementKind::Update(Box::new(update)),
             ast::Statement::Delete(delete) => StatementKind::Delete(Box::new(delete)),
@@ -314,6 +314,20 @@ impl StatementParser<'_> {
     pub(super) fn if_not_exists(&mut self) -> bool {
         self.take_all(&["IF", "NOT", "EXISTS"])
     }
+}
+
+/// `WITH … INSERT INTO t query` is `INSERT INTO t WITH … query`.
+fn with_insert(mut query: Box<ast::Query>) -> StatementKind {
+    let ast::SetExpr::Insert(ast::Statement::Insert(insert)) = query.body.as_ref() else {
+        return StatementKind::Query(query);
+    };
+    let mut insert = insert.clone();
+    match &mut insert.source {
+        Some(source) if source.with.is_none() => source.with = query.with.take(),
+        // Two lists of names, or nothing that could read them: it is refused as a query.
+        _ => return StatementKind::Query(query),
+    }
+    StatementKind::Insert(Box::new(insert))
 }
 
 /// Refuses a name of several parts that is not in the one schema of the one database.

@@ -29,7 +29,7 @@ pub use on_conflict::{CONFLICTS, conflicts_schema};
 
 use assignment::{OLD, assigned, set_twice, typed_literal, typed_parameter, with_typed_parameters};
 use defaults::{default_of, generated_always, is_always, is_default};
-use selection::{aliased, column, everything, quoted, select};
+use selection::{aliased, everything, quoted, select};
 
 impl Binder<'_> {
     pub(super) fn insert(&self, insert: &ast::Insert) -> Result<Bound> {
@@ -300,21 +300,10 @@ impl Binder<'_> {
         let fields = table.schema.fields();
         let mut assigned: Vec<Option<ast::Expr>> = vec![None; fields.len()];
         let mut defaults = Vec::new();
-        for ast::Assignment { target, value } in assignments {
-            let (index, position) = self.assigned_column(target, &table)?;
-            if is_always(&table, index) && !is_default(value) {
-                return Err(generated_always(&table, index, true).at(position));
-            }
-            let value = match is_default(value) {
-                true => {
-                    defaults.push(index);
-                    // Its value takes the place of the old one.
-                    column(&qualifier, fields[index].name())
-                }
-                false => value.clone(),
-            };
-            if assigned[index].replace(value).is_some() {
-                return Err(set_twice(&table.schema, index).at(position));
+        for (index, value) in self.set_columns(assignments, &table)? {
+            match is_default(value) {
+                true => defaults.push(index),
+                false => assigned[index] = Some(value.clone()),
             }
         }
         let new = fields.iter().zip(assigned).map(|(field, value)| match value {
@@ -382,15 +371,43 @@ impl Binder<'_> {
         Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
     }
 
-    fn assigned_column(
+    /// The columns that SET names, each once, and their values.
+    fn set_columns<'a>(
         &self,
-        target: &ast::AssignmentTarget,
+        assignments: &'a [ast::Assignment],
         table: &Relation,
-    ) -> Result<(usize, usize)> {
-        let ast::AssignmentTarget::ColumnName(name) = target else {
-            return Err(self.refused("SET (a, b) = …"));
-        };
-        self.column_of(name, table)
+    ) -> Result<Vec<(usize, &'a ast::Expr)>> {
+        let mut found: Vec<(usize, &ast::Expr)> = Vec::with_capacity(assignments.len());
+        for ast::Assignment { target, value } in assignments {
+            let (names, values) = match (target, value) {
+                (ast::AssignmentTarget::ColumnName(name), value) => {
+                    (std::slice::from_ref(name), std::slice::from_ref(value))
+                }
+                (ast::AssignmentTarget::Tuple(names), ast::Expr::Tuple(values)) => {
+                    (names.as_slice(), values.as_slice())
+                }
+                _ => {
+                    let hint = "give a list of values, or set each column by itself";
+                    return Err(self.refused("SET (a, b) = …").with_hint(hint));
+                }
+            };
+            if names.len() != values.len() {
+                let message = "number of columns does not match number of values";
+                let error = Error::new(ErrorKind::InvalidSql, message);
+                return Err(error.at(self.statement.offset + 1));
+            }
+            for (name, value) in names.iter().zip(values) {
+                let (index, position) = self.column_of(name, table)?;
+                if found.iter().any(|(other, _)| *other == index) {
+                    return Err(set_twice(&table.schema, index).at(position));
+                }
+                if is_always(table, index) && !is_default(value) {
+                    return Err(generated_always(table, index, true).at(position));
+                }
+                found.push((index, value));
+            }
+        }
+        Ok(found)
     }
 
     /// A column of a table that is to be written, and where the text names it.

@@ -4,17 +4,12 @@
 //! signature, flags, extension ─► (number of values, (length, bytes)…)… ─► -1
 //! ```
 
-use arrow::array::builder::{
-    BinaryBuilder, BooleanBuilder, Date32Builder, Float32Builder, Float64Builder, Int16Builder,
-    Int32Builder, Int64Builder, IntervalMonthDayNanoBuilder, StringBuilder,
-    Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
-};
-use arrow::array::{ArrayBuilder, ArrayRef};
-use arrow::datatypes::{DataType, FieldRef, IntervalMonthDayNano, IntervalUnit, TimeUnit};
+use arrow::datatypes::FieldRef;
 
-use super::text_reader::{ROW_BYTES_MAX, bad, text};
+use super::text_reader::{ROW_BYTES_MAX, bad};
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::{LoadedRows, numeric_text};
+use crate::server::binary_values::BinaryValues;
+use crate::session::LoadedRows;
 
 /// What the data begins with.
 pub(in crate::server) const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
@@ -22,15 +17,12 @@ pub(in crate::server) const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 const HEAD_BYTES: usize = SIGNATURE.len() + 4 + 4;
 /// The number of values that ends the data.
 const END: i16 = -1;
-/// From PostgreSQL's first day to that of Unix.
-const DAYS: i32 = 10_957;
-const MICROSECONDS: i64 = DAYS as i64 * 86_400_000_000;
 
 /// Reads binary rows that come in pieces into columns of the table's types.
 #[derive(Debug)]
 pub(super) struct BinaryReader {
     columns: Vec<FieldRef>,
-    values: Vec<Values>,
+    values: Vec<BinaryValues>,
     pending: Vec<u8>,
     has_head: bool,
     is_done: bool,
@@ -43,7 +35,7 @@ impl BinaryReader {
     /// # Errors
     /// `Unsupported` for a type whose binary form is not read.
     pub(super) fn new(columns: Vec<FieldRef>) -> Result<Self> {
-        let values = columns.iter().map(|column| Values::of(column.data_type()));
+        let values = columns.iter().map(|column| BinaryValues::of(column.data_type()));
         let values = values.collect::<Result<_>>()?;
         Ok(Self {
             columns,
@@ -111,7 +103,7 @@ impl BinaryReader {
     /// The rows that were read since the last call.
     pub(super) fn take(&mut self) -> LoadedRows {
         self.bytes = 0;
-        let columns = self.values.iter_mut().map(Values::finish).collect();
+        let columns = self.values.iter_mut().map(BinaryValues::finish).collect();
         LoadedRows { columns, lines: std::mem::take(&mut self.lines) }
     }
 
@@ -190,144 +182,9 @@ impl BinaryReader {
     }
 }
 
-/// Values of a column.
-#[derive(Debug)]
-enum Values {
-    Bool(BooleanBuilder),
-    Int2(Int16Builder),
-    Int4(Int32Builder),
-    Int8(Int64Builder),
-    Float4(Float32Builder),
-    Float8(Float64Builder),
-    Text(StringBuilder),
-    /// As text, which is cast as any other.
-    Numeric(StringBuilder),
-    Bytes(BinaryBuilder),
-    Date(Date32Builder),
-    Time(Time64MicrosecondBuilder),
-    Timestamp(TimestampMicrosecondBuilder),
-    Interval(IntervalMonthDayNanoBuilder),
-}
-
-impl Values {
-    fn of(data_type: &DataType) -> Result<Self> {
-        Ok(match data_type {
-            DataType::Boolean => Self::Bool(BooleanBuilder::new()),
-            DataType::Int16 => Self::Int2(Int16Builder::new()),
-            DataType::Int32 => Self::Int4(Int32Builder::new()),
-            DataType::Int64 => Self::Int8(Int64Builder::new()),
-            DataType::Float32 => Self::Float4(Float32Builder::new()),
-            DataType::Float64 => Self::Float8(Float64Builder::new()),
-            DataType::Utf8 => Self::Text(StringBuilder::new()),
-            DataType::Decimal128(..) => Self::Numeric(StringBuilder::new()),
-            DataType::Binary => Self::Bytes(BinaryBuilder::new()),
-            DataType::Date32 => Self::Date(Date32Builder::new()),
-            DataType::Time64(TimeUnit::Microsecond) => Self::Time(Time64MicrosecondBuilder::new()),
-            DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-                Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone_opt(zone.clone()))
-            }
-            DataType::Interval(IntervalUnit::MonthDayNano) => {
-                Self::Interval(IntervalMonthDayNanoBuilder::new())
-            }
-            other => {
-                let message = format!("COPY FROM of type {other} in binary is not supported");
-                return Err(Error::unsupported(message).with_hint("use the text or CSV format"));
-            }
-        })
-    }
-
-    fn builder(&mut self) -> &mut dyn ArrayBuilder {
-        match self {
-            Self::Bool(values) => values,
-            Self::Int2(values) => values,
-            Self::Int4(values) => values,
-            Self::Int8(values) => values,
-            Self::Float4(values) => values,
-            Self::Float8(values) => values,
-            Self::Text(values) | Self::Numeric(values) => values,
-            Self::Bytes(values) => values,
-            Self::Date(values) => values,
-            Self::Time(values) => values,
-            Self::Timestamp(values) => values,
-            Self::Interval(values) => values,
-        }
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        self.builder().finish()
-    }
-
-    fn append_null(&mut self) {
-        match self {
-            Self::Bool(values) => values.append_null(),
-            Self::Int2(values) => values.append_null(),
-            Self::Int4(values) => values.append_null(),
-            Self::Int8(values) => values.append_null(),
-            Self::Float4(values) => values.append_null(),
-            Self::Float8(values) => values.append_null(),
-            Self::Text(values) | Self::Numeric(values) => values.append_null(),
-            Self::Bytes(values) => values.append_null(),
-            Self::Date(values) => values.append_null(),
-            Self::Time(values) => values.append_null(),
-            Self::Timestamp(values) => values.append_null(),
-            Self::Interval(values) => values.append_null(),
-        }
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        match self {
-            Self::Bool(values) => values.append_value(u8::from_be_bytes(fixed(bytes)?) != 0),
-            Self::Int2(values) => values.append_value(i16::from_be_bytes(fixed(bytes)?)),
-            Self::Int4(values) => values.append_value(i32::from_be_bytes(fixed(bytes)?)),
-            Self::Int8(values) => values.append_value(i64::from_be_bytes(fixed(bytes)?)),
-            Self::Float4(values) => values.append_value(f32::from_be_bytes(fixed(bytes)?)),
-            Self::Float8(values) => values.append_value(f64::from_be_bytes(fixed(bytes)?)),
-            Self::Text(values) => values.append_value(text(bytes)?),
-            Self::Numeric(values) => {
-                values.append_value(numeric_text(bytes).ok_or_else(incorrect)?);
-            }
-            Self::Bytes(values) => values.append_value(bytes),
-            Self::Date(values) => {
-                let days = i32::from_be_bytes(fixed(bytes)?);
-                // The least one is -infinity.
-                let days = days.checked_add(DAYS).filter(|_| days != i32::MIN);
-                values.append_value(days.ok_or_else(out_of_range)?);
-            }
-            Self::Time(values) => values.append_value(i64::from_be_bytes(fixed(bytes)?)),
-            Self::Timestamp(values) => {
-                let at = i64::from_be_bytes(fixed(bytes)?);
-                // The least one is -infinity.
-                let at = at.checked_add(MICROSECONDS).filter(|_| at != i64::MIN);
-                values.append_value(at.ok_or_else(out_of_range)?);
-            }
-            Self::Interval(values) => {
-                let bytes: [u8; 16] = fixed(bytes)?;
-                let microseconds = i64::from_be_bytes(fixed(&bytes[..8])?);
-                let nanoseconds = microseconds.checked_mul(1000).ok_or_else(out_of_range)?;
-                let (days, months) = (i32_at(&bytes, 8), i32_at(&bytes, 12));
-                values.append_value(IntervalMonthDayNano::new(months, days, nanoseconds));
-            }
-        }
-        Ok(())
-    }
-}
-
 fn i32_at(bytes: &[u8], at: usize) -> i32 {
     let number = bytes.get(at..).and_then(<[u8]>::first_chunk);
     number.map_or(0, |number| i32::from_be_bytes(*number))
-}
-
-/// The bytes of a value of fixed length.
-fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
-    bytes.try_into().map_err(|_| incorrect())
-}
-
-fn incorrect() -> Error {
-    Error::new(ErrorKind::InvalidBinary, "incorrect binary data format")
-}
-
-fn out_of_range() -> Error {
-    Error::new(ErrorKind::OutOfRange, "date or timestamp out of range")
 }
 
 #[cfg(test)]
@@ -335,7 +192,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::RecordBatch;
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
     use arrow::util::pretty::pretty_format_batches;
 
     use super::*;

@@ -20,8 +20,8 @@ use super::super::binder::{Binder, Proposal, Write, WriteKind};
 use super::super::column_list::undefined_column;
 use super::super::parser::fold;
 use super::super::query_binder::with_final_types;
-use super::assignment::{OLD, assigned, columns_from, set_twice, typed_parameter};
-use super::defaults::{default_of, generated_always, is_always, is_default};
+use super::assignment::{OLD, assigned, columns_from, typed_parameter};
+use super::defaults::{default_of, is_default};
 use crate::catalog::{Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -63,6 +63,12 @@ impl Binder<'_> {
             let (kind, plan) = (WriteKind::Insert, proposed);
             return Ok(Write { kind, table, plan, proposal: None, is_joined: false });
         };
+        if target.table() == EXCLUDED {
+            let message = format!("table name \"{EXCLUDED}\" specified more than once");
+            let hint = "give the table another name with AS";
+            let error = Error::new(ErrorKind::DuplicateAlias, message).with_hint(hint);
+            return Err(error.at(self.statement.offset + 1));
+        }
         let updates = matches!(on.action, OnConflictAction::DoUpdate(_));
         let plan = self.conflicting(on, &table, target, *key)?;
         let proposal = Some(Proposal { plan: proposed, updates });
@@ -206,23 +212,16 @@ impl Binder<'_> {
         table: &Relation,
         row: &DFSchema,
     ) -> Result<Vec<(usize, Expr)>> {
-        let mut values: Vec<(usize, Expr)> = Vec::with_capacity(assignments.len());
-        for ast::Assignment { target, value } in assignments {
-            let (index, position) = self.assigned_column(target, table)?;
-            if values.iter().any(|(other, _)| *other == index) {
-                return Err(set_twice(&table.schema, index).at(position));
-            }
-            if is_always(table, index) && !is_default(value) {
-                return Err(generated_always(table, index, true).at(position));
-            }
+        let set = self.set_columns(assignments, table)?;
+        let values = set.into_iter().map(|(index, value)| {
             let value = match is_default(value) {
                 true => default_of(table, index),
                 false => self.planned_item(value, row, "UPDATE")?,
             };
             let field = &table.schema.fields()[index];
-            values.push((index, assigned(typed_parameter(value, field), field, row)?));
-        }
-        Ok(values)
+            Ok((index, assigned(typed_parameter(value, field), field, row)?))
+        });
+        values.collect()
     }
 }
 

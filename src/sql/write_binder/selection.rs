@@ -9,10 +9,6 @@ pub(super) fn quoted(name: &str) -> ast::Ident {
     ast::Ident::with_quote('"', name)
 }
 
-pub(super) fn column(qualifier: &ast::Ident, name: &str) -> ast::Expr {
-    ast::Expr::CompoundIdentifier(vec![qualifier.clone(), quoted(name)])
-}
-
 /// `*`.
 pub(super) fn everything() -> ast::SelectItem {
     ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default())
@@ -20,7 +16,8 @@ pub(super) fn everything() -> ast::SelectItem {
 
 pub(super) fn aliased(qualifier: &ast::Ident, name: &str) -> ast::SelectItem {
     let alias = quoted(&format!("new.{name}"));
-    ast::SelectItem::ExprWithAlias { expr: column(qualifier, name), alias }
+    let expr = ast::Expr::CompoundIdentifier(vec![qualifier.clone(), quoted(name)]);
+    ast::SelectItem::ExprWithAlias { expr, alias }
 }
 
 /// `SELECT items FROM from WHERE selection`.
