@@ -182,8 +182,9 @@ impl Deadline {
     /// `Cancelled` if it is over before the step is done; what the step says.
     pub(super) async fn bound<T>(&mut self, step: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
-            done = step => done,
+            biased;
             () = &mut self.sleep => Err(timed_out()),
+            done = step => done,
         }
     }
 
@@ -193,10 +194,11 @@ impl Deadline {
         let bound = stream::unfold(Some((rows, self)), |state| async move {
             let (mut rows, mut deadline) = state?;
             tokio::select! {
-                batch = rows.next() => batch.map(|batch| (batch, Some((rows, deadline)))),
+                biased;
                 () = &mut deadline.sleep => {
                     Some((Err(DataFusionError::External(Box::new(timed_out()))), None))
                 }
+                batch = rows.next() => batch.map(|batch| (batch, Some((rows, deadline)))),
             }
         });
         Box::pin(RecordBatchStreamAdapter::new(schema, bound))
