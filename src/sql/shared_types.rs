@@ -12,7 +12,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Union, cast};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::functions::{has_input, literal, refuse_texts_beside_others};
 use crate::plan::{with_expressions, with_types};
 
@@ -34,6 +34,7 @@ pub(super) fn with_shared_types(plan: LogicalPlan) -> Result<LogicalPlan> {
             other => other,
         };
         check_join(&node)?;
+        check_order(&node)?;
         with_expressions(node, shared)
     })?;
     Ok(plan.data)
@@ -99,6 +100,19 @@ fn check_join(node: &LogicalPlan) -> Planned<()> {
             (left.get_type(join.left.schema())?, right.get_type(join.right.schema())?);
         refuse_texts_beside_others(&left, &right)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
+    }
+    Ok(())
+}
+
+/// JSONB has no order yet: PostgreSQL's is by the kinds of values.
+fn check_order(node: &LogicalPlan) -> Planned<()> {
+    let LogicalPlan::Sort(sort) = node else { return Ok(()) };
+    for key in &sort.expr {
+        if key.expr.get_type(sort.input.schema())? == DataType::LargeBinary {
+            let error = Error::unsupported("ORDER BY of jsonb is not supported");
+            let error = error.with_hint("order by a value of it, by ->>");
+            return Err(DataFusionError::External(Box::new(error)));
+        }
     }
     Ok(())
 }

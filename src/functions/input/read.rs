@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Decimal128Array, FixedSizeBinaryBuilder,
-    Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    LargeBinaryBuilder, ListArray, StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Decimal128Array,
+    FixedSizeBinaryArray, FixedSizeBinaryBuilder, Float32Array, Float64Array, Int16Array,
+    Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeBinaryArray, LargeBinaryBuilder,
+    ListArray, StringArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, IntervalUnit};
@@ -85,53 +86,58 @@ pub fn read_texts(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             let lists = ListArray::try_new(Arc::clone(item), lists.offsets, items, lists.nulls)?;
             Arc::new(lists)
         }
-        DataType::FixedSizeBinary(16) => {
-            let mut values = FixedSizeBinaryBuilder::with_capacity(texts.len(), 16);
-            for text in texts {
-                match text {
-                    None => values.append_null(),
-                    Some(text) => {
-                        values.append_value(read_uuid(text).ok_or_else(|| invalid(text))?)?;
-                    }
-                }
-            }
-            Arc::new(values.finish())
-        }
-        DataType::LargeBinary => {
-            let mut values = LargeBinaryBuilder::with_capacity(texts.len(), texts.values().len());
-            let mut canonical = String::new();
-            for text in texts {
-                let Some(text) = text else {
-                    values.append_null();
-                    continue;
-                };
-                canonical.clear();
-                canonical_json(text, &mut canonical)
-                    .map_err(|reason| invalid_json(text, &reason))?;
-                values.append_value(&canonical);
-            }
-            Arc::new(values.finish())
-        }
-        DataType::Binary => {
-            let mut values = BinaryBuilder::with_capacity(texts.len(), texts.values().len());
-            let mut bytes = Vec::new();
-            for text in texts {
-                bytes.clear();
-                match text {
-                    None => values.append_null(),
-                    Some(text) => {
-                        read_bytes(text, &mut bytes).ok_or_else(|| invalid(text))?;
-                        values.append_value(&bytes);
-                    }
-                }
-            }
-            Arc::new(values.finish())
-        }
+        DataType::FixedSizeBinary(16) => Arc::new(uuids(texts)?),
+        DataType::LargeBinary => Arc::new(documents(texts)?),
+        DataType::Binary => Arc::new(bytes_of(texts)?),
         _ if to.is_string() => cast(column, to)?,
         other => {
             return Err(Error::internal(format!("text is not read as {other}")));
         }
     })
+}
+
+fn uuids(texts: &StringArray) -> Result<FixedSizeBinaryArray> {
+    let mut values = FixedSizeBinaryBuilder::with_capacity(texts.len(), 16);
+    for text in texts {
+        match text {
+            None => values.append_null(),
+            Some(text) => {
+                values.append_value(read_uuid(text).ok_or_else(|| invalid_text(text, "uuid"))?)?;
+            }
+        }
+    }
+    Ok(values.finish())
+}
+
+fn documents(texts: &StringArray) -> Result<LargeBinaryArray> {
+    let mut values = LargeBinaryBuilder::with_capacity(texts.len(), texts.values().len());
+    let mut canonical = String::new();
+    for text in texts {
+        let Some(text) = text else {
+            values.append_null();
+            continue;
+        };
+        canonical.clear();
+        canonical_json(text, &mut canonical).map_err(|reason| invalid_json(text, &reason))?;
+        values.append_value(&canonical);
+    }
+    Ok(values.finish())
+}
+
+fn bytes_of(texts: &StringArray) -> Result<BinaryArray> {
+    let mut values = BinaryBuilder::with_capacity(texts.len(), texts.values().len());
+    let mut bytes = Vec::new();
+    for text in texts {
+        bytes.clear();
+        match text {
+            None => values.append_null(),
+            Some(text) => {
+                read_bytes(text, &mut bytes).ok_or_else(|| invalid_text(text, "bytea"))?;
+                values.append_value(&bytes);
+            }
+        }
+    }
+    Ok(values.finish())
 }
 
 /// Reads each text that is not NULL.

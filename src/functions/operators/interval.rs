@@ -14,6 +14,8 @@ use super::sides::Sides;
 use crate::error::Error;
 use crate::functions::replacement::{Kernel, call, pairwise};
 
+type Compute = fn(&dyn Datum, &dyn Datum, &DataType) -> Result<ArrayRef, ArrowError>;
+
 const DAY_NANOS: i128 = 86_400_000_000_000;
 const MONTH_DAYS: i128 = 30;
 
@@ -41,7 +43,7 @@ pub(super) fn plan(sides: &mut Sides) -> Result<Option<Expr>, Error> {
         return Ok(None);
     }
     let is_scaled = (is_left && right.is_numeric()) || (is_right && left.is_numeric());
-    let (name, kernel): (_, fn(&dyn Datum, &dyn Datum, &DataType) -> _) = match sides.op {
+    let (name, kernel): (_, Compute) = match sides.op {
         BinaryOperator::Multiply if is_scaled => ("interval_multiply", multiply),
         BinaryOperator::Divide if is_scaled && is_left => ("interval_divide", divide),
         BinaryOperator::Plus | BinaryOperator::Minus => return Ok(None),
@@ -53,7 +55,7 @@ pub(super) fn plan(sides: &mut Sides) -> Result<Option<Expr>, Error> {
 }
 
 fn multiply(left: &dyn Datum, right: &dyn Datum, _: &DataType) -> Result<ArrayRef, ArrowError> {
-    scaled(left, right, |factor| Ok(factor))
+    scaled(left, right, Ok)
 }
 
 fn divide(left: &dyn Datum, right: &dyn Datum, _: &DataType) -> Result<ArrayRef, ArrowError> {

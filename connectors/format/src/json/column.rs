@@ -200,15 +200,11 @@ impl Column {
                 slices.close()?;
             }
             Store::Json(slices) => {
-                let mut canonical = String::new();
-                canonical_json(&token::text(token)?, &mut canonical)
-                    .map_err(|_| Fault::new("is not JSON"))?;
-                slices.bytes.extend_from_slice(canonical.as_bytes());
+                slices.bytes.extend_from_slice(json_value(token)?.as_bytes());
                 slices.close()?;
             }
             Store::Uuid(values) => {
-                let value = read_uuid(&token::text(token)?);
-                values.push(value.ok_or(Fault::new("is not a UUID"))?);
+                values.push(read_uuid(&token::text(token)?).ok_or(Fault::new("is not a UUID"))?);
             }
             Store::Date(values) => {
                 let value = match token::is_string(token) {
@@ -423,6 +419,13 @@ fn finite<T>(value: T, is_finite: bool, token: &str) -> std::result::Result<T, F
         true => Ok(value),
         false => Err(Fault::past(token.starts_with('-'))),
     }
+}
+
+/// The canonical text of a JSON value, which may come in a string.
+fn json_value(token: &str) -> std::result::Result<String, Fault> {
+    let mut canonical = String::new();
+    let read = canonical_json(&token::text(token)?, &mut canonical);
+    read.map(|()| canonical).map_err(|_| Fault::new("is not JSON"))
 }
 
 fn timestamp_from_integer(value: i64, wire: Wire, to: TimeUnit) -> std::result::Result<i64, Fault> {
