@@ -27,7 +27,9 @@ pub use float::{checked_float, float_of_rank, float_rank};
 pub use input::{has_input, read_texts};
 pub use next_numbers::{NumberSource, next_numbers, with_source};
 pub use operators::{literal, refuse_texts_beside_others};
-pub use replacement::{checked, checked_minus, input, text, whole_float, without_zone};
+pub use replacement::{
+    checked, checked_minus, input, is_replacement, text, whole_float, without_zone,
+};
 pub use table::{Functions, INCREMENTAL_AGGREGATES, add_scalar_functions, functions};
 pub use target::{in_target_types, target_schema};
 pub use text::{has_text, write_value};

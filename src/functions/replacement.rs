@@ -170,6 +170,12 @@ pub(super) fn pairwise<L: ArrowPrimitiveType, R: ArrowPrimitiveType, O: ArrowPri
     Ok(values.finish())
 }
 
+/// Whether a function stands in the place of an operator or a cast: its type was decided when the
+/// text was planned.
+pub fn is_replacement(function: &ScalarUDF) -> bool {
+    function.inner().downcast_ref::<Replacement>().is_some()
+}
+
 /// A call of a function that no SQL text names.
 pub(super) fn call(name: &'static str, kernel: Kernel, args: Vec<Expr>) -> Expr {
     let signature = Signature::any(args.len(), Volatility::Immutable);

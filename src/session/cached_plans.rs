@@ -21,6 +21,7 @@ use super::query_error;
 use super::relation_schema::{RelationSchema, attached};
 use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, Result};
+use crate::functions::is_replacement;
 use crate::plan::{BatchPlanner, with_expressions};
 use crate::sql::{self, Bound, WriteKind};
 
@@ -215,6 +216,9 @@ fn value_of<'a>(id: &str, params: &'a [ScalarValue]) -> Option<&'a ScalarValue> 
 
 /// True for what the values of parameters decide nothing in.
 fn is_plain_part(part: &Expr) -> bool {
+    if let Expr::ScalarFunction(call) = part {
+        return is_replacement(&call.func);
+    }
     matches!(
         part,
         Expr::Column(_)

@@ -12,7 +12,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Union, cast};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::functions::{has_input, literal, refuse_texts_beside_others};
 use crate::plan::{with_expressions, with_types};
 
@@ -41,6 +41,7 @@ pub(super) fn with_shared_types(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn shared(mut expr: Expr, schema: &DFSchema) -> Planned<Transformed<Expr>> {
+    check_subquery(&expr)?;
     let parts: Vec<&mut Expr> = match &mut expr {
         // Its literals have their types since it was planned.
         Expr::BinaryExpr(binary) => {
@@ -90,6 +91,23 @@ fn unify(mut exprs: Vec<&mut Expr>, schema: &DFSchema) -> Planned<bool> {
         }
     }
     Ok(unify_floats(exprs, schema) || transformed)
+}
+
+/// A subquery that is compared gives one column.
+fn check_subquery(expr: &Expr) -> Planned<()> {
+    let plan = match expr {
+        Expr::InSubquery(compared) => &compared.subquery.subquery,
+        Expr::SetComparison(compared) => &compared.subquery.subquery,
+        Expr::ScalarSubquery(subquery) => &subquery.subquery,
+        _ => return Ok(()),
+    };
+    let message = match plan.schema().fields().len() {
+        1 => return Ok(()),
+        0 => "subquery has too few columns",
+        _ => "subquery has too many columns",
+    };
+    let error = Error::new(ErrorKind::InvalidSql, message);
+    Err(DataFusionError::External(Box::new(error)))
 }
 
 /// Tables are joined by columns of one kind.

@@ -141,7 +141,7 @@ fn keeps_text_and_microseconds_in_views() {
         .schema
         .fields()
         .iter()
-        .map(|field| crate::types::type_name(field.data_type()))
+        .map(|field| crate::types::pg_name(field.data_type()))
         .collect();
     let zone = "timestamp with time zone";
     assert_eq!(types, ["text", "text", zone, zone, "timestamp without time zone"]);
