@@ -97,6 +97,8 @@ pub enum ErrorKind {
     NoTransaction,
     /// A statement that cannot run within a transaction.
     InTransaction,
+    /// A savepoint that does not exist.
+    UndefinedSavepoint,
     /// Rows of COPY that are not in its format.
     BadCopyFormat,
     /// Bytes that are no text.
@@ -154,6 +156,7 @@ impl ErrorKind {
             Self::NotInState => "55000",
             Self::NoTransaction => "25P01",
             Self::InTransaction => "25001",
+            Self::UndefinedSavepoint => "3B001",
             Self::BadCopyFormat => "22P04",
             Self::InvalidEncoding => "22021",
             Self::InvalidBinary => "22P03",
