@@ -185,6 +185,25 @@ fn cursors_give_rows_in_pieces() {
         assert_eq!(raw.query("CLOSE b"), ["E34000", "ZI"]);
         assert_eq!(raw.ask(&[describe(b'P', "b"), sync()]), ["E34000", "ZI"]);
         assert_eq!(raw.query("CLOSE ALL"), ["CLOSE CURSOR ALL", "ZI"]);
+        // A FETCH that was described for another cursor of the name.
+        let declare = |columns: &str| {
+            query(&format!("DECLARE h CURSOR WITH HOLD FOR SELECT {columns} FROM t ORDER BY id"))
+        };
+        assert_eq!(raw.ask(&[declare("id")]), ["DECLARE CURSOR", "ZI"]);
+        assert_eq!(raw.ask(&[parse("f", "FETCH h"), sync()]), ["1", "ZI"]);
+        let again = [bind("f", &[]), describe(b'P', ""), execute(), sync()];
+        assert_eq!(raw.ask(&again), ["2", "T", "D1", "FETCH 1", "ZI"]);
+        assert_eq!(raw.query("CLOSE h"), ["CLOSE CURSOR", "ZI"]);
+        assert_eq!(raw.ask(&[declare("id, id AS b")]), ["DECLARE CURSOR", "ZI"]);
+        assert_eq!(raw.ask(&again), ["2", "T", "E0A000", "ZI"]);
+        // After ROLLBACK TO, the transaction goes on.
+        let answer = raw.query("BEGIN; SAVEPOINT s; SELECT 1 / 0");
+        assert_eq!(answer, ["BEGIN", "SAVEPOINT", "E22012", "ZE"]);
+        assert_eq!(raw.query("ROLLBACK TO s"), ["ROLLBACK", "ZT"]);
+        assert_eq!(
+            raw.ask(&[parse("", "COMMIT"), bind("", &[]), execute(), sync()]).last(),
+            Some(&"ZI".to_string())
+        );
     });
 }
 

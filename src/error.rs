@@ -111,6 +111,8 @@ pub enum ErrorKind {
     NoTransaction,
     /// A statement that cannot run within a transaction.
     InTransaction,
+    /// A savepoint that does not exist.
+    UndefinedSavepoint,
     /// Rows of COPY that are not in its format.
     BadCopyFormat,
     /// A message that the protocol does not have there.
@@ -171,6 +173,7 @@ impl ErrorKind {
             Self::NotInState => "55000",
             Self::NoTransaction => "25P01",
             Self::InTransaction => "25001",
+            Self::UndefinedSavepoint => "3B001",
             Self::BadCopyFormat => "22P04",
             Self::ProtocolViolation => "08P01",
         }

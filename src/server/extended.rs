@@ -27,11 +27,12 @@ use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use super::copy::copy_out;
 use super::parameters::parameters;
 use super::reply::{
-    check_transaction, no_portal, report_changes, response, variables_before, wire_error,
+    check_columns, check_transaction, no_portal, report_changes, response, transaction_status,
+    variables_before, wire_error,
 };
 use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::{Error, ErrorKind};
-use crate::session::{Description, PreparedStatement, pg_fields, wire_type};
+use crate::session::{Description, Outcome, PreparedStatement, pg_fields, wire_type};
 use crate::sql::StatementKind;
 use crate::types::of_pg;
 
@@ -209,6 +210,10 @@ impl ExtendedQueryHandler for Wire {
         if let StatementKind::Copy(copy) = &statement.kind {
             return copy_out(client, outcome, &copy.format).await;
         }
+        if let Outcome::Rows { schema, .. } = &outcome {
+            let described = prepared.description.columns.as_ref();
+            check_columns(described, schema, &portal.result_column_format)?;
+        }
         response(client, outcome, &portal.result_column_format).await
     }
 
@@ -307,16 +312,13 @@ impl Wire {
                 }
                 Response::Execution(tag) => {
                     send_execution_response(client, tag).await?;
-                    return Ok(status);
-                }
-                Response::TransactionStart(tag) => {
-                    send_execution_response(client, tag).await?;
-                    return Ok(status.to_in_transaction_state());
-                }
-                Response::TransactionEnd(tag) => {
-                    send_execution_response(client, tag).await?;
-                    client.portal_store().rm_portal(DEFAULT_NAME);
-                    return Ok(status.to_idle_state());
+                    let now = transaction_status(&*self.session(client).lock().await);
+                    if matches!(now, TransactionStatus::Idle)
+                        && !matches!(status, TransactionStatus::Idle)
+                    {
+                        client.portal_store().rm_portal(DEFAULT_NAME);
+                    }
+                    return Ok(now);
                 }
                 _ => {
                     let message = "a statement was answered in an unknown way";

@@ -2,9 +2,10 @@
 
 use std::fmt::Debug;
 
+use arrow::datatypes::{FieldRef, SchemaRef};
 use futures::{Sink, SinkExt, StreamExt};
 use pgwire::api::portal::Format;
-use pgwire::api::results::{QueryResponse, Response, Tag};
+use pgwire::api::results::{FieldFormat, QueryResponse, Response, Tag};
 use pgwire::api::{ClientInfo, DEFAULT_NAME};
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
@@ -14,6 +15,7 @@ use pgwire::messages::startup::ParameterStatus;
 use crate::error::{Error, ErrorKind};
 use crate::session::{Outcome, Session, Statement, Variables, pg_fields, pg_rows};
 use crate::sql::StatementKind;
+use crate::types::pg_type;
 
 /// SQLSTATE of a statement in a transaction that has failed.
 const IN_FAILED_TRANSACTION: &str = "25P02";
@@ -40,6 +42,38 @@ pub(super) fn no_portal(name: &str) -> PgWireError {
     let name = if name == DEFAULT_NAME { "" } else { name };
     let message = format!("portal \"{name}\" does not exist");
     wire_error(Error::new(ErrorKind::UndefinedCursor, message))
+}
+
+/// The state of the transaction after a statement that has not failed.
+pub(super) fn transaction_status(session: &Session) -> TransactionStatus {
+    match session.is_in_transaction() {
+        true => TransactionStatus::Transaction,
+        false => TransactionStatus::Idle,
+    }
+}
+
+/// Refuses rows with other columns than the client was told: the relations of a prepared statement,
+/// or the cursor of its FETCH, may have changed.
+pub(super) fn check_columns(
+    described: Option<&SchemaRef>,
+    columns: &SchemaRef,
+    format: &Format,
+) -> PgWireResult<()> {
+    let Some(described) = described else { return Ok(()) };
+    if described.fields() == columns.fields() {
+        return Ok(());
+    }
+    let (told, now) = (described.fields(), columns.fields());
+    let is_same = |(at, (told, now)): (usize, (&FieldRef, &FieldRef))| {
+        let is_typed = format.format_for(at) == FieldFormat::Text
+            || pg_type(told.data_type()) == pg_type(now.data_type());
+        told.name() == now.name() && is_typed
+    };
+    if told.len() == now.len() && told.iter().zip(now).enumerate().all(is_same) {
+        return Ok(());
+    }
+    let error = Error::unsupported("cached plan must not change result type");
+    Err(wire_error(error.with_hint("prepare the statement again")))
 }
 
 /// The variables before a statement that may change those that clients are told of.
@@ -123,19 +157,7 @@ where
                 let message = PgWireBackendMessage::NoticeResponse(NoticeResponse::from(info));
                 client.feed(message).await?;
             }
-            Ok(command_response(&tag, client.transaction_status()))
+            Ok(Response::Execution(Tag::new(&tag)))
         }
-    }
-}
-
-fn command_response(tag: &str, status: TransactionStatus) -> Response {
-    match tag {
-        "BEGIN" | "START TRANSACTION" => Response::TransactionStart(Tag::new(tag)),
-        // In a transaction, and so that one goes on that ROLLBACK TO has taken out of its failure.
-        "SAVEPOINT" | "RELEASE" if !matches!(status, TransactionStatus::Idle) => {
-            Response::TransactionStart(Tag::new(tag))
-        }
-        "COMMIT" | "ROLLBACK" => Response::TransactionEnd(Tag::new(tag)),
-        _ => Response::Execution(Tag::new(tag)),
     }
 }

@@ -20,7 +20,9 @@ use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use pgwire::messages::simplequery::Query;
 
 use super::copy::copy_out;
-use super::reply::{check_transaction, report_changes, response, variables_before, wire_error};
+use super::reply::{
+    check_transaction, report_changes, response, transaction_status, variables_before, wire_error,
+};
 use super::wire_handlers::{Wire, cancel_handle, unless_cancelled};
 use crate::error::Error;
 use crate::session::{Session, Statement};
@@ -102,7 +104,6 @@ where
     C::Error: Debug,
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
-    let status = client.transaction_status();
     let format = match session.sends_binary(statement) {
         true => Format::UnifiedBinary,
         false => Format::UnifiedText,
@@ -115,16 +116,12 @@ where
         _ => response(client, outcome, &format).await?,
     };
     match response {
-        Response::Query(rows) => send_query_response(client, rows, true).await.map(|()| status),
-        Response::Execution(tag) => send_execution_response(client, tag).await.map(|()| status),
-        Response::TransactionStart(tag) => {
-            send_execution_response(client, tag).await?;
-            Ok(status.to_in_transaction_state())
+        Response::Query(rows) => send_query_response(client, rows, true).await?,
+        Response::Execution(tag) => send_execution_response(client, tag).await?,
+        _ => {
+            let message = "a statement was answered in an unknown way";
+            return Err(wire_error(Error::internal(message)));
         }
-        Response::TransactionEnd(tag) => {
-            send_execution_response(client, tag).await?;
-            Ok(status.to_idle_state())
-        }
-        _ => Err(wire_error(Error::internal("a statement was answered in an unknown way"))),
     }
+    Ok(transaction_status(session))
 }

@@ -111,7 +111,7 @@ impl Session {
         matches!(
             kind,
             StatementKind::Transaction(
-                Transaction::Commit | Transaction::Rollback | Transaction::RollbackTo
+                Transaction::Commit | Transaction::Rollback | Transaction::RollbackTo(_)
             )
         )
     }
@@ -224,7 +224,7 @@ impl Session {
             | StatementKind::Unlisten
             | StatementKind::NoEffect(_)
             | StatementKind::CopyIn(_) => self.of_session(statement, params).await,
-            StatementKind::Transaction(what) => Ok(self.transaction(*what, tag)),
+            StatementKind::Transaction(what) => self.transaction(what, tag),
             StatementKind::CreateTable(_)
             | StatementKind::CreateSource(_)
             | StatementKind::CreateMaterializedView(_)
@@ -243,45 +243,58 @@ impl Session {
         queries.run(async move { query::run(&shared, &variables, &statement, &params).await }).await
     }
 
-    fn transaction(&mut self, what: Transaction, tag: &str) -> Outcome {
+    /// True between BEGIN and its end.
+    pub fn is_in_transaction(&self) -> bool {
+        self.transaction_settings.is_some()
+    }
+
+    fn transaction(&mut self, what: &Transaction, tag: &str) -> Result<Outcome> {
         let has_failed = self.transaction_settings.as_ref().is_some_and(|it| it.has_failed);
-        let (what, tag) = match what {
-            // As in PostgreSQL, a transaction that has failed is not committed.
-            Transaction::Commit if has_failed => (Transaction::Rollback, "ROLLBACK"),
-            what => (what, tag),
-        };
-        let before = match what {
+        let (before, notice) = match what {
             Transaction::Begin => {
                 let start = || Box::new(TransactionSettings::new(&self.variables));
                 self.transaction_settings.get_or_insert_with(start);
-                self.written_in_transaction.replace(false)
+                let notice = "there is already a transaction in progress";
+                return Ok(match self.written_in_transaction.replace(false) {
+                    Some(_) => noticed(tag, notice),
+                    None => Outcome::command(tag),
+                });
+            }
+            // As in PostgreSQL, a transaction that has failed is not committed.
+            Transaction::Commit if !has_failed => {
+                self.end_transaction(true);
+                (self.written_in_transaction.take(), None)
             }
             Transaction::Commit | Transaction::Rollback => {
-                self.end_transaction(what == Transaction::Commit);
-                self.written_in_transaction.take()
+                self.end_transaction(false);
+                (self.written_in_transaction.take(), Some(NOT_UNDONE))
             }
-            // What was written stays: a savepoint is accepted, and only undone in name.
-            Transaction::Savepoint | Transaction::Release | Transaction::RollbackTo => {
-                if let Some(settings) = &mut self.transaction_settings {
-                    settings.has_failed &= what != Transaction::RollbackTo;
-                }
-                self.written_in_transaction
+            Transaction::Savepoint(name) | Transaction::Release(name) => {
+                self.savepoint(what, name)?;
+                (self.written_in_transaction, None)
+            }
+            Transaction::RollbackTo(name) => {
+                self.savepoint(what, name)?;
+                (self.written_in_transaction, Some(NOT_UNDONE))
             }
             Transaction::SetCharacteristics | Transaction::SetConstraints => {
-                return Outcome::command(tag);
+                return Ok(Outcome::command(tag));
             }
         };
-        let notice = match (what, before) {
-            (Transaction::Begin, Some(_)) => "there is already a transaction in progress",
-            (Transaction::Begin, None) => return Outcome::command(tag),
-            (_, None) => "there is no transaction in progress",
-            (Transaction::Rollback | Transaction::RollbackTo, Some(true)) => {
-                "each statement commits by itself: what was written is not undone"
-            }
-            _ => return Outcome::command(tag),
-        };
-        Outcome::Command { tag: tag.to_string(), notices: vec![notice.to_string()] }
+        let tag = if has_failed && *what == Transaction::Commit { "ROLLBACK" } else { tag };
+        Ok(match (before, notice) {
+            (None, _) => noticed(tag, "there is no transaction in progress"),
+            // What was written stays: it is only undone in name.
+            (Some(true), Some(notice)) => noticed(tag, notice),
+            _ => Outcome::command(tag),
+        })
     }
+}
+
+const NOT_UNDONE: &str = "each statement commits by itself: what was written is not undone";
+
+fn noticed(tag: &str, notice: &str) -> Outcome {
+    Outcome::Command { tag: tag.to_string(), notices: vec![notice.to_string()] }
 }
 
 /// Rows whose panics are errors.

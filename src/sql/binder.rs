@@ -270,7 +270,7 @@ impl Binder<'_> {
                 return bind_with(self.catalog, &copy.query, self.scope.extra());
             }
             StatementKind::CopyIn(_) => Bound::OfSession,
-            StatementKind::Transaction(transaction) => Bound::Transaction(*transaction),
+            StatementKind::Transaction(transaction) => Bound::Transaction(transaction.clone()),
             StatementKind::Prepare(prepare) => {
                 return bind_with(self.catalog, &prepare.statement, self.scope.extra());
             }

@@ -200,22 +200,46 @@ impl StatementParser<'_> {
 
     fn transaction(&mut self, word: &str) -> Parsed<StatementKind> {
         self.inner.next_token();
-        let mut back = false;
+        match word {
+            "SAVEPOINT" => {
+                let name = self.name_part()?.value;
+                return Ok(StatementKind::Transaction(Transaction::Savepoint(name)));
+            }
+            "RELEASE" => {
+                let name = self.savepoint_name()?;
+                return Ok(StatementKind::Transaction(Transaction::Release(name)));
+            }
+            "ROLLBACK" | "ABORT" => {
+                if !self.take("WORK") {
+                    self.take("TRANSACTION");
+                }
+                if self.take("TO") {
+                    let name = self.savepoint_name()?;
+                    return Ok(StatementKind::Transaction(Transaction::RollbackTo(name)));
+                }
+            }
+            _ => {}
+        }
         while self.inner.peek_token_ref().token != Token::EOF {
             if self.word(0).is_some_and(|word| word == "PREPARED") {
                 return Err(self.unsupported_statement().into());
             }
-            back |= self.word(0).is_some_and(|word| word == "TO");
             self.inner.next_token();
         }
         Ok(StatementKind::Transaction(match word {
             "BEGIN" | "START" => Transaction::Begin,
             "COMMIT" | "END" => Transaction::Commit,
-            "SAVEPOINT" => Transaction::Savepoint,
-            "RELEASE" => Transaction::Release,
-            _ if back => Transaction::RollbackTo,
             _ => Transaction::Rollback,
         }))
+    }
+
+    /// `[SAVEPOINT] name`.
+    fn savepoint_name(&mut self) -> Parsed<String> {
+        // SAVEPOINT alone is a name.
+        if matches!(self.inner.peek_nth_token_ref(1).token, Token::Word(_)) {
+            self.take("SAVEPOINT");
+        }
+        Ok(self.name_part()?.value)
     }
 
     /// The character in the statement's text, from 0, where the rest begins.

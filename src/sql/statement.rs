@@ -196,7 +196,7 @@ pub enum Discard {
 }
 
 /// Statements of transactions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transaction {
     /// `BEGIN`, `START TRANSACTION`.
     Begin,
@@ -205,11 +205,11 @@ pub enum Transaction {
     /// `ROLLBACK`, `ABORT`.
     Rollback,
     /// `SAVEPOINT name`.
-    Savepoint,
+    Savepoint(String),
     /// `RELEASE name`.
-    Release,
+    Release(String),
     /// `ROLLBACK TO name`.
-    RollbackTo,
+    RollbackTo(String),
     /// `SET TRANSACTION …`, `SET SESSION CHARACTERISTICS …`.
     SetCharacteristics,
     /// `SET CONSTRAINTS …`: none can be deferred.
@@ -585,10 +585,10 @@ impl StatementKind {
             Self::Copy(_) | Self::CopyIn(_) => "COPY",
             Self::Transaction(Transaction::Begin) => "BEGIN",
             Self::Transaction(Transaction::Commit) => "COMMIT",
-            Self::Transaction(Transaction::Rollback | Transaction::RollbackTo) => "ROLLBACK",
+            Self::Transaction(Transaction::Rollback | Transaction::RollbackTo(_)) => "ROLLBACK",
             Self::Transaction(Transaction::SetConstraints) => "SET CONSTRAINTS",
-            Self::Transaction(Transaction::Savepoint) => "SAVEPOINT",
-            Self::Transaction(Transaction::Release) => "RELEASE",
+            Self::Transaction(Transaction::Savepoint(_)) => "SAVEPOINT",
+            Self::Transaction(Transaction::Release(_)) => "RELEASE",
             Self::Prepare(_) => "PREPARE",
             Self::Execute(_) => "EXECUTE",
             Self::Deallocate { name: Some(_) } => "DEALLOCATE",

@@ -27,6 +27,8 @@ use crate::sql::{Declare, Direction, Fetch};
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
     by_name: BTreeMap<String, Cursor>,
+    /// How many there have been.
+    declared: u64,
 }
 
 /// A query whose rows are fetched in pieces.
@@ -34,6 +36,8 @@ pub(super) struct Cursor {
     pub(super) schema: SchemaRef,
     pub(super) is_binary: bool,
     is_held: bool,
+    /// Cursors that were declared before.
+    number: u64,
     /// It was declared by the transaction that runs.
     is_of_transaction: bool,
     /// Locked for one batch at a time: a portal may be suspended in the middle of a FETCH.
@@ -96,8 +100,10 @@ impl Cursors {
             is_at_end: false,
         };
         let rows = Arc::new(Mutex::new(rows));
-        let Declare { is_binary, is_held, .. } = *declare;
-        self.by_name.insert(name, Cursor { schema, is_binary, is_held, is_of_transaction, rows });
+        let (is_binary, is_held, number) = (declare.is_binary, declare.is_held, self.declared);
+        self.declared += 1;
+        let cursor = Cursor { schema, is_binary, is_held, number, is_of_transaction, rows };
+        self.by_name.insert(name, cursor);
     }
 
     /// Closes a cursor.
@@ -111,6 +117,16 @@ impl Cursors {
     /// Closes all.
     pub(super) fn clear(&mut self) {
         self.by_name.clear();
+    }
+
+    /// How many cursors there have been.
+    pub(super) fn declared(&self) -> u64 {
+        self.declared
+    }
+
+    /// Closes those of the transaction that were declared when so many had been.
+    pub(super) fn close_since(&mut self, declared: u64) {
+        self.by_name.retain(|_, cursor| cursor.number < declared || !cursor.is_of_transaction);
     }
 
     /// Closes what a transaction does not leave behind.

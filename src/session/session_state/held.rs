@@ -10,7 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::session::query_runtime::copy;
 use crate::session::write::Load;
 use crate::session::{Description, Outcome, query};
-use crate::sql::{CopyIn, Declare, Discard, Execute, NoEffect, Prepare, Statement, StatementKind};
+use crate::sql::{
+    CopyIn, Declare, Discard, Execute, NoEffect, Prepare, Statement, StatementKind, Transaction,
+};
 
 impl Session {
     /// Runs a statement that concerns the session alone.
@@ -211,6 +213,31 @@ impl Session {
         if let Some(settings) = self.transaction_settings.take() {
             self.variables = if is_committed { settings.committed } else { settings.rolled_back };
         }
+    }
+
+    /// SAVEPOINT, RELEASE and ROLLBACK TO, as far as they concern the session.
+    pub(super) fn savepoint(&mut self, what: &Transaction, name: &str) -> Result<()> {
+        let Some(settings) = &mut self.transaction_settings else {
+            let statement = match what {
+                Transaction::Savepoint(_) => "SAVEPOINT",
+                Transaction::Release(_) => "RELEASE SAVEPOINT",
+                _ => "ROLLBACK TO SAVEPOINT",
+            };
+            let message = format!("{statement} can only be used in transaction blocks");
+            return Err(Error::new(ErrorKind::NoTransaction, message));
+        };
+        match what {
+            Transaction::Savepoint(_) => {
+                settings.save(name, &self.variables, self.cursors.declared());
+            }
+            Transaction::Release(_) => settings.release(name)?,
+            _ => {
+                let savepoint = settings.go_back(name)?;
+                self.variables = savepoint.variables;
+                self.cursors.close_since(savepoint.cursors);
+            }
+        }
+        Ok(())
     }
 
     /// Makes the variables of now those of the session's start, which RESET goes back to.

@@ -150,9 +150,11 @@ fn parses_what_clients_send() {
         ("COMMIT", Transaction::Commit),
         ("END", Transaction::Commit),
         ("ROLLBACK", Transaction::Rollback),
-        ("SAVEPOINT \"_pg3_1\"", Transaction::Savepoint),
-        ("RELEASE SAVEPOINT s", Transaction::Release),
-        ("ROLLBACK TO SAVEPOINT s", Transaction::RollbackTo),
+        ("SAVEPOINT \"_pg3_1\"", Transaction::Savepoint("_pg3_1".to_string())),
+        ("RELEASE SAVEPOINT s", Transaction::Release("s".to_string())),
+        ("ROLLBACK TO SAVEPOINT s", Transaction::RollbackTo("s".to_string())),
+        ("ROLLBACK WORK TO savepoint", Transaction::RollbackTo("savepoint".to_string())),
+        ("ABORT TRANSACTION", Transaction::Rollback),
         ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", Transaction::SetCharacteristics),
     ];
     for (text, expected) in transactions {

@@ -137,12 +137,8 @@ fn keeps_text_and_microseconds_in_views() {
                      FROM orders",
     )
     .unwrap();
-    let types: Vec<String> = plan
-        .schema
-        .fields()
-        .iter()
-        .map(|field| crate::types::pg_name(field.data_type()))
-        .collect();
+    let types: Vec<String> =
+        plan.schema.fields().iter().map(|field| crate::types::pg_name(field.data_type())).collect();
     let zone = "timestamp with time zone";
     assert_eq!(types, ["text", "text", zone, zone, "timestamp without time zone"]);
     for field in plan.schema.fields() {
