@@ -18,6 +18,7 @@ const SERIES: &str = "generate_series";
 /// | `x::varchar(5)`, `x::char(5)` | `left(x::varchar, 5)` |
 /// | `WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL …)` | the same with `SELECT 1 AS n` |
 /// | `1.5e3`, `1e200` | `1500::numeric(4,0)`, `'1e200'::double precision` |
+/// | `INTERVAL '1 month - 1 day'`, `INTERVAL '1' DAY` | `'1 month - 1 day'::interval`, … |
 /// | `OFFSET 2 ROWS FETCH NEXT 3 ROWS ONLY` | `LIMIT 3 OFFSET 2` |
 /// | `a JOIN b USING (id) WHERE id = 1` | `a JOIN b USING (id) WHERE b.id = 1` |
 pub fn with_planner_syntax(statement: &mut impl VisitMut) {
@@ -76,6 +77,12 @@ impl ast::VisitorMut for Rewriter {
                 if let Some(length) = length(data_type) {
                     *data_type = ast::DataType::Varchar(None);
                     *expr = call("left", [expr.clone(), number(length.to_string())]);
+                }
+            }
+            ast::Expr::Interval(interval) => {
+                if let Some(text) = interval_text(interval) {
+                    let fields = ast::DataType::Interval { fields: None, precision: None };
+                    *expr = cast_text(text, fields);
                 }
             }
             ast::Expr::Value(value) => {
@@ -148,6 +155,41 @@ fn scientific(text: &str, digits: &str, power: &str) -> ast::Expr {
     ast::Expr::Cast {
         kind: ast::CastKind::Cast,
         expr: Box::new(ast::Expr::Value(value.into())),
+        data_type,
+        array: false,
+        format: None,
+    }
+}
+
+/// The whole text of an interval that is a constant of one unit or of those in its text.
+fn interval_text(interval: &ast::Interval) -> Option<String> {
+    use ast::DateTimeField as Unit;
+    let ast::Interval {
+        value,
+        leading_field,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    } = interval
+    else {
+        return None;
+    };
+    let ast::Expr::Value(value) = value.as_ref() else { return None };
+    let ast::Value::SingleQuotedString(text) = &value.value else { return None };
+    match leading_field {
+        None => Some(text.clone()),
+        Some(
+            unit
+            @ (Unit::Year | Unit::Month | Unit::Day | Unit::Hour | Unit::Minute | Unit::Second),
+        ) if text.trim().parse::<f64>().is_ok() => Some(format!("{text} {unit}")),
+        Some(_) => None,
+    }
+}
+
+fn cast_text(text: String, data_type: ast::DataType) -> ast::Expr {
+    ast::Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(ast::Expr::Value(ast::Value::SingleQuotedString(text).into())),
         data_type,
         array: false,
         format: None,
