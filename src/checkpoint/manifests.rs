@@ -290,6 +290,12 @@ mod tests {
     use crate::checkpoint::StatementRecord;
     use crate::types::TypeForms;
 
+    #[test]
+    fn types_of_a_statement_of_before_are_text() {
+        let record = serde_json::from_str::<StatementRecord>(r#"{"id": 1, "sql": "x"}"#);
+        assert_eq!(record.unwrap().forms, TypeForms::Text);
+    }
+
     fn env() -> Env {
         Env::real(Arc::new(object_store::memory::InMemory::new())).unwrap()
     }

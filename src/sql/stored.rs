@@ -123,7 +123,26 @@ impl<'a> Iterator for Words<'a> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::DataType;
+
     use super::*;
+    use crate::types::UUID;
+
+    #[test]
+    fn types_keep_the_forms_that_they_had() {
+        let text = "CREATE TABLE t (id UUID PRIMARY KEY, doc JSONB)";
+        for (forms, id, doc) in [
+            (TypeForms::Text, DataType::Utf8, DataType::Utf8),
+            (TypeForms::Own, UUID, DataType::LargeBinary),
+        ] {
+            let mut catalog = Catalog::default();
+            enter_stored(&mut catalog, RelationId(7), text, forms);
+            let table = catalog.get("t").unwrap();
+            let types = table.schema.fields().iter().map(|field| field.data_type());
+            assert!(types.eq([&id, &doc]), "{forms:?}");
+            assert_eq!(table.forms, forms);
+        }
+    }
 
     #[test]
     fn a_statement_that_cannot_be_bound_makes_a_failed_relation_of_its_name() {
