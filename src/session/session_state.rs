@@ -126,7 +126,9 @@ impl Session {
         params: &[ScalarValue],
     ) -> Result<Outcome> {
         let mut deadline = self.variables.statement_timeout().map(Deadline::after);
-        let dispatched = AssertUnwindSafe(self.dispatch(statement, params)).catch_unwind();
+        // On the heap: what wraps it would copy it on the stack, which test threads have little of.
+        let dispatched = Box::pin(self.dispatch(statement, params));
+        let dispatched = AssertUnwindSafe(dispatched).catch_unwind();
         let dispatched = dispatched
             .map(|outcome| outcome.unwrap_or_else(|panic| Err(panic_error(panic.as_ref()))));
         let outcome = match &mut deadline {

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, IntervalUnit};
 use sqlparser::ast::{self, CharacterLength, JoinOperator, TableFactor, VisitMut};
 
 use super::parser::fold;
+use crate::functions::read_texts;
 
 const SERIES: &str = "generate_series";
 
@@ -80,7 +85,7 @@ impl ast::VisitorMut for Rewriter {
                 }
             }
             ast::Expr::Interval(interval) => {
-                if let Some(text) = interval_text(interval) {
+                if let Some(text) = interval_text(interval).filter(|text| !is_planners(text)) {
                     let fields = ast::DataType::Interval { fields: None, precision: None };
                     *expr = cast_text(text, fields);
                 }
@@ -183,6 +188,17 @@ fn interval_text(interval: &ast::Interval) -> Option<String> {
             @ (Unit::Year | Unit::Month | Unit::Day | Unit::Hour | Unit::Minute | Unit::Second),
         ) if text.trim().parse::<f64>().is_ok() => Some(format!("{text} {unit}")),
         Some(_) => None,
+    }
+}
+
+/// Whether the planner reads an interval as we do; then it is a constant of the plan by that name.
+fn is_planners(text: &str) -> bool {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+    let (ours, theirs) = (read_texts(&texts, &interval), cast(&texts, &interval));
+    match (ours, theirs) {
+        (Ok(ours), Ok(theirs)) => theirs.null_count() == 0 && *ours == *theirs,
+        _ => false,
     }
 }
 
