@@ -553,6 +553,20 @@ fn values_keep_their_types_in_binary_form() {
     });
 }
 
+#[test]
+fn parameters_keep_the_type_that_the_client_tells() {
+    run(async {
+        let server = Server::start().await;
+        let text = "SELECT $1, coalesce($1, 0), $1 * 1000000";
+        let select = server.client.prepare_typed(text, &[Type::INT8]).await.unwrap();
+        let types: Vec<_> = select.columns().iter().map(|it| it.type_().clone()).collect();
+        assert_eq!(types, [Type::INT8, Type::INT8, Type::INT8]);
+        let row = server.client.query_one(&select, &[&3000_i64]).await.unwrap();
+        let value = |at: usize| row.get::<_, i64>(at);
+        assert_eq!([value(0), value(1), value(2)], [3000, 3000, 3_000_000_000]);
+    });
+}
+
 /// The message that begins a session.
 pub(super) fn startup() -> Vec<u8> {
     let body = [&196_608_u32.to_be_bytes()[..], b"user\0root\0database\0dev\0\0"].concat();

@@ -10,7 +10,8 @@ use crate::plan::with_expressions;
 /// The plan with integers of the text as `integer`, where the planner has them as `bigint`. What
 /// counts rows keeps its own: LIMIT, `count(1)`, offsets of window functions.
 ///
-/// Law: a `Literal(Int64)` of a plan that has not been optimised is an integer of the text.
+/// Law: before parameters have values, and before the plan is optimised, a `Literal(Int64)` is an
+/// integer of the text, or a quoted literal beside a `bigint`, with which it becomes one again.
 ///
 /// # Errors
 /// What the planner says of the types.

@@ -100,11 +100,20 @@ fn told_types(plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>> {
 /// # Errors
 /// What the planner says of the types.
 pub fn with_final_types(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = with_shared_types(int4_literals(plan)?)?;
+    let plan = with_shared_types(plan)?;
     match plan.get_parameter_names()?.is_empty() {
         true => Ok(coerced(plan)?),
         false => Ok(plan),
     }
+}
+
+/// The plan of a text with the types that it has as far as they are known without the values of
+/// parameters. Once these have their places, an integer may be one of them: then it keeps its type.
+///
+/// # Errors
+/// What the planner says of the types.
+pub(super) fn with_types_of_text(plan: LogicalPlan) -> Result<LogicalPlan> {
+    with_final_types(int4_literals(plan)?)
 }
 
 impl Binder<'_> {
@@ -117,7 +126,7 @@ impl Binder<'_> {
                 Err(Error::unsupported("a query that writes is not supported")
                     .at(self.statement.offset + 1))
             }
-            plan => with_final_types(plan),
+            plan => with_types_of_text(plan),
         }
     }
 

@@ -12,7 +12,7 @@ use super::binder::{Binder, Bound, Write, WriteKind};
 use super::clauses::syntax;
 use super::column_list::undefined_column;
 use super::parser::{check_place, fold};
-use super::query_binder::{reference, with_final_types};
+use super::query_binder::{reference, with_types_of_text};
 use super::scope::relation_source;
 use super::statement::{Name, Truncate};
 use crate::catalog::{COUNTERS, Definition, Relation};
@@ -206,7 +206,7 @@ impl Binder<'_> {
         let plan = self.planned(|_| {
             LogicalPlanBuilder::values_with_schema(rows, &Arc::new(schema))?.build()
         })?;
-        with_final_types(plan)
+        with_types_of_text(plan)
     }
 
     fn wrong_width(&self, given: usize, wanted: usize) -> Error {

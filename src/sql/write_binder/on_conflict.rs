@@ -19,7 +19,7 @@ use sqlparser::ast::{self, ConflictTarget, OnConflictAction};
 use super::super::binder::{Binder, Proposal, Write, WriteKind};
 use super::super::column_list::undefined_column;
 use super::super::parser::fold;
-use super::super::query_binder::with_final_types;
+use super::super::query_binder::with_types_of_text;
 use super::assignment::{OLD, assigned, columns_from, typed_parameter};
 use super::defaults::{default_of, is_default};
 use crate::catalog::{Definition, Relation};
@@ -202,7 +202,7 @@ impl Binder<'_> {
         }
         exprs.push(Expr::Column(Column::from(plan.schema().qualified_field(0))));
         let plan = self.planned(|_| LogicalPlanBuilder::from(plan).project(exprs)?.build())?;
-        with_final_types(plan)
+        with_types_of_text(plan)
     }
 
     /// The columns that SET names, and their values in the columns' types.

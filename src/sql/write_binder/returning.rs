@@ -16,7 +16,7 @@ use super::super::binder::{Binder, Bound, Write, WriteKind};
 use super::super::clauses::syntax;
 use super::super::output_names::numbered;
 use super::super::parser::fold;
-use super::super::query_binder::with_final_types;
+use super::super::query_binder::with_types_of_text;
 use super::assignment::columns_from;
 use super::selection::{plain_select, quoted, select};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,7 +50,7 @@ impl Binder<'_> {
         let items = items.into_iter().map(|(expr, name)| expr.alias(name));
         let exprs: Vec<Expr> = own.chain(items).collect();
         let plan = LogicalPlanBuilder::from(write.plan).project(exprs)?.build()?;
-        let plan = with_final_types(plan)?;
+        let plan = with_types_of_text(plan)?;
         Ok(Bound::Write(Box::new(Write { plan, ..write })))
     }
 
