@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
 
 use super::json_text::{length, type_of};
 use crate::error::{Error, ErrorKind};
-use crate::types::pg_name;
+use crate::types::{JSONB, pg_name};
 
 /// A function of one JSONB value.
 ///
@@ -53,9 +53,7 @@ impl ScalarUDFImpl for JsonFunction {
     /// A quoted literal is JSONB.
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
-            [only] if *only == DataType::LargeBinary || only.is_string() || only.is_null() => {
-                Ok(vec![DataType::LargeBinary])
-            }
+            [only] if *only == JSONB || only.is_string() || only.is_null() => Ok(vec![JSONB]),
             _ => plan_err!("no function matches {}({})", self.name, names(types)),
         }
     }

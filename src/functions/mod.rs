@@ -24,7 +24,7 @@ mod zone;
 
 pub use bounded::{bounded, joined_texts};
 pub use float::{checked_float, float_of_rank, float_rank};
-pub use input::{has_input, read_texts};
+pub use input::{has_input, read_text, read_texts};
 pub use next_numbers::{NumberSource, next_numbers, with_source};
 pub use operators::{literal, refuse_texts_beside_others};
 pub use replacement::{

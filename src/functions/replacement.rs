@@ -40,7 +40,7 @@ pub(super) enum Kernel {
     Operator(fn(&dyn Datum, &dyn Datum) -> std::result::Result<ArrayRef, ArrowError>),
     /// Of a column; the type of the value, or that of the column.
     Column(fn(&ArrayRef) -> Result<ArrayRef>, Option<&'static DataType>),
-    /// Of two columns, with values of a type that it is told.
+    /// Of two columns; the value has the given type, which the kernel receives.
     Binary(fn(&dyn Datum, &dyn Datum, &DataType) -> ArrowResult, DataType),
     /// The values of a type that a column of texts stands for.
     Input(DataType),
@@ -146,14 +146,14 @@ fn short(name: String) -> String {
     format!("{start}…{:016x}", hasher.finish())
 }
 
-/// The values of a function of two columns in the rows where neither is NULL. A side that is told
-/// to be one has a single value for all rows.
+/// Applies a function of two values row by row; a row is NULL where either side is. A side that is
+/// flagged as scalar has one value, which is used for all rows.
 pub(super) fn pairwise<L: ArrowPrimitiveType, R: ArrowPrimitiveType, O: ArrowPrimitiveType>(
-    (left, one_left): (&PrimitiveArray<L>, bool),
-    (right, one_right): (&PrimitiveArray<R>, bool),
+    (left, left_is_scalar): (&PrimitiveArray<L>, bool),
+    (right, right_is_scalar): (&PrimitiveArray<R>, bool),
     value: impl Fn(L::Native, R::Native) -> std::result::Result<O::Native, ArrowError>,
 ) -> std::result::Result<PrimitiveArray<O>, ArrowError> {
-    let count = match (one_left, one_right) {
+    let count = match (left_is_scalar, right_is_scalar) {
         (true, true) => 1,
         (true, false) => right.len(),
         (false, _) => left.len(),
@@ -161,7 +161,7 @@ pub(super) fn pairwise<L: ArrowPrimitiveType, R: ArrowPrimitiveType, O: ArrowPri
     let mut values = PrimitiveBuilder::<O>::with_capacity(count);
     for row in 0..count {
         let (left_row, right_row) =
-            (if one_left { 0 } else { row }, if one_right { 0 } else { row });
+            (if left_is_scalar { 0 } else { row }, if right_is_scalar { 0 } else { row });
         match left.is_null(left_row) || right.is_null(right_row) {
             true => values.append_null(),
             false => values.append_value(value(left.value(left_row), right.value(right_row))?),

@@ -10,14 +10,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::replacement::texts_of;
-use crate::types::UUID;
+use crate::types::is_beyond_arrow;
 
 /// The columns of [`in_target_types`].
 pub fn target_schema(schema: &SchemaRef) -> SchemaRef {
-    if !schema.fields().iter().any(|field| is_engine_type(field.data_type())) {
+    if !schema.fields().iter().any(|field| is_beyond_arrow(field.data_type())) {
         return Arc::clone(schema);
     }
-    let fields = schema.fields().iter().map(|field| match is_engine_type(field.data_type()) {
+    let fields = schema.fields().iter().map(|field| match is_beyond_arrow(field.data_type()) {
         true => Arc::new(Field::new(field.name(), DataType::Utf8, field.is_nullable())),
         false => Arc::clone(field),
     });
@@ -30,15 +30,11 @@ pub fn target_schema(schema: &SchemaRef) -> SchemaRef {
 /// None for rows of stored types.
 pub fn in_target_types(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let schema = target_schema(rows.schema_ref());
-    let columns = rows.columns().iter().map(|column| match is_engine_type(column.data_type()) {
+    let columns = rows.columns().iter().map(|column| match is_beyond_arrow(column.data_type()) {
         true => Ok(Arc::new(texts_of(column)?) as ArrayRef),
         false => Ok(Arc::clone(column)),
     });
     RecordBatch::try_new(schema, columns.collect::<Result<_, ArrowError>>()?)
-}
-
-fn is_engine_type(data_type: &DataType) -> bool {
-    *data_type == UUID || *data_type == DataType::LargeBinary
 }
 
 #[cfg(test)]

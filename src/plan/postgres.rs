@@ -18,7 +18,7 @@ use crate::functions::{
     bounded, checked, checked_float, checked_minus, has_input, has_text, input, joined_texts,
     strftime, text, whole_float, without_zone,
 };
-use crate::types::{UUID, pg_name};
+use crate::types::{is_beyond_arrow, pg_name};
 
 /// Replaces expressions that the planner would compute in another way than PostgreSQL; runs when
 /// all types are known, for views and for queries that run once.
@@ -126,8 +126,7 @@ fn converted(to: &Cast, schema: &DFSchema) -> Result<Option<Expr>> {
 
 /// Whether values other than NULL can be cast, where one of the types is UUID or JSONB.
 fn is_castable(from: &DataType, to: &DataType) -> bool {
-    let has_own_form = |it: &DataType| *it == UUID || *it == DataType::LargeBinary;
-    from == to || from.is_null() || !(has_own_form(from) || has_own_form(to))
+    from == to || from.is_null() || !(is_beyond_arrow(from) || is_beyond_arrow(to))
 }
 
 fn no_cast(from: &DataType, to: &DataType) -> DataFusionError {

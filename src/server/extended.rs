@@ -200,8 +200,7 @@ impl ExtendedQueryHandler for Wire {
         let prepared = &portal.statement.statement;
         let Some(statement) = &prepared.statement else { return Ok(Response::EmptyQuery) };
         check_transaction(client, statement)?;
-        let told = &portal.statement.parameter_types;
-        let params = parameters(portal, told, &prepared.description)?;
+        let params = parameters(portal, &prepared.description)?;
         let session = self.session(client);
         let mut session = session.lock().await;
         let before = variables_before(&session, statement);

@@ -4,10 +4,6 @@
 //! A value in text form is read as a quoted literal would be. One in binary form is of the type
 //! that the client has told, or of the one that it was told.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, StringArray};
-use arrow::compute::CastOptions;
 use arrow::datatypes::DataType;
 use bytes::Buf;
 use datafusion::scalar::ScalarValue::{self, self as Value};
@@ -19,12 +15,9 @@ use super::binary_values::BinaryValues;
 use super::reply::wire_error;
 use super::utf8;
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::{has_input, read_texts};
+use crate::functions::{has_input, read_text};
 use crate::session::{Description, query_error};
 use crate::types::{of_pg, pg_type};
-
-/// Digits of a decimal.
-const NUMERIC_DIGITS: u8 = 38;
 
 /// The values of a portal's parameters.
 ///
@@ -32,9 +25,9 @@ const NUMERIC_DIGITS: u8 = 38;
 /// As the error that a client gets.
 pub(super) fn parameters<S: Clone>(
     portal: &Portal<S>,
-    told: &[Option<Type>],
     description: &Description,
 ) -> PgWireResult<Vec<ScalarValue>> {
+    let told = &portal.statement.parameter_types;
     let value = |(at, given): (usize, &Option<bytes::Bytes>)| {
         let wanted = description.params.get(at).and_then(Option::as_ref);
         let told = told.get(at).and_then(Option::as_ref);
@@ -72,31 +65,7 @@ fn parameter(
 
 /// The value that a text stands for.
 fn text(bytes: &[u8], to: &DataType) -> Result<ScalarValue> {
-    let text = utf8::text(bytes)?;
-    // A decimal has as many digits as it is written with.
-    if to.is_decimal() {
-        return decimal_text(text);
-    }
-    let texts: ArrayRef = Arc::new(StringArray::from(vec![text]));
-    let values = match has_input(to) {
-        true => read_texts(&texts, to)?,
-        false => arrow::compute::cast_with_options(&texts, to, &exact())?,
-    };
-    ScalarValue::try_from_array(&values, 0).map_err(query_error)
-}
-
-fn exact() -> CastOptions<'static> {
-    CastOptions { safe: false, ..CastOptions::default() }
-}
-
-fn decimal_text(text: &str) -> Result<ScalarValue> {
-    let mantissa = text.trim_ascii().split(['e', 'E']).next().unwrap_or_default();
-    let power = text.trim_ascii().split(['e', 'E']).nth(1).and_then(|it| it.parse::<i64>().ok());
-    let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-    let scale = (fraction as i64 - power.unwrap_or(0)).clamp(0, i64::from(NUMERIC_DIGITS));
-    let to = DataType::Decimal128(NUMERIC_DIGITS, scale as i8);
-    let texts: ArrayRef = Arc::new(StringArray::from(vec![text]));
-    ScalarValue::try_from_array(&read_texts(&texts, &to)?, 0).map_err(query_error)
+    read_text(utf8::text(bytes)?, to)
 }
 
 fn as_wanted(value: ScalarValue, wanted: Option<&DataType>) -> Result<ScalarValue> {
@@ -110,7 +79,7 @@ fn as_wanted(value: ScalarValue, wanted: Option<&DataType>) -> Result<ScalarValu
     if let Value::Utf8(Some(text)) = &value
         && has_input(wanted)
     {
-        return self::text(text.as_bytes(), wanted);
+        return read_text(text, wanted);
     }
     value.cast_to(wanted).map_err(query_error)
 }
@@ -140,7 +109,7 @@ fn binary(pg: &Type, bytes: &[u8]) -> Result<ScalarValue> {
     })?;
     let value = ScalarValue::try_from_array(&values.finish(), 0).map_err(query_error)?;
     match &value {
-        Value::Utf8(Some(text)) => self::text(text.as_bytes(), &data_type),
+        Value::Utf8(Some(text)) => read_text(text, &data_type),
         _ => Ok(value),
     }
 }

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Union, cast};
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::{has_input, literal, refuse_texts_beside_others};
 use crate::plan::{with_expressions, with_types};
+use crate::types::JSONB;
 
 type Planned<T> = datafusion::error::Result<T>;
 
@@ -83,7 +84,7 @@ fn unify(mut exprs: Vec<&mut Expr>, schema: &DFSchema) -> Planned<bool> {
     let mut transformed = false;
     if let Some(first) = first {
         types.try_for_each(|it| refuse_texts_beside_others(&first, it)).map_err(external)?;
-        if !first.is_string() && has_input(&first) {
+        if has_input(&first) {
             for expr in exprs.iter_mut().filter(|expr| is_literal(expr)) {
                 **expr = literal(std::mem::take(*expr), &first)?;
                 transformed = true;
@@ -126,7 +127,7 @@ fn check_join(node: &LogicalPlan) -> Planned<()> {
 fn check_order(node: &LogicalPlan) -> Planned<()> {
     let LogicalPlan::Sort(sort) = node else { return Ok(()) };
     for key in &sort.expr {
-        if key.expr.get_type(sort.input.schema())? == DataType::LargeBinary {
+        if key.expr.get_type(sort.input.schema())? == JSONB {
             let error = Error::unsupported("ORDER BY of jsonb is not supported");
             let error = error.with_hint("order by a value of it, by ->>");
             return Err(DataFusionError::External(Box::new(error)));

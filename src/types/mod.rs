@@ -16,6 +16,6 @@ mod sql;
 mod stored;
 
 pub use forms::TypeForms;
-pub use pg::{UUID, of_pg, pg_name, pg_type, type_name};
+pub use pg::{JSONB, UUID, is_beyond_arrow, of_pg, pg_name, pg_type, type_name};
 pub use sql::{arrow_type, time_precision};
 pub use stored::stored_type;

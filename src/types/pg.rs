@@ -8,6 +8,14 @@ use tokio_postgres::types::{Kind, Type};
 /// `UUID`: 16 bytes, ordered as PostgreSQL does.
 pub const UUID: DataType = DataType::FixedSizeBinary(16);
 
+/// `JSONB`: canonical JSON text.
+pub const JSONB: DataType = DataType::LargeBinary;
+
+/// Whether it is a type that Arrow's kernels take for bytes: they neither read nor write its texts.
+pub fn is_beyond_arrow(data_type: &DataType) -> bool {
+    *data_type == UUID || *data_type == JSONB
+}
+
 /// The Postgres type of a value, the type of its arrays, and its SQL name; `None` if Postgres has
 /// none, or no array of it.
 fn scalar(data_type: &DataType) -> Option<(Type, Type, &'static str)> {
@@ -86,7 +94,7 @@ pub fn of_pg(pg: &Type) -> Option<DataType> {
         Type::TIMESTAMPTZ => micros(Some("UTC")),
         Type::INTERVAL => DataType::Interval(IntervalUnit::MonthDayNano),
         Type::UUID => UUID,
-        Type::JSONB => DataType::LargeBinary,
+        Type::JSONB => JSONB,
         _ => match pg.kind() {
             Kind::Array(item) => {
                 DataType::List(Arc::new(Field::new_list_field(of_pg(item)?, true)))

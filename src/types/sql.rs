@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use sqlparser::ast::{DataType as SqlType, ExactNumberInfo, ObjectName, TimezoneInfo};
 
-use super::{TypeForms, UUID};
+use super::{JSONB, TypeForms, UUID};
 use crate::error::{Error, Result};
 
 /// Digits of a `NUMERIC` without precision, and digits after its point.
@@ -18,7 +18,7 @@ const NUMERIC_DEFAULT: (u8, i8) = (38, 10);
 pub fn arrow_type(sql: &SqlType, forms: TypeForms) -> Result<DataType> {
     Ok(match sql {
         SqlType::Uuid if forms == TypeForms::Own => UUID,
-        SqlType::JSONB if forms == TypeForms::Own => DataType::LargeBinary,
+        SqlType::JSONB if forms == TypeForms::Own => JSONB,
         SqlType::Boolean | SqlType::Bool => DataType::Boolean,
         SqlType::SmallInt(_) | SqlType::Int2(_) => DataType::Int16,
         SqlType::Int(_) | SqlType::Integer(_) | SqlType::Int4(_) => DataType::Int32,

@@ -7,4 +7,4 @@ mod list;
 mod number;
 mod read;
 
-pub use read::{has_input, read_texts};
+pub use read::{has_input, read_text, read_texts};

@@ -99,6 +99,15 @@ pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128> {
     Ok(if is_negative { -value } else { value })
 }
 
+/// A decimal of as many places as a text has.
+pub(super) fn written_decimal(text: &str) -> DataType {
+    let (digits, power) = text.trim_ascii().split_once(['e', 'E']).unwrap_or((text, "0"));
+    let fraction = digits.trim_ascii().split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let power = power.parse::<i64>().unwrap_or(0);
+    let scale = (fraction as i64).saturating_sub(power).clamp(0, 38);
+    DataType::Decimal128(38, scale as i8)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

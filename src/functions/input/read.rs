@@ -11,8 +11,9 @@ use arrow::array::{
     Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeBinaryArray, LargeBinaryBuilder,
     ListArray, StringArray,
 };
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, IntervalUnit};
+use datafusion::scalar::ScalarValue;
 use frazil_format::{canonical_json, read_uuid};
 
 use super::bytes::read_bytes;
@@ -21,7 +22,7 @@ use super::{interval, list, number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::pg_name;
 
-/// True if [`read_texts`] reads values of the type.
+/// True if [`read_texts`] reads values of the type in PostgreSQL's own way.
 pub fn has_input(data_type: &DataType) -> bool {
     match data_type {
         DataType::Boolean
@@ -89,9 +90,10 @@ pub fn read_texts(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         DataType::FixedSizeBinary(16) => Arc::new(uuids(texts)?),
         DataType::LargeBinary => Arc::new(documents(texts)?),
         DataType::Binary => Arc::new(bytes_of(texts)?),
-        _ if to.is_string() => cast(column, to)?,
-        other => {
-            return Err(Error::internal(format!("text is not read as {other}")));
+        // Those that are read as Arrow reads them.
+        _ => {
+            let exact = CastOptions { safe: false, ..CastOptions::default() };
+            cast_with_options(column, to, &exact)?
         }
     })
 }
@@ -138,6 +140,16 @@ fn bytes_of(texts: &StringArray) -> Result<BinaryArray> {
         }
     }
     Ok(values.finish())
+}
+
+/// The value of a type that one text stands for; a decimal has the digits that it is written with.
+///
+/// # Errors
+/// As [`read_texts`].
+pub fn read_text(text: &str, to: &DataType) -> Result<ScalarValue> {
+    let to = if to.is_decimal() { &number::written_decimal(text) } else { to };
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    Ok(ScalarValue::try_from_array(&read_texts(&texts, to)?, 0)?)
 }
 
 /// Reads each text that is not NULL.

@@ -18,11 +18,10 @@ use crate::functions::json_text::{
     contains, has_key, item, joined, key_of, member, path, text_of, without_item, without_key,
 };
 use crate::functions::replacement::{Kernel, call};
+use crate::types::JSONB;
 
 type Computed = Result<ArrayRef, ArrowError>;
 type Compute = fn(&dyn Datum, &dyn Datum, &DataType) -> Computed;
-
-const JSONB: DataType = DataType::LargeBinary;
 
 /// What an operator with JSONB is; `None` for an operator that has none.
 pub(super) fn plan(sides: &mut Sides) -> Result<Option<Expr>, Error> {

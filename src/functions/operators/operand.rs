@@ -1,15 +1,16 @@
 //! [`Operand`]: what is known of an operand's type.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, IntervalUnit};
-use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 use datafusion::scalar::ScalarValue;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::{has_input, input};
-use crate::types::{UUID, pg_name};
+use crate::functions::{has_input, read_text};
+use crate::types::{is_beyond_arrow, pg_name};
 
 pub(super) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
@@ -49,7 +50,7 @@ impl Operand {
     }
 
     /// As PostgreSQL names it in an error.
-    pub(super) fn name(&self) -> String {
+    fn name(&self) -> String {
         self.data_type().map_or_else(|| "unknown".to_string(), pg_name)
     }
 }
@@ -65,47 +66,34 @@ pub(super) fn as_type(expr: &mut Expr, operand: &mut Operand, to: &DataType) -> 
         *operand = Operand::Typed(to.clone());
         return Ok(());
     }
-    if to.is_string() || !has_input(to) {
-        return Ok(());
-    }
     *expr = literal(std::mem::take(expr), to).map_err(Error::from)?;
-    if let Expr::Literal(value, _) = expr {
-        *operand = Operand::Typed(value.data_type());
+    match expr {
+        Expr::Literal(value, _) if !value.data_type().is_string() => {
+            *operand = Operand::Typed(value.data_type());
+        }
+        _ => {}
     }
     Ok(())
 }
 
-/// A quoted literal as a value of a type; a decimal has the literal's own digits.
+/// A quoted literal as a value of a type that is read in PostgreSQL's own way; anything else as it
+/// is.
 ///
 /// # Errors
-/// As [`input`].
+/// As [`read_text`].
 pub fn literal(expr: Expr, to: &DataType) -> datafusion::error::Result<Expr> {
-    match (to, &expr) {
-        (DataType::Decimal128(..), Expr::Literal(ScalarValue::Utf8(Some(text)), _)) => {
-            let to = decimal_of(text);
-            input(expr, &to)
+    match &expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) if has_input(to) => {
+            let value = read_text(text, to);
+            Ok(lit(value.map_err(|error| DataFusionError::External(Box::new(error)))?))
         }
-        _ => input(expr, to),
+        _ => Ok(expr),
     }
 }
 
-/// A decimal with as many places as a text has.
-fn decimal_of(text: &str) -> DataType {
-    let (digits, power) = text.trim_ascii().split_once(['e', 'E']).unwrap_or((text, "0"));
-    let fraction = digits.trim_ascii().split_once('.').map_or(0, |(_, fraction)| fraction.len());
-    let power = power.parse::<i64>().unwrap_or(0);
-    let scale = (fraction as i64).saturating_sub(power).clamp(0, 38);
-    DataType::Decimal128(38, scale as i8)
-}
-
-/// A date, time or timestamp.
+/// A time of day or a timestamp.
 pub(super) fn is_moment(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(..) | DataType::Time64(_))
-}
-
-/// Whether a type has neither an order nor arithmetic that the planner knows.
-pub(super) fn is_opaque(data_type: &DataType) -> bool {
-    *data_type == UUID || *data_type == DataType::LargeBinary
 }
 
 /// Types between which there are operators; a class of its own for each kind of value.
@@ -125,7 +113,7 @@ fn class(data_type: &DataType) -> Option<Class> {
         DataType::Boolean => Class::Boolean,
         it if it.is_numeric() => Class::Number,
         it if it.is_temporal() => Class::Time,
-        it if is_opaque(it) => Class::Own(it.clone()),
+        it if is_beyond_arrow(it) => Class::Own(it.clone()),
         it if it.is_binary() => Class::Bytes,
         _ => return None,
     })
@@ -152,7 +140,12 @@ pub fn refuse_texts_beside_others(left: &DataType, right: &DataType) -> Result<(
     if left.is_null() || right.is_null() || are_comparable(&sides[0], &sides[1]) {
         return Ok(());
     }
-    let message = format!("operator does not exist: {} = {}", pg_name(left), pg_name(right));
-    Err(Error::new(ErrorKind::UndefinedFunction, message)
-        .with_hint("add an explicit cast to one of the sides"))
+    let [left, right] = sides;
+    Err(no_operator(&left, "=", &right).with_hint("add an explicit cast to one of the sides"))
+}
+
+/// The error of an operator that does not exist.
+pub(super) fn no_operator(left: &Operand, op: impl Display, right: &Operand) -> Error {
+    let message = format!("operator does not exist: {} {op} {}", left.name(), right.name());
+    Error::new(ErrorKind::UndefinedFunction, message)
 }

@@ -11,10 +11,11 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast};
 use sqlparser::ast::BinaryOperator;
 
-use super::operand::{self, Operand, as_type, is_opaque};
+use super::operand::{self, Operand, as_type};
 use super::sides::Sides;
 use super::{interval, json, numeric, time};
 use crate::error::Error;
+use crate::types::{JSONB, is_beyond_arrow};
 
 /// Plans operators.
 ///
@@ -43,14 +44,13 @@ impl ExprPlanner for Operators {
         };
         let at = raw.left.spans().or_else(|| raw.right.spans()).and_then(|it| it.first());
         let sides = Sides { op: raw.op, left, right, left_expr: raw.left, right_expr: raw.right };
-        let planned = sides.plan().map_err(|error| match at {
+        sides.plan().map_err(|error| match at {
             None => DataFusionError::External(Box::new(error)),
             Some(at) => {
                 let diagnostic = Diagnostic::new_error(error.message.clone(), Some(at));
                 DataFusionError::External(Box::new(error)).with_diagnostic(diagnostic)
             }
-        })?;
-        Ok(planned)
+        })
     }
 }
 
@@ -74,13 +74,7 @@ impl Sides {
         }
         let planned = match comparison(&self.op) {
             Some(op) => self.compared(op)?,
-            None => match time::plan(&mut self)? {
-                Some(planned) => Some(planned),
-                None => match interval::plan(&mut self)? {
-                    Some(planned) => Some(planned),
-                    None => numeric::plan(&mut self),
-                },
-            },
+            None => self.computed()?,
         };
         Ok(planned.map_or_else(|| self.unchanged(), PlannerResult::Planned))
     }
@@ -88,10 +82,10 @@ impl Sides {
     /// A quoted literal or a parameter gets the type of the other side; beside a time that is moved
     /// it is an interval, and beside an interval that is scaled a number.
     fn type_literals(&mut self, is_comparison: bool) -> std::result::Result<(), Error> {
-        // A date has operators with itself, integers and intervals: a parameter is left to choose.
         let scales = matches!(self.op, BinaryOperator::Multiply | BinaryOperator::Divide);
         let wanted = |other: &Operand| match other {
             Operand::Typed(it) if scales && *it == operand::INTERVAL => Some(DataType::Float64),
+            // It has operators with itself, integers and intervals.
             Operand::Typed(DataType::Date32) if !is_comparison => None,
             Operand::Typed(it) if !is_comparison && operand::is_moment(it) => {
                 Some(operand::INTERVAL)
@@ -99,24 +93,24 @@ impl Sides {
             Operand::Typed(it) => Some(it.clone()),
             Operand::Unknown => None,
         };
-        if matches!(self.left, Operand::Unknown)
-            && let Some(to) = wanted(&self.right)
-        {
-            as_type(&mut self.left_expr, &mut self.left, &to)?;
+        match (&self.left, &self.right) {
+            (Operand::Unknown, other) => match wanted(other) {
+                Some(to) => as_type(&mut self.left_expr, &mut self.left, &to),
+                None => Ok(()),
+            },
+            (other, Operand::Unknown) => match wanted(other) {
+                Some(to) => as_type(&mut self.right_expr, &mut self.right, &to),
+                None => Ok(()),
+            },
+            _ => Ok(()),
         }
-        if matches!(self.right, Operand::Unknown)
-            && let Some(to) = wanted(&self.left)
-        {
-            as_type(&mut self.right_expr, &mut self.right, &to)?;
-        }
-        Ok(())
     }
 
     /// What has no order of its own becomes text beside `||`.
     fn join_as_texts(&mut self) {
         for (side, expr) in [(&self.left, &mut self.left_expr), (&self.right, &mut self.right_expr)]
         {
-            if side.data_type().is_some_and(is_opaque) {
+            if side.data_type().is_some_and(is_beyond_arrow) {
                 *expr = cast(std::mem::take(expr), DataType::Utf8);
             }
         }
@@ -126,11 +120,8 @@ impl Sides {
         let (Some(left), Some(right)) = (self.left.data_type(), self.right.data_type()) else {
             return Ok(None);
         };
-        let is_order = !matches!(
-            op,
-            Operator::Eq | Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom
-        );
-        if *left == DataType::LargeBinary && is_order {
+        let is_order = !matches!(op, Operator::Eq | Operator::NotEq);
+        if *left == JSONB && is_order {
             let message = format!("operator {op} of jsonb is not supported");
             return Err(Error::unsupported(message).with_hint("compare a value of it, by ->>"));
         }
@@ -141,6 +132,16 @@ impl Sides {
             false => (left, right),
         };
         Ok(Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))))
+    }
+
+    /// What arithmetic is, where the planner's own is not right.
+    fn computed(&mut self) -> std::result::Result<Option<Expr>, Error> {
+        for plan in [time::plan, interval::plan] {
+            if let Some(planned) = plan(self)? {
+                return Ok(Some(planned));
+            }
+        }
+        Ok(numeric::plan(self))
     }
 
     fn unchanged(self) -> Planned {

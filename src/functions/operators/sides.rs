@@ -3,8 +3,8 @@
 use datafusion::logical_expr::Expr;
 use sqlparser::ast::BinaryOperator;
 
-use super::operand::Operand;
-use crate::error::{Error, ErrorKind};
+use super::operand::{Operand, no_operator};
+use crate::error::Error;
 
 /// An operator and its operands.
 #[derive(Debug)]
@@ -24,9 +24,7 @@ impl Sides {
 
     /// The error of an operator that does not exist.
     pub(super) fn missing(&self) -> Error {
-        let (left, right) = (self.left.name(), self.right.name());
-        let message = format!("operator does not exist: {left} {} {right}", self.op);
-        Error::new(ErrorKind::UndefinedFunction, message).with_hint(
+        no_operator(&self.left, &self.op, &self.right).with_hint(
             "no operator matches the given name and argument types: you might need to add \
              explicit type casts",
         )

@@ -7,7 +7,7 @@ use pgwire::types::ToSqlText;
 use pgwire::types::format::FormatOptions;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use crate::types::{UUID, pg_type};
+use crate::types::{is_beyond_arrow, pg_type};
 
 type Encoded = Result<IsNull, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -45,7 +45,7 @@ fn write(array: &ArrayRef, row: usize, out: &mut BytesMut) -> Option<()> {
 
 /// One dimension from 1, then each item behind its length; NULL has none.
 fn write_list(items: &ArrayRef, item: u32, out: &mut BytesMut) -> Option<()> {
-    if *items.data_type() != UUID && *items.data_type() != DataType::LargeBinary {
+    if !is_beyond_arrow(items.data_type()) {
         return None;
     }
     let count = i32::try_from(items.len()).ok()?;
