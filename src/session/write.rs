@@ -25,6 +25,7 @@ use crate::sql::{self, Bound, Proposal, Statement, Write, WriteKind};
 
 mod conflicts;
 mod create_table_as;
+mod load;
 mod numbers;
 mod table_rows;
 
@@ -32,8 +33,6 @@ use conflicts::beside_current;
 pub(super) use create_table_as::create_table_as;
 use numbers::numbered;
 use table_rows::{all_rows, first_of_keys, part, row_count, with_schema};
-
-mod load;
 
 pub use load::{Load, LoadedRows, shown};
 

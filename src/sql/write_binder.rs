@@ -17,6 +17,7 @@ use super::scope::relation_source;
 use super::statement::{Name, Truncate};
 use crate::catalog::{COUNTERS, Definition, Relation};
 use crate::error::{Error, ErrorKind, Result};
+use crate::functions::literal;
 
 mod assignment;
 mod defaults;
@@ -27,7 +28,7 @@ mod selection;
 
 pub use on_conflict::{CONFLICTS, conflicts_schema};
 
-use assignment::{OLD, assigned, set_twice, typed_literal, typed_parameter, with_typed_parameters};
+use assignment::{OLD, assigned, set_twice, typed_parameter, with_typed_parameters};
 use defaults::{default_of, generated_always, is_always, is_default};
 use selection::{aliased, everything, quoted, select};
 
@@ -144,16 +145,7 @@ impl Binder<'_> {
         if given != wanted {
             return Err(self.wrong_width(given, wanted));
         }
-        let exprs = fields.iter().enumerate().map(|(index, field)| {
-            let expr = match targets.iter().position(|target| *target == index) {
-                Some(source) => Expr::Column(Column::from(plan.schema().qualified_field(source))),
-                None => default_of(table, index),
-            };
-            let expr = assigned(expr, field, plan.schema())?;
-            Ok(expr.alias_qualified(Some(target.clone()), field.name()))
-        });
-        let exprs = exprs.collect::<Result<Vec<_>>>()?;
-        Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+        whole_rows(plan, &targets, table, Some(target))
     }
 
     /// The columns of a table that INSERT names.
@@ -190,14 +182,12 @@ impl Binder<'_> {
                 return Err(self.wrong_width(row.len(), targets.len()));
             }
             let exprs = row.iter().zip(targets).map(|(value, target)| {
-                let none = DFSchema::empty();
                 if is_default(value) {
-                    return assigned(default_of(table, *target), &fields[*target], &none);
+                    let default = default_of(table, *target);
+                    return assigned(default, &fields[*target], &DFSchema::empty());
                 }
-                let mut context = PlannerContext::new();
-                let expr = self
-                    .planned(|planner| planner.sql_to_expr(value.clone(), &none, &mut context))?;
-                typed_literal(typed_parameter(expr, &fields[*target]), fields[*target].data_type())
+                let value = typed_parameter(self.constant(value)?, &fields[*target]);
+                Ok(literal(value, fields[*target].data_type())?)
             });
             rows.push(exprs.collect::<Result<Vec<_>>>()?);
         }
@@ -207,6 +197,12 @@ impl Binder<'_> {
             LogicalPlanBuilder::values_with_schema(rows, &Arc::new(schema))?.build()
         })?;
         with_types_of_text(plan)
+    }
+
+    /// A value of a VALUES list, which reads no row.
+    fn constant(&self, value: &ast::Expr) -> Result<Expr> {
+        let (none, mut context) = (DFSchema::empty(), PlannerContext::new());
+        self.planned(|planner| planner.sql_to_expr(value.clone(), &none, &mut context))
     }
 
     fn wrong_width(&self, given: usize, wanted: usize) -> Error {
@@ -500,6 +496,25 @@ impl Binder<'_> {
     fn refused(&self, what: &str) -> Error {
         Error::unsupported(format!("{what} is not supported")).at(self.statement.offset + 1)
     }
+}
+
+/// Rows with all columns of a table, cast to its types, from rows with the columns `targets`: the
+/// others have their defaults. The table's columns are qualified by `qualifier`.
+fn whole_rows(
+    rows: LogicalPlan,
+    targets: &[usize],
+    table: &Relation,
+    qualifier: Option<&TableReference>,
+) -> Result<LogicalPlan> {
+    let exprs = table.schema.fields().iter().enumerate().map(|(index, field)| {
+        let expr = match targets.iter().position(|target| *target == index) {
+            Some(source) => Expr::Column(Column::from(rows.schema().qualified_field(source))),
+            None => default_of(table, index),
+        };
+        Ok(assigned(expr, field, rows.schema())?.alias_qualified(qualifier.cloned(), field.name()))
+    });
+    let exprs = exprs.collect::<Result<Vec<_>>>()?;
+    Ok(LogicalPlanBuilder::from(rows).project(exprs)?.build()?)
 }
 
 /// The VALUES list that a query is, if it is nothing else.

@@ -98,10 +98,6 @@ fn definition(name: &str, columns: &SchemaRef) -> Result<String> {
     let mut list = Vec::with_capacity(columns.fields().len());
     for field in columns.fields() {
         let data_type = match field.data_type() {
-            DataType::Null => "text".to_string(),
-            DataType::UInt8 => "smallint".to_string(),
-            DataType::UInt16 => "integer".to_string(),
-            DataType::UInt32 => "bigint".to_string(),
             DataType::UInt64 => "numeric(20,0)".to_string(),
             DataType::Decimal256(..)
             | DataType::List(_)

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, Schema};
-use datafusion::common::{DFSchema, ScalarValue};
+use arrow::datatypes::{FieldRef, Schema};
+use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, Projection, cast};
 
@@ -18,7 +18,7 @@ pub(super) const OLD: &str = "\0old";
 /// values of parameters it may have another one.
 pub(super) fn assigned(value: Expr, column: &FieldRef, schema: &DFSchema) -> Result<Expr> {
     let to = column.data_type();
-    let value = typed_literal(value, to)?;
+    let value = literal(value, to)?;
     // Arrow does not know how these are read.
     if has_input(to) && value.get_type(schema).is_ok_and(|from| from.is_string()) {
         return Ok(cast(value, to.clone()));
@@ -27,16 +27,6 @@ pub(super) fn assigned(value: Expr, column: &FieldRef, schema: &DFSchema) -> Res
         cast @ (Expr::Cast(_) | Expr::Literal(..)) => cast,
         same => cast(same, column.data_type().clone()),
     })
-}
-
-/// A quoted literal as a value of a column's type, if the type has texts of its own.
-pub(super) fn typed_literal(expr: Expr, to: &DataType) -> Result<Expr> {
-    match &expr {
-        Expr::Literal(ScalarValue::Utf8(Some(_)), _) if !to.is_string() && has_input(to) => {
-            Ok(literal(expr, to)?)
-        }
-        _ => Ok(expr),
-    }
 }
 
 /// A parameter that is a value of a column has the column's type.

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
-use datafusion::common::{Column, DFSchema};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::sql::planner::PlannerContext;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use sqlparser::ast;
 
 use super::assignment::assigned;
-use super::defaults::default_of;
-use super::plain_values;
+use super::{plain_values, whole_rows};
 use crate::catalog::{Catalog, Relation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::on_large_stack;
@@ -75,15 +73,7 @@ pub fn bind_load(
 /// # Errors
 /// `DatatypeMismatch`.
 pub fn loaded_rows(rows: LogicalPlan, targets: &[usize], table: &Relation) -> Result<LogicalPlan> {
-    let exprs = table.schema.fields().iter().enumerate().map(|(index, field)| {
-        let expr = match targets.iter().position(|target| *target == index) {
-            Some(source) => Expr::Column(Column::from(rows.schema().qualified_field(source))),
-            None => default_of(table, index),
-        };
-        Ok(assigned(expr, field, rows.schema())?.alias(field.name()))
-    });
-    let exprs = exprs.collect::<Result<Vec<_>>>()?;
-    Ok(LogicalPlanBuilder::from(rows).project(exprs)?.build()?)
+    whole_rows(rows, targets, table, None)
 }
 
 impl Binder<'_> {
@@ -96,10 +86,7 @@ impl Binder<'_> {
         };
         let none = DFSchema::empty();
         let exprs = row.content.iter().zip(columns).map(|(value, column)| {
-            let mut context = PlannerContext::new();
-            let value =
-                self.planned(|planner| planner.sql_to_expr(value.clone(), &none, &mut context))?;
-            Ok(assigned(value, column, &none)?.alias(column.name()))
+            Ok(assigned(self.constant(value)?, column, &none)?.alias(column.name()))
         });
         let exprs = exprs.collect::<Result<Vec<_>>>()?;
         with_final_types(LogicalPlanBuilder::empty(true).project(exprs)?.build()?)
