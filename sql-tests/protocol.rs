@@ -196,7 +196,10 @@ fn cursors_give_rows_in_pieces() {
         assert_eq!(raw.query("CLOSE h"), ["CLOSE CURSOR", "ZI"]);
         assert_eq!(raw.ask(&[declare("id, id AS b")]), ["DECLARE CURSOR", "ZI"]);
         assert_eq!(raw.ask(&again), ["2", "T", "E0A000", "ZI"]);
-        // After ROLLBACK TO, the transaction goes on.
+        // A second BEGIN does not forget what was written: ROLLBACK says that it is not undone.
+        let answer = raw.query("BEGIN; DELETE FROM t WHERE id = -1; BEGIN; ROLLBACK");
+        assert_eq!(answer, ["BEGIN", "DELETE 0", "N", "BEGIN", "N", "ROLLBACK", "ZI"]);
+        // ROLLBACK TO leaves the transaction open.
         let answer = raw.query("BEGIN; SAVEPOINT s; SELECT 1 / 0");
         assert_eq!(answer, ["BEGIN", "SAVEPOINT", "E22012", "ZE"]);
         assert_eq!(raw.query("ROLLBACK TO s"), ["ROLLBACK", "ZT"]);
@@ -263,7 +266,7 @@ fn copy_reads_text_and_csv() {
             ["3", "(empty)", "-7.00", "2026-05-06 00:00:00", "2026-05-06", "f", "\\x"],
         ];
         assert_eq!(all, expected);
-        // Other columns than the list's are NULL; a key that is there is written over.
+        // Columns outside the list get their default, here NULL. A row with an existing key is replaced.
         let csv =
             "COPY t (day, b, id) FROM STDIN WITH (FORMAT csv, HEADER, DELIMITER ';', NULL '-')";
         let rows = "day;b;id\r\n2027-01-01;\"x;\"\"y\"\"\";1\r\n2027-01-02;-;9";
@@ -349,7 +352,7 @@ fn copy_in_a_simple_query_tells_where_it_fails() {
         let mut raw = Raw::new(&server);
         let rows = |text: &str| message(b'd', text.as_bytes());
         let done = || message(b'c', b"");
-        // Statements before and behind it run, too, and the transaction goes on.
+        // The statements before and after the COPY run, and the transaction stays open.
         raw.send(&[query("BEGIN; COPY t FROM STDIN; SELECT count(*) FROM t")]);
         raw.read_until(b'G');
         let answer = raw.ask(&[rows("1\t2\n3"), rows("\t4\n"), done()]);
@@ -360,7 +363,7 @@ fn copy_in_a_simple_query_tells_where_it_fails() {
         assert_eq!(raw.query("COPY t FROM STDIN"), ["E25P02", "ZE"]);
         // The notice says that the first COPY is not undone.
         assert_eq!(raw.query("COMMIT"), ["N", "ROLLBACK", "ZI"]);
-        // What comes behind an error is thrown away.
+        // The server discards the rows that follow an error.
         for (text, place) in [
             ("7\t8\n9\tx\n", "E22P02 COPY t, line 2, column b: \"x\""),
             ("7\t8\nx\ty\nz\t1\n", "E22P02 COPY t, line 2, column a: \"x\""),

@@ -123,7 +123,7 @@ impl Wire {
             PgWireFrontendMessage::CopyDone(_) => {
                 let rest = rows.rest.take();
                 let count = rows.finish().await.map_err(wire_error)?;
-                self.session(client).lock().await.note_load();
+                self.session(client).lock().await.note_write();
                 send_execution_response(client, Tag::new("COPY").with_rows(count)).await?;
                 client.set_state(PgWireConnectionState::ReadyForQuery);
                 let Some(rest) = rest else { return Ok(()) };

@@ -24,13 +24,13 @@ use crate::sql::{self, Bound, Drop, Statement, StatementKind, Transaction};
 
 mod cursors;
 mod held;
+mod open_transaction;
 mod prepared_statements;
-mod transaction_settings;
 
 use cursors::Cursors;
+use open_transaction::OpenTransaction;
 pub use prepared_statements::PreparedStatement;
 use prepared_statements::PreparedStatements;
-use transaction_settings::TransactionSettings;
 
 /// Makes sessions of one engine.
 #[derive(Debug, Clone)]
@@ -57,8 +57,7 @@ impl Sessions {
             variables: Variables::default(),
             prepared: PreparedStatements::default(),
             cursors: Cursors::default(),
-            transaction_settings: None,
-            written_in_transaction: None,
+            transaction: None,
         }
     }
 }
@@ -70,11 +69,7 @@ pub struct Session {
     variables: Variables,
     prepared: PreparedStatements,
     cursors: Cursors,
-    /// In a transaction: the variables at its end.
-    transaction_settings: Option<Box<TransactionSettings>>,
-    /// In a transaction: whether anything was written. A write is durable at once, so that a
-    /// rollback must say that it undoes nothing.
-    written_in_transaction: Option<bool>,
+    transaction: Option<Box<OpenTransaction>>,
 }
 
 impl Session {
@@ -181,15 +176,11 @@ impl Session {
                 self.query(statement, params).await
             }
             StatementKind::Insert(_) | StatementKind::Update(_) | StatementKind::Delete(_) => {
-                if let Some(written) = &mut self.written_in_transaction {
-                    *written = true;
-                }
+                self.note_write();
                 write::run(&shared, statement, params).await
             }
             StatementKind::Truncate(_) => {
-                if let Some(written) = &mut self.written_in_transaction {
-                    *written = true;
-                }
+                self.note_write();
                 write::truncate(&shared, statement).await
             }
             StatementKind::CreateTableAs(table) => {
@@ -247,53 +238,48 @@ impl Session {
 
     /// True between BEGIN and its end.
     pub fn is_in_transaction(&self) -> bool {
-        self.transaction_settings.is_some()
+        self.transaction.is_some()
     }
 
     fn transaction(&mut self, what: &Transaction, tag: &str) -> Result<Outcome> {
-        let has_failed = self.transaction_settings.as_ref().is_some_and(|it| it.has_failed);
-        let (before, notice) = match what {
-            Transaction::Begin => {
-                let start = || Box::new(TransactionSettings::new(&self.variables));
-                self.transaction_settings.get_or_insert_with(start);
-                let notice = "there is already a transaction in progress";
-                return Ok(match self.written_in_transaction.replace(false) {
-                    Some(_) => noticed(tag, notice),
-                    None => Outcome::command(tag),
-                });
+        let is_open = self.transaction.is_some();
+        let has_failed = self.transaction.as_ref().is_some_and(|it| it.has_failed);
+        let has_written = self.transaction.as_ref().is_some_and(|it| it.has_written);
+        let is_undone = match what {
+            Transaction::Begin if is_open => {
+                return Ok(noticed(tag, "there is already a transaction in progress"));
             }
-            // As in PostgreSQL, a transaction that has failed is not committed.
-            Transaction::Commit if !has_failed => {
-                self.end_transaction(true);
-                (self.written_in_transaction.take(), None)
+            Transaction::Begin => {
+                self.transaction = Some(Box::new(OpenTransaction::new(&self.variables)));
+                return Ok(Outcome::command(tag));
             }
             Transaction::Commit | Transaction::Rollback => {
-                self.end_transaction(false);
-                (self.written_in_transaction.take(), Some(NOT_UNDONE))
+                // As in PostgreSQL, a transaction that has failed is not committed.
+                let is_committed = *what == Transaction::Commit && !has_failed;
+                self.end_transaction(is_committed);
+                !is_committed
             }
-            Transaction::Savepoint(name) | Transaction::Release(name) => {
+            Transaction::Savepoint(name)
+            | Transaction::Release(name)
+            | Transaction::RollbackTo(name) => {
                 self.savepoint(what, name)?;
-                (self.written_in_transaction, None)
-            }
-            Transaction::RollbackTo(name) => {
-                self.savepoint(what, name)?;
-                (self.written_in_transaction, Some(NOT_UNDONE))
+                matches!(what, Transaction::RollbackTo(_))
             }
             Transaction::SetCharacteristics | Transaction::SetConstraints => {
                 return Ok(Outcome::command(tag));
             }
         };
         let tag = if has_failed && *what == Transaction::Commit { "ROLLBACK" } else { tag };
-        Ok(match (before, notice) {
-            (None, _) => noticed(tag, "there is no transaction in progress"),
-            // What was written stays: it is only undone in name.
-            (Some(true), Some(notice)) => noticed(tag, notice),
-            _ => Outcome::command(tag),
+        Ok(match is_open {
+            false => noticed(tag, "there is no transaction in progress"),
+            // It is only undone in name.
+            true if is_undone && has_written => {
+                noticed(tag, "each statement commits by itself: what was written is not undone")
+            }
+            true => Outcome::command(tag),
         })
     }
 }
-
-const NOT_UNDONE: &str = "each statement commits by itself: what was written is not undone";
 
 fn noticed(tag: &str, notice: &str) -> Outcome {
     Outcome::Command { tag: tag.to_string(), notices: vec![notice.to_string()] }

@@ -72,7 +72,7 @@ impl Session {
             }
             values => notices.extend(changed.set(name, &values.join(", "))?),
         }
-        if local && self.transaction_settings.is_none() {
+        if local && self.transaction.is_none() {
             notices.push("SET LOCAL can only be used in transaction blocks".to_string());
             return Ok(Outcome::Command { tag: "SET".to_string(), notices });
         }
@@ -136,7 +136,7 @@ impl Session {
         params: &[ScalarValue],
         tag: &str,
     ) -> Result<Outcome> {
-        let is_of_transaction = self.written_in_transaction.is_some();
+        let is_of_transaction = self.is_in_transaction();
         if !declare.is_held && !is_of_transaction {
             let message = "DECLARE CURSOR can only be used in transaction blocks";
             return Err(Error::new(ErrorKind::NoTransaction, message)
@@ -159,10 +159,10 @@ impl Session {
         Load::begin(&self.shared, statement, copy, timeout).await
     }
 
-    /// Notes that rows of a [`Self::load`] were written.
-    pub fn note_load(&mut self) {
-        if let Some(written) = &mut self.written_in_transaction {
-            *written = true;
+    /// Notes a write of the transaction, if there is one: a [`Self::load`] is one when it is done.
+    pub fn note_write(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.has_written = true;
         }
     }
 
@@ -188,36 +188,36 @@ impl Session {
 
     /// A variable of now is that after COMMIT, too.
     fn keep_variable(&mut self, name: &str) {
-        if let Some(settings) = &mut self.transaction_settings {
-            settings.committed.take_from(&self.variables, name);
+        if let Some(transaction) = &mut self.transaction {
+            transaction.committed.take_from(&self.variables, name);
         }
     }
 
     /// All variables of now are those after COMMIT, too.
     fn keep_variables(&mut self) {
-        if let Some(settings) = &mut self.transaction_settings {
-            settings.committed = self.variables.clone();
+        if let Some(transaction) = &mut self.transaction {
+            transaction.committed = self.variables.clone();
         }
     }
 
     /// Notes that a statement of the transaction has failed, if there is a transaction.
     pub fn note_failure(&mut self) {
-        if let Some(settings) = &mut self.transaction_settings {
-            settings.has_failed = true;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.has_failed = true;
         }
     }
 
     /// Lets go of what ends with a transaction.
     pub(super) fn end_transaction(&mut self, is_committed: bool) {
         self.cursors.end_transaction(is_committed);
-        if let Some(settings) = self.transaction_settings.take() {
-            self.variables = if is_committed { settings.committed } else { settings.rolled_back };
+        if let Some(ended) = self.transaction.take() {
+            self.variables = if is_committed { ended.committed } else { ended.rolled_back };
         }
     }
 
     /// SAVEPOINT, RELEASE and ROLLBACK TO, as far as they concern the session.
     pub(super) fn savepoint(&mut self, what: &Transaction, name: &str) -> Result<()> {
-        let Some(settings) = &mut self.transaction_settings else {
+        let Some(transaction) = &mut self.transaction else {
             let statement = match what {
                 Transaction::Savepoint(_) => "SAVEPOINT",
                 Transaction::Release(_) => "RELEASE SAVEPOINT",
@@ -228,11 +228,11 @@ impl Session {
         };
         match what {
             Transaction::Savepoint(_) => {
-                settings.save(name, &self.variables, self.cursors.declared());
+                transaction.save(name, &self.variables, self.cursors.declared());
             }
-            Transaction::Release(_) => settings.release(name)?,
+            Transaction::Release(_) => transaction.release(name)?,
             _ => {
-                let savepoint = settings.go_back(name)?;
+                let savepoint = transaction.go_back(name)?;
                 self.variables = savepoint.variables;
                 self.cursors.close_since(savepoint.cursors);
             }
@@ -246,7 +246,7 @@ impl Session {
     }
 
     fn refuse_in_transaction(&self, tag: &str) -> Result<()> {
-        if self.written_in_transaction.is_none() {
+        if !self.is_in_transaction() {
             return Ok(());
         }
         let message = format!("{tag} cannot run inside a transaction block");

@@ -1,17 +1,20 @@
-//! [`TransactionSettings`]: variables that change where a transaction ends.
+//! [`OpenTransaction`]: what is known between BEGIN and the end of its transaction.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Variables;
 
-/// The variables at the end of a transaction that has begun, and at its savepoints.
+/// A transaction that has begun: the variables at its end and at its savepoints.
 #[derive(Debug)]
-pub(super) struct TransactionSettings {
+pub(super) struct OpenTransaction {
     /// After ROLLBACK: those before BEGIN.
     pub(super) rolled_back: Variables,
     /// After COMMIT: those of now without SET LOCAL.
     pub(super) committed: Variables,
     /// A statement has failed: COMMIT is ROLLBACK.
     pub(super) has_failed: bool,
+    /// Something was written. A write is durable at once, so that a rollback must say that it
+    /// undoes nothing.
+    pub(super) has_written: bool,
     /// In the order in which they were made.
     savepoints: Vec<Savepoint>,
 }
@@ -28,11 +31,17 @@ pub(super) struct Savepoint {
     pub(super) cursors: u64,
 }
 
-impl TransactionSettings {
+impl OpenTransaction {
     /// Those of a transaction that begins.
     pub(super) fn new(variables: &Variables) -> Self {
         let (rolled_back, committed) = (variables.clone(), variables.clone());
-        Self { rolled_back, committed, has_failed: false, savepoints: Vec::new() }
+        Self {
+            rolled_back,
+            committed,
+            has_failed: false,
+            has_written: false,
+            savepoints: Vec::new(),
+        }
     }
 
     /// Makes a savepoint; an older one of its name is hidden.
