@@ -231,14 +231,20 @@ fn tags(socket: &mut TcpStream) -> String {
     tags
 }
 
+/// A session whose messages are written by the test.
+fn session(server: &Server) -> TcpStream {
+    let mut socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    socket.write_all(&startup()).unwrap();
+    assert!(tags(&mut socket).ends_with('Z'));
+    socket
+}
+
 #[test]
 fn any_number_of_rows_may_be_asked_for() {
     run(async {
         let server = Server::start().await;
-        let mut socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        socket.write_all(&startup()).unwrap();
-        assert!(tags(&mut socket).ends_with('Z'));
+        let mut socket = session(&server);
         for (rows, expected) in [
             (0, "12DDDCZ"),
             (-1, "12DDDCZ"),
@@ -266,10 +272,7 @@ fn statements_without_rows_are_described_without_columns() {
     run(async {
         let server = Server::start().await;
         server.query("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await.unwrap();
-        let mut socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        socket.write_all(&startup()).unwrap();
-        assert!(tags(&mut socket).ends_with('Z'));
+        let mut socket = session(&server);
         for (sql, expected) in [
             ("INSERT INTO t VALUES ($1, $2)", "1tnZ"),
             ("DELETE FROM t WHERE id = $1", "1tnZ"),
@@ -314,10 +317,7 @@ fn writes_that_return_rows_have_tags_of_their_own() {
     run(async {
         let server = Server::start().await;
         server.query("CREATE TABLE t (id INT PRIMARY KEY, a INT)").await.unwrap();
-        let mut socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        socket.write_all(&startup()).unwrap();
-        assert!(tags(&mut socket).ends_with('Z'));
+        let mut socket = session(&server);
         for (sql, expected) in [
             ("INSERT INTO t VALUES (1, 1), (2, 2) RETURNING id", "INSERT 0 2"),
             ("INSERT INTO t VALUES (1, 1), (3, 3) ON CONFLICT DO NOTHING", "INSERT 0 1"),

@@ -76,7 +76,7 @@ pub(super) fn check_columns(
     Err(wire_error(error.with_hint("prepare the statement again")))
 }
 
-/// The variables before a statement that may change those that clients are told of.
+/// A copy of the variables, if the statement may change one that is reported to the client.
 pub(super) fn variables_before(session: &Session, statement: &Statement) -> Option<Variables> {
     let may_change = matches!(
         statement.kind,

@@ -6,8 +6,8 @@
 
 use arrow::datatypes::FieldRef;
 
-use super::text_reader::{ROW_BYTES_MAX, bad};
-use crate::error::{Error, ErrorKind, Result};
+use super::text_reader::{ROW_BYTES_MAX, bad, behind};
+use crate::error::Result;
 use crate::server::binary_values::BinaryValues;
 use crate::session::LoadedRows;
 
@@ -77,12 +77,7 @@ impl BinaryReader {
         while let Some(count) = self.read_row(&pending[start..])? {
             start += count;
         }
-        pending.drain(..start);
-        if pending.len() > ROW_BYTES_MAX {
-            let message = format!("a row of COPY is larger than {ROW_BYTES_MAX} bytes");
-            return Err(Error::new(ErrorKind::ValueTooLarge, message));
-        }
-        self.pending = pending;
+        self.pending = behind(pending, start)?;
         Ok(())
     }
 

@@ -78,12 +78,7 @@ impl TextReader {
                 return Ok(());
             }
         }
-        pending.drain(..start);
-        if pending.len() > ROW_BYTES_MAX {
-            let message = format!("a row of COPY is larger than {ROW_BYTES_MAX} bytes");
-            return Err(Error::new(ErrorKind::ValueTooLarge, message));
-        }
-        self.pending = pending;
+        self.pending = behind(pending, start)?;
         Ok(())
     }
 
@@ -330,6 +325,19 @@ fn unquote(format: &CopyFormat, line: &[u8], start: usize, out: &mut Vec<u8>) ->
         }
     }
     Err(bad("unterminated CSV quoted field"))
+}
+
+/// The bytes of a row that has begun at `start` and is not all there.
+///
+/// # Errors
+/// `ValueTooLarge`.
+pub(super) fn behind(mut pending: Vec<u8>, start: usize) -> Result<Vec<u8>> {
+    pending.drain(..start);
+    if pending.len() > ROW_BYTES_MAX {
+        let message = format!("a row of COPY is larger than {ROW_BYTES_MAX} bytes");
+        return Err(Error::new(ErrorKind::ValueTooLarge, message));
+    }
+    Ok(pending)
 }
 
 /// An error of the format.
